@@ -1,0 +1,88 @@
+# fedmesh: the public commands. `make help` lists them.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+STACK ?= lab
+QUIET := $(if $(filter q quiet,$(V)),-q,)
+CODE := __main__.py components meshctl lab sandbox policies tests
+EXISTING := $(wildcard $(CODE))
+
+.PHONY: help
+help: ## list the commands
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+
+# --- set-up ---------------------------------------------------------------
+
+# pip checks every hash; --no-deps since the locks are complete, which spares its resolver
+$(VENV)/.runtime: requirements.txt
+	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "fedmesh: python3 3.11 or newer is needed on PATH" >&2; exit 1; }
+	@[ -x $(PYTHON) ] || python3 -m venv $(VENV) || { echo "fedmesh: python3 has no venv; on Debian: apt-get install python3-venv" >&2; exit 1; }
+	@$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.txt
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.runtime requirements-dev.txt
+	@$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-dev.txt
+	@touch $@
+
+.PHONY: venv lock tools
+venv: $(VENV)/.dev ## make the Python environment from the pinned requirements
+
+lock: ## pin requirements*.in anew, with hashes and without index addresses
+	@$(VENV)/bin/uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-annotate --no-header --python-version 3.11 requirements.in -o requirements.txt
+	@$(VENV)/bin/uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-annotate --no-header --python-version 3.11 requirements-dev.in -o requirements-dev.txt
+
+tools: $(VENV)/.runtime ## build the lab's programs, images and charts into the cache (35 minutes when it is empty)
+	@$(PYTHON) -m lab preflight --install $(QUIET)
+	@$(PYTHON) -m lab build $(QUIET)
+
+# --- the lab --------------------------------------------------------------
+
+.PHONY: lab lab-up lab-down lab-status lab-logs verify
+lab: $(VENV)/.runtime ## everything: tools, two clusters, `pulumi up`, verification (STACK=lab)
+	@$(PYTHON) -m lab journey --stack $(STACK) $(QUIET)
+
+lab-up: $(VENV)/.runtime ## start the lab's clusters
+	@$(PYTHON) -m lab preflight --install $(QUIET)
+	@$(PYTHON) -m lab up $(QUIET)
+
+lab-down: $(VENV)/.runtime ## stop the lab and leave nothing of it on the machine
+	@$(PYTHON) -m lab down $(QUIET)
+
+lab-status: $(VENV)/.runtime ## show the lab's clusters and programs
+	@$(PYTHON) -m lab status
+
+lab-logs: $(VENV)/.runtime ## show the lab's logs (CLUSTER=... PROGRAM=...)
+	@$(PYTHON) -m lab logs $(CLUSTER) $(PROGRAM)
+
+verify: $(VENV)/.runtime ## check the live mesh of STACK
+	@$(PYTHON) -m meshctl verify --stack $(STACK) $(QUIET)
+
+# --- tests ----------------------------------------------------------------
+
+.PHONY: lint format types test test-unit test-engine test-lab
+format: $(VENV)/.dev ## format the code
+	@$(VENV)/bin/ruff format $(EXISTING)
+	@$(VENV)/bin/ruff check --fix $(EXISTING)
+
+lint: $(VENV)/.dev ## check format, lint and the layers
+	@$(VENV)/bin/ruff format --check $(EXISTING)
+	@$(VENV)/bin/ruff check $(EXISTING)
+	@$(VENV)/bin/lint-imports --no-cache
+
+types: $(VENV)/.dev ## check types (strict on components/)
+	@$(VENV)/bin/pyright
+
+test-unit: $(VENV)/.dev ## unit tests: Python packages alone, under a minute
+	@$(VENV)/bin/pytest tests/unit
+
+test-engine: $(VENV)/.dev ## the real engine and provider against one API server
+	@$(PYTHON) -m lab preflight --install $(QUIET)
+	@$(PYTHON) -m lab build --for-engine $(QUIET)
+	@$(VENV)/bin/pytest tests/engine
+
+test-lab: $(VENV)/.dev ## end to end, against the lab that is up
+	@$(VENV)/bin/pytest tests/lab
+
+test: lint types test-unit test-engine ## lint, types, unit and engine tests
