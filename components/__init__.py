@@ -1,0 +1,1 @@
+"""The components of the mesh, one ComponentResource per module."""

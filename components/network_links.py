@@ -1,0 +1,194 @@
+"""Joins the networks of all clusters: every pair reaches each other, both ways, by address and by name."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations, permutations
+from typing import Literal
+
+import pulumi
+import pulumi_aws as aws
+
+Join = Literal["peering", "transit-gateway"]
+
+
+@dataclass(frozen=True)
+class NetworkEnd:
+    """One network to be joined. `route_table_ids` are the tables that get a route to every other network."""
+
+    name: str
+    region: str
+    cidr: str
+    vpc_id: pulumi.Input[str]
+    subnet_ids: Sequence[pulumi.Input[str]]
+    route_table_ids: Sequence[pulumi.Input[str]]
+
+
+@dataclass(frozen=True)
+class NetworkLinksArgs:
+    """Args of NetworkLinks: the networks (their ranges disjoint), the way to join them, and tags."""
+
+    ends: Sequence[NetworkEnd]
+    join: Join
+    tags: Mapping[str, str]
+
+
+class NetworkLinks(pulumi.ComponentResource):
+    """VPC peering of every pair, or one transit gateway per region with the gateways peered.
+
+    Outputs:
+        routes: the ids of all routes made; what talks across networks may depend on them.
+    """
+
+    routes: list[pulumi.Output[str]]
+
+    def __init__(self, name: str, args: NetworkLinksArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("fedmesh:network:NetworkLinks", name, None, opts)
+        self._name = name
+        self._args = args
+        self._child = pulumi.ResourceOptions(parent=self)
+        self.routes = self._peer_pairs() if args.join == "peering" else self._transit()
+        self.register_outputs({"routes": self.routes})
+
+    def _tags(self, part: str) -> dict[str, str]:
+        return {**self._args.tags, "Name": f"{self._name}-{part}"}
+
+    def _peer_pairs(self) -> list[pulumi.Output[str]]:
+        links = {
+            frozenset((one.name, other.name)): self._peer(one, other)
+            for one, other in combinations(self._args.ends, 2)
+        }
+        return [
+            aws.ec2.Route(
+                f"{self._name}-{end.name}-to-{peer.name}-{number}",
+                region=end.region,
+                route_table_id=table,
+                destination_cidr_block=peer.cidr,
+                vpc_peering_connection_id=links[frozenset((end.name, peer.name))],
+                opts=self._child,
+            ).id
+            for end, peer in permutations(self._args.ends, 2)
+            for number, table in enumerate(end.route_table_ids)
+        ]
+
+    def _peer(self, one: NetworkEnd, other: NetworkEnd) -> pulumi.Output[str]:
+        """Peers two networks and gives the connection's id, known once it is accepted and resolves names."""
+        pair = f"{self._name}-{one.name}-{other.name}"
+        same_region = one.region == other.region
+        asked = aws.ec2.VpcPeeringConnection(
+            pair,
+            region=one.region,
+            vpc_id=one.vpc_id,
+            peer_vpc_id=other.vpc_id,
+            peer_region=None if same_region else other.region,
+            auto_accept=True if same_region else None,
+            tags=self._tags(f"{one.name}-{other.name}"),
+            opts=self._child,
+        )
+        accepted = asked.id if same_region else self._accept(pair, other, asked.id)
+        resolved = [
+            aws.ec2.PeeringConnectionOptions(
+                f"{pair}-{side}-dns",
+                region=end.region,
+                vpc_peering_connection_id=accepted,
+                requester={"allow_remote_vpc_dns_resolution": True} if side == "requester" else None,
+                accepter={"allow_remote_vpc_dns_resolution": True} if side == "accepter" else None,
+                opts=self._child,
+            ).vpc_peering_connection_id
+            for side, end in (("requester", one), ("accepter", other))
+        ]
+        return pulumi.Output.all(*resolved).apply(lambda ids: str(ids[0]))
+
+    def _accept(self, pair: str, other: NetworkEnd, connection_id: pulumi.Output[str]) -> pulumi.Output[str]:
+        return aws.ec2.VpcPeeringConnectionAccepter(
+            f"{pair}-accepter",
+            region=other.region,
+            vpc_peering_connection_id=connection_id,
+            auto_accept=True,
+            tags=self._tags(pair),
+            opts=self._child,
+        ).vpc_peering_connection_id
+
+    def _transit(self) -> list[pulumi.Output[str]]:
+        regions = sorted({end.region for end in self._args.ends})
+        gateways = {region: self._gateway(region) for region in regions}
+        attached = {end.name: self._attach(end, gateways[end.region]) for end in self._args.ends}
+        across = [
+            route
+            for one, other in combinations(regions, 2)
+            for route in self._peer_gateways(one, other, gateways)
+        ]
+        return [
+            *across,
+            *(
+                aws.ec2.Route(
+                    f"{self._name}-{end.name}-to-{peer.name}-{number}",
+                    region=end.region,
+                    route_table_id=table,
+                    destination_cidr_block=peer.cidr,
+                    transit_gateway_id=gateways[end.region].id,
+                    opts=pulumi.ResourceOptions(parent=self, depends_on=[attached[end.name]]),
+                ).id
+                for end, peer in permutations(self._args.ends, 2)
+                for number, table in enumerate(end.route_table_ids)
+            ),
+        ]
+
+    def _gateway(self, region: str) -> aws.ec2transitgateway.TransitGateway:
+        return aws.ec2transitgateway.TransitGateway(
+            f"{self._name}-{region}",
+            region=region,
+            description=f"Joins the mesh networks of {region}",
+            dns_support="enable",
+            auto_accept_shared_attachments="disable",
+            tags=self._tags(region),
+            opts=self._child,
+        )
+
+    def _attach(
+        self, end: NetworkEnd, gateway: aws.ec2transitgateway.TransitGateway
+    ) -> aws.ec2transitgateway.VpcAttachment:
+        return aws.ec2transitgateway.VpcAttachment(
+            f"{self._name}-{end.name}",
+            region=end.region,
+            transit_gateway_id=gateway.id,
+            vpc_id=end.vpc_id,
+            subnet_ids=list(end.subnet_ids),
+            dns_support="enable",
+            tags=self._tags(end.name),
+            opts=self._child,
+        )
+
+    def _peer_gateways(
+        self, one: str, other: str, gateways: Mapping[str, aws.ec2transitgateway.TransitGateway]
+    ) -> list[pulumi.Output[str]]:
+        """Peers the gateways of two regions and routes each region's ranges from the other."""
+        pair = f"{self._name}-{one}-{other}"
+        asked = aws.ec2transitgateway.PeeringAttachment(
+            pair,
+            region=one,
+            peer_region=other,
+            transit_gateway_id=gateways[one].id,
+            peer_transit_gateway_id=gateways[other].id,
+            tags=self._tags(f"{one}-{other}"),
+            opts=self._child,
+        )
+        accepted = aws.ec2transitgateway.PeeringAttachmentAccepter(
+            f"{pair}-accepter",
+            region=other,
+            transit_gateway_attachment_id=asked.id,
+            tags=self._tags(f"{one}-{other}"),
+            opts=self._child,
+        )
+        return [
+            aws.ec2transitgateway.Route(
+                f"{self._name}-{region}-to-{end.name}",
+                region=region,
+                transit_gateway_route_table_id=gateways[region].association_default_route_table_id,
+                destination_cidr_block=end.cidr,
+                transit_gateway_attachment_id=accepted.transit_gateway_attachment_id,
+                opts=self._child,
+            ).id
+            for region, remote in ((one, other), (other, one))
+            for end in self._args.ends
+            if end.region == remote
+        ]
