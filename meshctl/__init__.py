@@ -1,0 +1,1 @@
+"""meshctl: the operator's command for a mesh that fedmesh built: verify, status, drill, dashboard."""

@@ -1,0 +1,7 @@
+"""Entry point of `python -m meshctl`."""
+
+import sys
+
+from meshctl.cli import main
+
+sys.exit(main())

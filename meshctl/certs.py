@@ -1,0 +1,172 @@
+"""X.509 as the mesh uses it: SPIFFE ids in certificates, chains up to a trust bundle, and forged chains."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+
+def parse_chain(pem: bytes) -> list[x509.Certificate]:
+    """Certificates of a PEM text, leaf first. Raises ValueError when there is none."""
+    return x509.load_pem_x509_certificates(pem)
+
+
+def parse_der(encoded: str) -> x509.Certificate:
+    """A certificate from base64 of DER, as SPIRE's JSON carries authorities."""
+    return x509.load_der_x509_certificate(base64.b64decode(encoded))
+
+
+def spiffe_id(certificate: x509.Certificate) -> str | None:
+    """The certificate's one URI name, or None when it has none or several."""
+    try:
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return None
+    uris = names.get_values_for_type(x509.UniformResourceIdentifier)
+    return uris[0] if len(uris) == 1 else None
+
+
+def fingerprint(certificate: x509.Certificate) -> str:
+    """SHA-256 of the certificate in hex."""
+    return certificate.fingerprint(hashes.SHA256()).hex()
+
+
+def chain_fault(
+    chain: Sequence[x509.Certificate], roots: Iterable[x509.Certificate], now: datetime
+) -> str | None:
+    """Why a chain (leaf first) does not lead to one of the roots, or None when it does."""
+    for certificate in chain:
+        if not certificate.not_valid_before_utc <= now <= certificate.not_valid_after_utc:
+            return f"{_subject(certificate)} is valid {_span(certificate)} only"
+    for issued, issuer in pairwise(chain):
+        if not _is_ca(issuer) or not _issued_by(issued, issuer):
+            return f"{_subject(issued)} was not issued by {_subject(issuer)}"
+    for root in roots:
+        if root.not_valid_after_utc >= now and (chain[-1] == root or _issued_by(chain[-1], root)):
+            return None
+    return f"{_subject(chain[-1])} was not issued by any authority of the bundle"
+
+
+def life_left(certificate: x509.Certificate, now: datetime) -> float:
+    """Share of the certificate's life that is still ahead, 1.0 when new, below 0 when expired."""
+    whole = certificate.not_valid_after_utc - certificate.not_valid_before_utc
+    return (certificate.not_valid_after_utc - now) / whole
+
+
+def human(left: timedelta) -> str:
+    """A duration in its two largest units, such as 3d 4h or 12m 5s."""
+    seconds = int(abs(left).total_seconds())
+    units = (
+        ("d", seconds // 86400),
+        ("h", seconds // 3600 % 24),
+        ("m", seconds // 60 % 60),
+        ("s", seconds % 60),
+    )
+    first = next((index for index, (_, count) in enumerate(units) if count), len(units) - 1)
+    text = " ".join(f"{count}{unit}" for unit, count in units[first : first + 2] if count) or "0s"
+    return f"-{text}" if left < timedelta(0) else text
+
+
+@dataclass(frozen=True)
+class ForeignIdentity:
+    """A client certificate of an authority that nobody trusts, with its key, as one PEM text."""
+
+    spiffe_id: str
+    pem: str
+
+
+def forge(identity: str, now: datetime | None = None) -> ForeignIdentity:
+    """Make an authority of its own and let it sign a client certificate that claims a SPIFFE id."""
+    now = now or datetime.now(UTC)
+    trust_domain = identity.removeprefix("spiffe://").split("/")[0]
+    ca_key, leaf_key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
+    ca_name = x509.Name(
+        [x509.NameAttribute(NameOID.ORGANIZATION_NAME, f"foreign authority of {trust_domain}")]
+    )
+    ca = (
+        _builder(ca_name, ca_name, ca_key, now, f"spiffe://{trust_domain}")
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .add_extension(_key_usage(ca=True), critical=True)
+        .sign(ca_key, hashes.SHA256())
+    )
+    leaf_name = x509.Name([x509.NameAttribute(NameOID.ORGANIZATION_NAME, "SPIRE")])
+    leaf = (
+        _builder(leaf_name, ca_name, leaf_key, now, identity)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_key_usage(ca=False), critical=True)
+        .add_extension(
+            x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]),
+            critical=False,
+        )
+        .sign(ca_key, hashes.SHA256())
+    )
+    parts = (
+        leaf.public_bytes(serialization.Encoding.PEM),
+        ca.public_bytes(serialization.Encoding.PEM),
+        leaf_key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        ),
+    )
+    return ForeignIdentity(identity, b"".join(parts).decode())
+
+
+def _builder(
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey, now: datetime, uri: str
+) -> x509.CertificateBuilder:
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(minutes=1))
+        .not_valid_after(now + timedelta(minutes=10))
+        .add_extension(x509.SubjectAlternativeName([x509.UniformResourceIdentifier(uri)]), critical=False)
+    )
+
+
+def _key_usage(ca: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=not ca,
+        content_commitment=False,
+        key_encipherment=not ca,
+        data_encipherment=False,
+        key_agreement=not ca,
+        key_cert_sign=ca,
+        crl_sign=ca,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _issued_by(issued: x509.Certificate, issuer: x509.Certificate) -> bool:
+    try:
+        issued.verify_directly_issued_by(issuer)
+    except (ValueError, TypeError, InvalidSignature):
+        return False
+    return True
+
+
+def _is_ca(certificate: x509.Certificate) -> bool:
+    try:
+        return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+    except x509.ExtensionNotFound:
+        return False
+
+
+def _subject(certificate: x509.Certificate) -> str:
+    return spiffe_id(certificate) or certificate.subject.rfc4514_string() or "a certificate without a name"
+
+
+def _span(certificate: x509.Certificate) -> str:
+    start, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    return f"{start:%Y-%m-%d %H:%M:%S} to {end:%Y-%m-%d %H:%M:%S}"

@@ -1,0 +1,59 @@
+"""curl in a container: the one client that every cluster's probe image has, driven and read as data."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+from meshctl.kube import Output
+
+_MARK = "\n---fedmesh---\n"
+# A key comes by standard input into a file of memory, so that it is in no request, log or disk.
+_WITH_IDENTITY = 'umask 077; head -c "$1" > /tmp/identity.pem; shift; exec curl "$@"'
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What curl got. `status` is 0 when no HTTP answer came; then `code` and `error` are curl's own."""
+
+    status: int
+    body: str
+    headers: dict[str, str]
+    code: int
+    error: str
+    seconds: float
+
+
+def command(url: str, *options: str, timeout: float = 3.0) -> list[str]:
+    """Command line of one request whose output `parse` understands."""
+    write = f"{_MARK}%{{json}}{_MARK}%{{header_json}}"
+    return ["curl", *_options(url, write, timeout, options)]
+
+
+def command_with_identity(url: str, pem: str, *options: str, timeout: float = 3.0) -> list[str]:
+    """Like `command`, presenting the certificate and key that are sent as `pem` to standard input."""
+    write = f"{_MARK}%{{json}}{_MARK}%{{header_json}}"
+    identity = ["--cert", "/tmp/identity.pem"]  # noqa: S108 (in the pod)
+    size = str(len(pem.encode()))
+    return ["sh", "-c", _WITH_IDENTITY, "sh", size, *_options(url, write, timeout, [*identity, *options])]
+
+
+def parse(output: Output) -> Answer:
+    """Read what a command made by this module wrote. Raises ValueError when curl did not even start."""
+    parts = output.stdout.split(_MARK)
+    if len(parts) != 3:
+        raise ValueError(f"curl wrote nothing usable (exit {output.code}): {output.stderr.strip()[-200:]}")
+    body, facts = parts[0], json.loads(parts[1])
+    headers = {name: values[-1] for name, values in json.loads(parts[2] or "{}").items() if values}
+    return Answer(
+        status=int(facts.get("response_code", 0)),
+        body=body,
+        headers=headers,
+        code=int(facts.get("exitcode", output.code)),
+        error=str(facts.get("errormsg") or output.stderr.strip()),
+        seconds=float(facts.get("time_total", 0)),
+    )
+
+
+def _options(url: str, write: str, timeout: float, options: list[str] | tuple[str, ...]) -> list[str]:
+    return ["-sS", "--max-time", f"{timeout:g}", "-o", "-", "-w", write, *options, url]

@@ -1,0 +1,183 @@
+"""One cluster's API server, spoken to in plain dicts so that recorded answers can stand in for it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import urllib3
+import yaml
+from kubernetes import client, config
+from kubernetes.client.exceptions import ApiException
+from kubernetes.stream import stream
+
+Json = dict[str, Any]
+
+
+class KubeError(Exception):
+    """The API server refused a request or could not be reached; `status` is 0 in the latter case."""
+
+    def __init__(self, message: str, status: int = 0) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+@dataclass(frozen=True)
+class Output:
+    """What a command run in a container wrote, and its exit code (-1: it did not end in time)."""
+
+    stdout: str
+    stderr: str
+    code: int
+
+
+class Kube:
+    """A client of one API server. Safe to use from several threads.
+
+    Raises KubeError when the kubeconfig file or its context cannot be used.
+    """
+
+    def __init__(self, kubeconfig: Path | None, context: str, timeout: float = 5.0) -> None:
+        self._timeout = timeout
+        self._configuration = client.Configuration()
+        try:
+            config.load_kube_config(
+                config_file=str(kubeconfig) if kubeconfig else None,
+                context=context,
+                client_configuration=self._configuration,
+                persist_config=False,
+            )
+        except (config.ConfigException, OSError, yaml.YAMLError) as error:
+            raise KubeError(
+                f"context {context} of {kubeconfig or 'the default kubeconfig'}: {error}"
+            ) from error
+        # A retry would hide a flapping API server and triple the wait for a dead one.
+        self._configuration.retries = urllib3.Retry(0)
+        self._configuration.connection_pool_maxsize = 16
+        self._api = client.ApiClient(self._configuration)
+
+    @property
+    def server(self) -> str:
+        """URL of the API server."""
+        return str(self._configuration.host)
+
+    def request(
+        self, method: str, path: str, body: Any = None, content_type: str | None = None, **query: str
+    ) -> Any:
+        """Send one request; returns the parsed JSON answer, or its text where it is not JSON."""
+        headers = {"Accept": "application/json"}
+        if body is not None:
+            headers["Content-Type"] = content_type or "application/json"
+        serialized = self._api.param_serialize(
+            method=method,
+            resource_path=f"{path}?{urlencode(query)}" if query else path,
+            header_params=headers,
+            body=body,
+            auth_settings=["BearerToken"],
+        )
+        try:
+            response = self._api.call_api(*serialized, _request_timeout=self._timeout)
+        except ApiException as error:
+            raise KubeError(_message(error), error.status or 0) from error
+        except urllib3.exceptions.HTTPError as error:
+            raise KubeError(f"{self.server} does not answer: {_root_cause(error)}") from error
+        raw: bytes = response.read() or b""
+        text = raw.decode("utf-8", "replace")
+        if response.status >= 400:
+            raise KubeError(f"{method} {path}: {_status_message(text)}", response.status)
+        try:
+            return json.loads(text)
+        except ValueError:
+            return text
+
+    def get(self, path: str, **query: str) -> Any:
+        """The object at an API path, such as /api/v1/nodes/NAME."""
+        return self.request("GET", path, **query)
+
+    def items(self, path: str, **query: str) -> list[Json]:
+        """The objects of a list at an API path, such as /api/v1/nodes."""
+        return list(self.get(path, **query).get("items") or [])
+
+    def create(self, path: str, body: Json) -> Json:
+        """Create an object in the collection at an API path."""
+        return self.request("POST", path, body)
+
+    def patch(self, path: str, body: Json) -> Json:
+        """Change an object by a JSON merge patch."""
+        return self.request("PATCH", path, body, content_type="application/merge-patch+json")
+
+    def delete(self, path: str, **query: str) -> None:
+        """Delete the object at an API path; one that is already gone is no error."""
+        try:
+            self.request("DELETE", path, **query)
+        except KubeError as error:
+            if error.status != 404:
+                raise
+
+    def exec(
+        self,
+        namespace: str,
+        pod: str,
+        container: str,
+        command: list[str],
+        *,
+        stdin: str | None = None,
+        timeout: float = 8.0,
+    ) -> Output:
+        """Run a command in a container. Text for stdin never shows in the request, so keys may go there."""
+        # stream() swaps a method of its client while it connects, so every call gets a client of its own.
+        core = client.CoreV1Api(client.ApiClient(self._configuration))
+        try:
+            socket: Any = stream(
+                core.connect_get_namespaced_pod_exec,
+                pod,
+                namespace,
+                container=container,
+                command=command,
+                stdin=stdin is not None,
+                stdout=True,
+                stderr=True,
+                tty=False,
+                _preload_content=False,
+            )
+        except ApiException as error:
+            raise KubeError(f"exec in {namespace}/{pod}: {_message(error)}", error.status or 0) from error
+        try:
+            if stdin is not None:
+                socket.write_stdin(stdin)
+            socket.run_forever(timeout=timeout)
+            code = -1 if socket.is_open() else _exit_code(socket)
+            return Output(_buffered(socket, 1), _buffered(socket, 2), code)
+        finally:
+            socket.close()
+
+
+def _buffered(socket: Any, channel: int) -> str:
+    return socket.read_channel(channel) or ""
+
+
+def _exit_code(socket: Any) -> int:
+    try:
+        return int(socket.returncode)
+    except (KeyError, TypeError, ValueError, IndexError):
+        # The runtime could not start the command: its status has no exit code in it.
+        return 126
+
+
+def _message(error: ApiException) -> str:
+    return _status_message(error.body) if error.body else str(error.reason)
+
+
+def _status_message(text: Any) -> str:
+    try:
+        return str(json.loads(text)["message"])
+    except (ValueError, KeyError, TypeError):
+        return str(text).strip()[:300]
+
+
+def _root_cause(error: Exception) -> str:
+    reason = getattr(error, "reason", None)
+    return str(reason or error).split(": ", 1)[-1]
