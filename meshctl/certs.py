@@ -16,8 +16,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 
 def parse_chain(pem: bytes) -> list[x509.Certificate]:
-    """Certificates of a PEM text, leaf first. Raises ValueError when there is none."""
-    return x509.load_pem_x509_certificates(pem)
+    """Certificates of a PEM text, leaf first; none when it is empty. Raises ValueError."""
+    return x509.load_pem_x509_certificates(pem) if pem.strip() else []
 
 
 def parse_der(encoded: str) -> x509.Certificate:

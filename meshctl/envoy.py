@@ -44,7 +44,7 @@ def parse_secrets(dump: dict[str, Any]) -> ProxySecrets:
     for name, secret in _active_secrets(dump):
         if name == OWN_CERTIFICATE and "tls_certificate" in secret:
             pem = _inline(secret["tls_certificate"].get("certificate_chain", {}))
-            chain = tuple(parse_chain(pem)) if pem else ()
+            chain = tuple(parse_chain(pem))
         elif name == TRUSTED_ROOTS:
             trusted = _trusted(secret.get("validation_context", {}))
     return ProxySecrets(chain, trusted)

@@ -107,7 +107,8 @@ class Cluster:
 
     def mint(self, spiffe_id: str, seconds: int) -> Json:
         """A short-lived certificate of this trust domain with its key, from the SPIRE server."""
-        return self._spire("x509", "mint", "-spiffeID", spiffe_id, "-ttl", f"{seconds}s")
+        minted: Any = self._spire("x509", "mint", "-spiffeID", spiffe_id, "-ttl", f"{seconds}s")
+        return minted[0]
 
     def remote_clusters(self, istiod: Json) -> list[Json]:
         """What an istiod pod says of the clusters it reads endpoints from."""
