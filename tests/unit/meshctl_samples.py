@@ -21,16 +21,14 @@ class Authority:
     def __init__(self, name, issuer=None, days=30):
         self.key = ec.generate_private_key(ec.SECP256R1())
         self.name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-        self.certificate = _sign(
-            self, issuer or self, self.name, self.key, timedelta(days=days), None, ca=True
-        )
+        self.certificate = _sign(issuer or self, self.name, self.key, timedelta(days=days), uri=None, ca=True)
 
     def issue(self, uri, left=timedelta(minutes=40), life=timedelta(hours=1)):
         key = ec.generate_private_key(ec.SECP256R1())
-        return _sign(self, self, x509.Name([]), key, left, uri, ca=False, life=life)
+        return _sign(self, x509.Name([]), key, left, uri=uri, ca=False, life=life)
 
 
-def _sign(_owner, issuer, subject, key, left, uri, ca, life=timedelta(days=60)):
+def _sign(issuer, subject, key, left, *, uri, ca, life=timedelta(days=60)):
     builder = (
         x509.CertificateBuilder()
         .subject_name(subject)
@@ -60,7 +58,9 @@ def bundle(trust_domain, *certificates, jwt=("k1",)):
     return Bundle(trust_domain, tuple(certificates), frozenset(jwt), refresh_hint=60, sequence=1)
 
 
-def pod(name, namespace="sleep", account="sleep", app="sleep", version="v1", ip="10.91.0.5", image="curl:1"):
+def pod(
+    name, *, namespace="sleep", account="sleep", app="sleep", version="v1", ip="10.91.0.5", image="curl:1"
+):
     return {
         "metadata": {"name": name, "namespace": namespace, "labels": {"app": app, "version": version}},
         "spec": {
@@ -139,11 +139,12 @@ class FakeApi:
         self.created.append((path, body))
         return body
 
-    def patch(self, path, body):
+    def patch(self, _path, body):
         return body
 
     def delete(self, path, **_query):
         self.deleted.append(path)
 
     def exec(self, namespace, pod, container, command, *, stdin=None, timeout=8.0):
+        del timeout
         return self.run(namespace, pod, container, command, stdin)

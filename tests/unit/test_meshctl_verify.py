@@ -357,7 +357,7 @@ def test_the_janitor_removes_newest_first_and_makes_nothing_afterwards():
 
 def test_the_janitor_tells_what_it_could_not_remove():
     class Stubborn(FakeApi):
-        def delete(self, path, **_query):
+        def delete(self, _path, **_query):
             raise KubeError("gone away")
 
     janitor = Janitor()
