@@ -1,0 +1,103 @@
+"""Names under which every cluster of the mesh resolves the gateways of the others, for good."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+
+import pulumi
+import pulumi_aws as aws
+
+TTL_SECONDS = 30
+
+
+@dataclass(frozen=True)
+class ZoneNetwork:
+    """A VPC whose resolver answers from the zone."""
+
+    region: str
+    vpc_id: pulumi.Input[str]
+
+
+@dataclass(frozen=True)
+class PrivateZoneArgs:
+    """Args of PrivateZone: its domain, the VPCs that see it, and tags."""
+
+    domain: str
+    networks: Sequence[ZoneNetwork]
+    tags: Mapping[str, str]
+
+
+class PrivateZone(pulumi.ComponentResource):
+    """A private hosted zone shared by the networks of all clusters.
+
+    Outputs:
+        zone_id: id of the hosted zone.
+        domain: its name.
+    """
+
+    zone_id: pulumi.Output[str]
+    domain: str
+
+    def __init__(self, name: str, args: PrivateZoneArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("fedmesh:dns:PrivateZone", name, None, opts)
+        zone = aws.route53.Zone(
+            f"{name}-zone",
+            name=args.domain,
+            comment="Gateways of the mesh",
+            vpcs=[{"vpc_id": network.vpc_id, "vpc_region": network.region} for network in args.networks],
+            tags=dict(args.tags),
+            opts=pulumi.ResourceOptions(parent=self),
+        )
+        self.zone_id = zone.zone_id
+        self.domain = args.domain
+        self.register_outputs({"zoneId": self.zone_id})
+
+
+@dataclass(frozen=True)
+class MeshNamesArgs:
+    """Args of MeshNames.
+
+    Attributes:
+        zone_id, domain: the private zone.
+        addresses: by label (`eastwest`, `spire`) the address of the cluster's load balancer, name or IPv4.
+    """
+
+    cluster_name: str
+    zone_id: pulumi.Input[str]
+    domain: str
+    addresses: Mapping[str, pulumi.Input[str]]
+
+
+class MeshNames(pulumi.ComponentResource):
+    """`<label>.<cluster>.<domain>` for each load balancer of one cluster.
+
+    Outputs:
+        names: full name by label, known when the record exists.
+    """
+
+    names: dict[str, pulumi.Output[str]]
+
+    def __init__(self, name: str, args: MeshNamesArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("fedmesh:dns:MeshNames", name, None, opts)
+        self.names = {
+            label: aws.route53.Record(
+                f"{name}-{label}",
+                zone_id=args.zone_id,
+                name=f"{label}.{args.cluster_name}.{args.domain}",
+                type=pulumi.Output.from_input(address).apply(record_type),
+                ttl=TTL_SECONDS,
+                records=[address],
+                opts=pulumi.ResourceOptions(parent=self),
+            ).fqdn
+            for label, address in args.addresses.items()
+        }
+        self.register_outputs({"names": self.names})
+
+
+def record_type(address: str) -> str:
+    """`A` for an IPv4 address, `CNAME` for a name."""
+    try:
+        IPv4Address(address)
+    except ValueError:
+        return "CNAME"
+    return "A"

@@ -1,0 +1,77 @@
+"""Runs components under Pulumi's mocks and records what they register."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pulumi
+from pulumi.runtime.stack import wait_for_rpcs
+
+COMPUTED: dict[str, dict[str, Any]] = {
+    "eks:index:Cluster": {
+        "clusterSecurityGroupId": "sg-of-eks",
+        "kubeconfigJson": (
+            '{"clusters": [{"name": "kubernetes", "cluster": {"server": "https://api.example"}}],'
+            ' "users": [{"name": "aws"}], "contexts": [{"name": "aws", "context": {}}],'
+            ' "current-context": "aws"}'
+        ),
+    },
+    "aws:ec2/launchTemplate:LaunchTemplate": {"latestVersion": 3},
+    "aws:ec2transitgateway/transitGateway:TransitGateway": {"associationDefaultRouteTableId": "tgw-rtb"},
+    "aws:lb/getLoadBalancer:getLoadBalancer": {"arn": "arn:aws:elasticloadbalancing:::loadbalancer/found"},
+    "aws:index/getCallerIdentity:getCallerIdentity": {"accountId": "123456789012"},
+    "aws:eks/getAddonVersion:getAddonVersion": {"version": "v1.0.0-eksbuild.1"},
+}
+
+
+@dataclass(frozen=True)
+class Registered:
+    """One registration: type token, Pulumi name, resolved inputs, and what it waits for."""
+
+    type: str
+    name: str
+    inputs: dict[str, Any]
+
+
+@dataclass
+class Recorder(pulumi.runtime.Mocks):
+    """Gives every resource an id `<name>-id`, an ARN, and its inputs as outputs."""
+
+    resources: list[Registered] = field(default_factory=list)
+    calls: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+
+    def new_resource(self, args: pulumi.runtime.MockResourceArgs) -> tuple[str | None, dict[str, Any]]:
+        self.resources.append(Registered(args.typ, args.name, dict(args.inputs)))
+        fresh = {"arn": f"arn:aws:mock:::{args.name}", "name": args.name, "zoneId": f"{args.name}-id"}
+        same = {"keyId": f"{args.name}-id", "allocationId": f"{args.name}-id"}
+        return f"{args.name}-id", {**fresh, **same, **args.inputs, **COMPUTED.get(args.typ, {})}
+
+    def call(self, args: pulumi.runtime.MockCallArgs) -> dict[str, Any]:
+        self.calls.append((args.token, dict(args.args)))
+        return {**args.args, **COMPUTED.get(args.token, {})}
+
+    def of(self, kind: str) -> list[Registered]:
+        """The resources whose type ends with `:<kind>`, in the order of registration."""
+        return [resource for resource in self.resources if resource.type.endswith(f":{kind}")]
+
+    def one(self, name: str, kind: str = "") -> Registered:
+        """The only resource of that Pulumi name (and kind, where a name is used twice)."""
+        found = [r for r in self.resources if r.name == name and r.type.endswith(kind)]
+        assert len(found) == 1, f"{len(found)} resources are called {name}"
+        return found[0]
+
+
+def record(build: Callable[[], object]) -> Recorder:
+    """Runs `build` under mocks to its end and gives what it registered."""
+    recorder = Recorder()
+    asyncio.set_event_loop(asyncio.new_event_loop())
+    pulumi.runtime.set_mocks(recorder, preview=False)
+    build()
+    asyncio.get_event_loop().run_until_complete(wait_for_rpcs())
+    return recorder
+
+
+def value(output: pulumi.Output[Any]) -> Any:
+    """What an output of a recorded component holds."""
+    return asyncio.get_event_loop().run_until_complete(output.future())

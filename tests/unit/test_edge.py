@@ -1,0 +1,86 @@
+"""Users outside the mesh reach a living cluster, and clusters reach each other by names that last."""
+
+from typing import Any
+
+import pytest
+
+from components.edge import Edge, EdgeArgs, EdgeTarget
+from components.private_dns import (
+    MeshNames,
+    MeshNamesArgs,
+    PrivateZone,
+    PrivateZoneArgs,
+    ZoneNetwork,
+    record_type,
+)
+from components.settings_aws import parse_aws
+from tests.unit.recording import Recorder, record
+
+ROUTE53 = {"mode": "route53", "domain": "app.example.com", "hostedZoneId": "Z0123456789ABC"}
+
+
+def edge(config: dict[str, Any], clusters: int = 2, regions: tuple[str, ...] = ("us-east-1",)) -> Recorder:
+    targets = [
+        EdgeTarget(f"c{n}", regions[n % len(regions)], f"nlb-{n}.elb.amazonaws.com", f"c{n}-ingress")
+        for n in range(clusters)
+    ]
+    spec = parse_aws({"edge": config}, "Pulumi.dev.yaml").edge
+    return record(lambda: Edge("edge", EdgeArgs(targets, spec, {"project": "fedmesh"})))
+
+
+def test_the_first_cluster_takes_the_users_while_it_is_healthy() -> None:
+    made = edge(ROUTE53)
+    first = made.one("edge-c0", "Record").inputs
+    assert first["failoverRoutingPolicies"] == [{"type": "PRIMARY"}]
+    assert first["healthCheckId"] == "edge-c0-id"
+    assert (first["name"], first["records"]) == ("app.example.com", ["nlb-0.elb.amazonaws.com"])
+
+
+def test_the_others_share_the_users_when_the_first_fails() -> None:
+    made = edge(ROUTE53, clusters=3)
+    second = made.one("edge-standby", "Record").inputs
+    assert second["failoverRoutingPolicies"] == [{"type": "SECONDARY"}]
+    assert second["aliases"][0]["evaluateTargetHealth"] is True
+    shared = [made.one(f"edge-c{n}", "Record").inputs for n in (1, 2)]
+    assert {record["name"] for record in shared} == {second["aliases"][0]["name"]}
+    assert [record["healthCheckId"] for record in shared] == ["edge-c1-id", "edge-c2-id"]
+
+
+def test_a_dead_gateway_is_noticed_within_twenty_seconds() -> None:
+    for check in edge(ROUTE53).of("HealthCheck"):
+        assert check.inputs["requestInterval"] * check.inputs["failureThreshold"] <= 20
+        assert (check.inputs["port"], check.inputs["resourcePath"]) == (15021, "/healthz/ready")
+
+
+def test_global_accelerator_has_a_group_per_region_with_all_its_load_balancers() -> None:
+    made = edge({"mode": "global-accelerator"}, clusters=3, regions=("us-east-1", "eu-west-1"))
+    groups = {g.inputs["endpointGroupRegion"]: g.inputs for g in made.of("EndpointGroup")}
+    assert len(groups["us-east-1"]["endpointConfigurations"]) == 2
+    assert len(groups["eu-west-1"]["endpointConfigurations"]) == 1
+    looked_up = sorted(args["name"] for token, args in made.calls if "getLoadBalancer" in token)
+    assert looked_up == ["c0-ingress", "c1-ingress", "c2-ingress"]
+
+
+def test_the_private_zone_is_seen_by_every_network() -> None:
+    networks = [ZoneNetwork("us-east-1", "vpc-1"), ZoneNetwork("eu-west-1", "vpc-2")]
+    args = PrivateZoneArgs("mesh.internal", networks, {"project": "fedmesh"})
+    (zone,) = record(lambda: PrivateZone("dns", args)).of("Zone")
+    assert zone.inputs["vpcs"] == [
+        {"vpcId": "vpc-1", "vpcRegion": "us-east-1"},
+        {"vpcId": "vpc-2", "vpcRegion": "eu-west-1"},
+    ]
+
+
+def test_names_of_a_cluster_say_what_and_whose_they_are() -> None:
+    addresses = {"eastwest": "nlb.elb.amazonaws.com", "spire": "10.2.3.4"}
+    args = MeshNamesArgs("cluster-1", "Z1", "mesh.internal", addresses)
+    made = {r.inputs["name"]: r.inputs for r in record(lambda: MeshNames("one", args)).of("Record")}
+    assert made["eastwest.cluster-1.mesh.internal"]["type"] == "CNAME"
+    assert made["spire.cluster-1.mesh.internal"]["type"] == "A"
+
+
+@pytest.mark.parametrize(
+    ("address", "kind"), [("10.0.0.1", "A"), ("a.b.c", "CNAME"), ("10.example", "CNAME")]
+)
+def test_the_record_type_follows_the_address(address: str, kind: str) -> None:
+    assert record_type(address) == kind
