@@ -1,0 +1,93 @@
+"""The nodes' cgroups: one below /fedmesh for each, in every hierarchy that the machine has (version 1 or 2)."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path("/sys/fs/cgroup")
+PARENT = "fedmesh"
+
+
+def cgroup_of(node: str) -> str:
+    """A node's cgroup, as the kubelet is told it."""
+    return f"/{PARENT}/{node}"
+
+
+def unified() -> bool:
+    """Whether the machine has cgroup version 2 alone."""
+    return (ROOT / "cgroup.controllers").exists()
+
+
+def hierarchies() -> list[Path]:
+    """Folders of all hierarchies, each once though some have several names."""
+    if unified():
+        return [ROOT]
+    folders = {folder.resolve() for folder in ROOT.iterdir() if (folder / "cgroup.procs").exists()}
+    return sorted(folders)
+
+
+def prepare(cgroup: str) -> None:
+    """Makes `cgroup` in every hierarchy, ready to have children."""
+    for hierarchy in hierarchies():
+        folder = hierarchy
+        for part in cgroup.strip("/").split("/"):
+            if unified():
+                controllers = (folder / "cgroup.controllers").read_text().split()
+                (folder / "cgroup.subtree_control").write_text(" ".join(f"+{name}" for name in controllers))
+            parent, folder = folder, folder / part
+            folder.mkdir(exist_ok=True)
+            for name in ("cpuset.cpus", "cpuset.mems"):
+                # version 1 starts these empty, and refuses processes until they are set
+                if not unified() and (folder / name).exists() and not (folder / name).read_text().strip():
+                    (folder / name).write_text((parent / name).read_text())
+
+
+def processes() -> Iterator[int]:
+    """Every process in one of the lab's cgroups."""
+    seen: set[int] = set()
+    for hierarchy in hierarchies():
+        for file in (hierarchy / PARENT).rglob("cgroup.procs"):
+            try:
+                found = {int(line) for line in file.read_text().split()} - seen
+            except OSError:
+                continue
+            seen |= found
+            yield from found
+
+
+def remove(patience: float = 10.0) -> None:
+    """Kills what is left in the lab's cgroups and removes them; raises TimeoutError after `patience` seconds."""
+    deadline = time.monotonic() + patience
+    while any((hierarchy / PARENT).exists() for hierarchy in hierarchies()):
+        for process in processes():
+            if process != os.getpid():
+                _kill(process)
+        for hierarchy in hierarchies():
+            for folder in sorted(
+                filter(Path.is_dir, (hierarchy / PARENT).rglob("*")),
+                key=lambda path: len(path.parts),
+                reverse=True,
+            ):
+                _rmdir(folder)
+            _rmdir(hierarchy / PARENT)
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"cgroups below {PARENT} are still in use")
+        time.sleep(0.05)
+
+
+def _kill(process: int) -> None:
+    try:
+        os.kill(process, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+
+
+def _rmdir(folder: Path) -> None:
+    try:
+        folder.rmdir()
+    except OSError:
+        pass

@@ -1,0 +1,24 @@
+"""The environment in which the Pulumi engine and meshctl work on the lab."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from lab import paths
+
+
+def engine_environment(project: Path) -> dict[str, str]:
+    """PATH with the lab's tools first, and a file backend, passphrase and plugin folder of the checkout's own."""
+    state = project / ".lab"
+    tools = paths.cache() / "bin"
+    python = project / ".venv" / "bin"
+    return {
+        "PATH": f"{tools}:{python}:{os.environ.get('PATH', '/usr/bin:/bin')}",
+        "PULUMI_BACKEND_URL": f"file://{state}/state",
+        "PULUMI_CONFIG_PASSPHRASE_FILE": str(state / "passphrase"),
+        "PULUMI_HOME": str(state / "pulumi"),
+        "PULUMI_SKIP_UPDATE_CHECK": "true",
+        # the providers come from PATH; looking for newer ones would only wait for a network that may not be there
+        "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION": "true",
+    }
