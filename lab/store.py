@@ -1,0 +1,80 @@
+"""What the lab has built, kept by the content of what it was built from.
+
+An entry is a folder `store/<name>-<key>`. It is filled under a temporary name and renamed when it is whole,
+so whatever is found under its real name is complete, however the build before was stopped.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+
+def content_key(parts: Iterable[str | bytes]) -> str:
+    """16 hexadecimal digits that change whenever one of the parts, or their order, changes."""
+    digest = hashlib.sha256()
+    for part in parts:
+        data = part.encode() if isinstance(part, str) else part
+        digest.update(len(data).to_bytes(8, "big"))
+        digest.update(data)
+    return digest.hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Store:
+    """The cache folder: entries are in `store/`; `bin/`, `images/` and `charts` link to them."""
+
+    root: Path
+
+    def entry(self, name: str, key: str) -> Path:
+        return self.root / "store" / f"{name}-{key}"
+
+    def has(self, name: str, key: str) -> bool:
+        return self.entry(name, key).is_dir()
+
+    def ensure(self, name: str, key: str, fill: Callable[[Path], None]) -> Path:
+        """The entry's folder; when there is none yet, `fill` gets an empty folder to put its content in."""
+        entry = self.entry(name, key)
+        if not entry.is_dir():
+            entry.parent.mkdir(parents=True, exist_ok=True)
+            work = Path(tempfile.mkdtemp(prefix=".making-", dir=entry.parent))
+            try:
+                fill(work)
+                work.chmod(0o755)
+                work.rename(entry)
+            finally:
+                shutil.rmtree(work, ignore_errors=True)
+        return entry
+
+    def link(self, place: str, target: Path) -> Path:
+        """Makes `<root>/<place>` point to `target`, at once."""
+        link = self.root / place
+        link.parent.mkdir(parents=True, exist_ok=True)
+        if link.is_symlink() and link.readlink() == target:
+            return link
+        fresh = link.with_name(f".{link.name}.{os.getpid()}")
+        fresh.unlink(missing_ok=True)
+        fresh.symlink_to(target)
+        fresh.rename(link)
+        return link
+
+    @contextmanager
+    def lock(self, waiting: Callable[[], None]) -> Iterator[None]:
+        """Held by one build at a time, `waiting` called when by another; removes what a killed build left."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        with (self.root / ".lock").open("w") as handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                waiting()
+                fcntl.flock(handle, fcntl.LOCK_EX)
+            for left in (self.root / "store").glob(".making-*"):
+                shutil.rmtree(left, ignore_errors=True)
+            yield
