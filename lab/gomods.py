@@ -183,7 +183,7 @@ CLUSTER = GoModule(
 ENGINE = GoModule(
     "engine",
     {"pulumi": "github.com/pulumi/pulumi/pkg/v3/cmd/pulumi"},
-    {"github.com/pulumi/pulumi/sdk/v3/go/common/version.Version": PULUMI},
+    {"github.com/pulumi/pulumi/sdk/v3/go/common/version.Version": f"v{PULUMI}"},
 )
 PROVIDER = GoModule(
     "provider",

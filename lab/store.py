@@ -11,6 +11,7 @@ import hashlib
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -51,7 +52,18 @@ class Store:
                 work.rename(entry)
             finally:
                 shutil.rmtree(work, ignore_errors=True)
+        os.utime(entry)  # when it was last used
         return entry
+
+    def prune(self, age: float) -> None:
+        """Removes entries that no build has used for `age` seconds and that nothing links to."""
+        linked = {
+            link.resolve() for link in [*self.root.glob("*"), *self.root.glob("*/*")] if link.is_symlink()
+        }
+        for entry in (self.root / "store").iterdir():
+            used = any(target.is_relative_to(entry.resolve()) for target in linked)
+            if not used and entry.stat().st_mtime < time.time() - age:
+                shutil.rmtree(entry, ignore_errors=True)
 
     def link(self, place: str, target: Path) -> Path:
         """Makes `<root>/<place>` point to `target`, at once."""
