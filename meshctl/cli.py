@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from meshctl.stack import load, project_folder
-from meshctl.topology import Topology
+from meshctl.status.command import status
 from meshctl.verify.command import verify
 
 
@@ -41,9 +41,13 @@ def _parser() -> argparse.ArgumentParser:
     examine.add_argument("--json", action="store_true", help="print the report as JSON")
     examine.add_argument("--output", type=Path, metavar="FILE", help="also write the JSON report to a file")
     examine.add_argument("-q", "--quiet", action="store_true", help="print failures only")
-    examine.set_defaults(run=_verify)
+    examine.set_defaults(run=lambda mesh, given: verify(mesh, given.json, given.quiet, given.output))
+    show = commands.add_parser(
+        "status", parents=[shared], help="show clusters, certificates, federation, traffic"
+    )
+    show.add_argument("-w", "--watch", action="store_true", help="keep showing until interrupted")
+    show.add_argument(
+        "--interval", type=float, default=3.0, metavar="SECONDS", help="between two looks (default: 3)"
+    )
+    show.set_defaults(run=lambda mesh, given: status(mesh, given.watch, given.interval))
     return parser
-
-
-def _verify(mesh: Topology, options: argparse.Namespace) -> int:
-    return verify(mesh, options.json, options.quiet, options.output)

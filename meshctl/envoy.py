@@ -29,12 +29,14 @@ class ProxySecrets:
 
 @dataclass(frozen=True)
 class Endpoint:
-    """One address of an upstream cluster; priority 0 is preferred."""
+    """One address of an upstream cluster; priority 0 is preferred. Counts are since the proxy started."""
 
     address: str
     port: int
     priority: int
     healthy: bool
+    requests: int = 0
+    errors: int = 0
 
 
 def parse_secrets(dump: dict[str, Any]) -> ProxySecrets:
@@ -52,21 +54,17 @@ def parse_secrets(dump: dict[str, Any]) -> ProxySecrets:
 
 def parse_endpoints(clusters: dict[str, Any], cluster_name: str) -> list[Endpoint]:
     """Endpoints of one upstream cluster in the answer of `clusters?format=json`."""
-    found: list[Endpoint] = []
-    for cluster in clusters.get("cluster_statuses") or []:
-        if cluster.get("name") != cluster_name:
-            continue
-        for host in cluster.get("host_statuses") or []:
-            socket = host.get("address", {}).get("socket_address")
-            if socket:
-                found.append(
-                    Endpoint(
-                        address=socket["address"],
-                        port=int(socket["port_value"]),
-                        priority=int(host.get("priority", 0)),
-                        healthy=_is_healthy(host.get("health_status", {})),
-                    )
-                )
+    return [endpoint for name, endpoint in _endpoints(clusters) if name == cluster_name]
+
+
+def parse_traffic(clusters: dict[str, Any]) -> list[tuple[str, Endpoint]]:
+    """Endpoints of services in the mesh that got requests, each with its service as host:port."""
+    found: list[tuple[str, Endpoint]] = []
+    for name, endpoint in _endpoints(clusters):
+        direction, _, rest = name.partition("|")
+        port, _, host = rest.partition("||")
+        if direction == "outbound" and host and endpoint.requests:
+            found.append((f"{host}:{port}", endpoint))
     return found
 
 
@@ -78,6 +76,26 @@ def outbound(port: int, host: str) -> str:
 def cross_network_sni(port: int, host: str) -> str:
     """Server name under which an east-west gateway passes a connection on to a host's port."""
     return f"outbound_.{port}_._.{host}"
+
+
+def _endpoints(clusters: dict[str, Any]) -> Iterator[tuple[str, Endpoint]]:
+    for cluster in clusters.get("cluster_statuses") or []:
+        for host in cluster.get("host_statuses") or []:
+            socket = host.get("address", {}).get("socket_address")
+            if not socket:
+                continue
+            counts = {stat["name"]: int(stat.get("value", 0)) for stat in host.get("stats") or []}
+            yield (
+                cluster["name"],
+                Endpoint(
+                    address=socket["address"],
+                    port=int(socket["port_value"]),
+                    priority=int(host.get("priority", 0)),
+                    healthy=_is_healthy(host.get("health_status", {})),
+                    requests=counts.get("rq_total", 0),
+                    errors=counts.get("rq_error", 0),
+                ),
+            )
 
 
 def _is_healthy(status: dict[str, Any]) -> bool:

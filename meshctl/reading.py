@@ -105,6 +105,13 @@ class Cluster:
         """Federation relationships of this cluster's SPIRE server."""
         return self.once("federation", lambda: spire.parse_relationships(self._spire("federation", "list")))
 
+    def spire_log(self, minutes: int = 60) -> str:
+        """The SPIRE server's log of the last minutes."""
+        server = self._spire_server()["metadata"]
+        path = f"/api/v1/namespaces/{server['namespace']}/pods/{server['name']}/log"
+        log = self.api.get(path, container=spire.CONTAINER, sinceSeconds=str(minutes * 60))
+        return log if isinstance(log, str) else json.dumps(log)
+
     def mint(self, spiffe_id: str, seconds: int) -> Json:
         """A short-lived certificate of this trust domain with its key, from the SPIRE server."""
         minted: Any = self._spire("x509", "mint", "-spiffeID", spiffe_id, "-ttl", f"{seconds}s")
@@ -141,13 +148,16 @@ class Cluster:
             raise KubeError(f"{command[0].rsplit('/', 1)[-1]} in {namespace}/{name} {how}: {said}")
         return output.stdout
 
-    def _spire(self, *words: str) -> Json:
+    def _spire_server(self) -> Json:
         servers = [pod for pod in self.pods(SPIRE_NAMESPACE) if spire.CONTAINER in containers(pod)]
         if not servers:
             raise KubeError(
                 f"no running pod in namespace {SPIRE_NAMESPACE} has a container {spire.CONTAINER}"
             )
-        return json.loads(self.run(servers[0], spire.CONTAINER, spire.command(*words)))
+        return servers[0]
+
+    def _spire(self, *words: str) -> Json:
+        return json.loads(self.run(self._spire_server(), spire.CONTAINER, spire.command(*words)))
 
     def once(self, key: str, read: Callable[[], T]) -> T:
         with self._lock:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from cryptography import x509
@@ -14,6 +16,9 @@ from meshctl.certs import fingerprint, parse_der
 COMMAND = "/opt/spire/bin/spire-server"
 SOCKET = "/tmp/spire-server/private/api.sock"  # noqa: S108 (in the container)
 CONTAINER = "spire-server"
+# A quarter of the longest refresh hint that the server takes from an endpoint without one, 5 minutes.
+LONGEST_POLL = timedelta(seconds=80)
+_FIELD = re.compile(r'(\w+)=("(?:[^"\\]|\\.)*"|\S+)')
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,21 @@ class Relationship:
     trust_domain: str
     url: str
     profile: str
+
+
+@dataclass(frozen=True)
+class FederationEvents:
+    """What a server's log says of one foreign trust domain: the newest change and the newest failed poll."""
+
+    refreshed: datetime | None = None
+    failed: datetime | None = None
+    error: str = ""
+
+    def trouble(self, now: datetime) -> str:
+        """The newest error while it is current. A poll that finds nothing new is silent, so errors age."""
+        if self.failed is None or now - self.failed > LONGEST_POLL:
+            return ""
+        return self.error if self.refreshed is None or self.failed > self.refreshed else ""
 
 
 def command(*words: str) -> list[str]:
@@ -101,3 +121,26 @@ def parse_relationships(answer: dict[str, Any]) -> list[Relationship]:
 def missing_authorities(origin: Bundle, copy: Bundle) -> Sequence[x509.Certificate]:
     """Authorities that the origin has and the copy lacks."""
     return [authority for authority in origin.authorities if fingerprint(authority) not in copy.prints]
+
+
+def parse_federation_log(text: str) -> dict[str, FederationEvents]:
+    """Newest federation events by trust domain in a SPIRE server's log, in text or JSON format."""
+    events: dict[str, FederationEvents] = {}
+    for line in text.splitlines():
+        if "bundle_client" not in line:
+            continue
+        fields = _fields(line)
+        name, message = fields.get("trust_domain", ""), fields.get("msg", "")
+        known = events.get(name, FederationEvents())
+        if message == "Bundle refreshed":
+            events[name] = replace(known, refreshed=datetime.fromisoformat(fields["time"]))
+        elif message == "Error updating bundle":
+            when = datetime.fromisoformat(fields["time"])
+            events[name] = replace(known, failed=when, error=fields.get("error", "unknown error"))
+    return events
+
+
+def _fields(line: str) -> dict[str, str]:
+    if line.startswith("{"):
+        return {key: str(value) for key, value in json.loads(line).items()}
+    return {key: json.loads(value) if value[0] == '"' else value for key, value in _FIELD.findall(line)}

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from rich.console import Console
 
-from meshctl.kube import Kube, KubeError
+from meshctl.connect import connect
 from meshctl.probe import Janitor, remove_stale
-from meshctl.reading import Cluster
-from meshctl.topology import CLIENT, Member, Topology
+from meshctl.topology import CLIENT, Topology
 from meshctl.verify import report
 from meshctl.verify.checks import ALL
 from meshctl.verify.model import Mesh, Result
-from meshctl.verify.runner import UNREAD, run
+from meshctl.verify.runner import run
 
 DEADLINE = 18.0
 
@@ -40,6 +37,8 @@ def verify(topology: Topology, json_output: bool, quiet: bool, output: Path | No
 def examine(topology: Topology) -> list[Result]:
     """Run every check against the live clusters, and remove what the checks made."""
     clusters, unreachable = connect(topology.members)
+    for cluster in clusters.values():
+        remove_stale(cluster, CLIENT)
     janitor = Janitor()
     mesh = Mesh(topology, clusters, janitor)
     try:
@@ -47,27 +46,3 @@ def examine(topology: Topology) -> list[Result]:
     finally:
         for path in janitor.clean():
             print(f"could not be removed, do so by hand: {path}", file=sys.stderr)
-
-
-def connect(members: Iterable[Member]) -> tuple[dict[str, Cluster], dict[str, str]]:
-    """Readings of each member by name, and why some cannot be read, also by name."""
-    members = list(members)
-    clusters: dict[str, Cluster] = {}
-    unreachable: dict[str, str] = {}
-
-    def reach(member: Member) -> tuple[Member, Cluster | str]:
-        try:
-            cluster = Cluster(member, Kube(member.kubeconfig, member.context))
-            cluster.version()
-            remove_stale(cluster, CLIENT)
-        except KubeError as error:
-            return member, UNREAD.format(error)
-        return member, cluster
-
-    with ThreadPoolExecutor(max_workers=max(1, len(members))) as pool:
-        for member, outcome in pool.map(reach, members):
-            if isinstance(outcome, Cluster):
-                clusters[member.name] = outcome
-            else:
-                unreachable[member.name] = outcome
-    return clusters, unreachable

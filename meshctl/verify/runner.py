@@ -12,7 +12,6 @@ from meshctl.reading import Cluster
 from meshctl.verify.model import Check, Failed, Mesh, Result
 
 REACH = "API server answers"
-UNREAD = "not examined: {}"
 
 
 def run(
@@ -39,7 +38,9 @@ def run(
     waiting = 0
     for index, (check, name) in enumerate(jobs):
         if name in unreachable:
-            results[index] = Result(check.name, name, False, unreachable[name], check.hint, 0.0)
+            results[index] = Result(
+                check.name, name, False, _unread(check, unreachable[name]), check.hint, 0.0
+            )
             continue
         waiting += 1
         # Daemon threads: one that hangs on a dead connection must not keep the process alive.
@@ -80,6 +81,10 @@ def examine(mesh: Mesh, check: Check, cluster: Cluster) -> Result:
 def failures(results: Iterable[Result]) -> list[Result]:
     """Results that are not ok."""
     return [result for result in results if not result.ok]
+
+
+def _unread(check: Check, why: str) -> str:
+    return why if check.name == REACH else "not examined, as the API server does not answer"
 
 
 def _answer(

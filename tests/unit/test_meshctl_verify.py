@@ -28,7 +28,7 @@ from meshctl.verify.cluster import judge_nodes
 from meshctl.verify.identity import judge_secrets
 from meshctl.verify.istio import gateway_addresses, judge_istiod, judge_remote_clusters
 from meshctl.verify.model import Check, Failed, Mesh, check, refuse
-from meshctl.verify.runner import run
+from meshctl.verify.runner import REACH, run
 from meshctl.verify.security import alert_of, judge_handshake, judge_plaintext
 
 MEMBERS = tuple(
@@ -426,8 +426,15 @@ def test_an_unreachable_cluster_fails_every_check_without_being_asked():
         assert cluster.name == "cluster-2"
         return "ok"
 
-    first, second = run(mesh(), [one_check(only_second)], {"cluster-1": "not examined: down"}, deadline=2)
-    assert (first.ok, first.detail, second.ok) == (False, "not examined: down", True)
+    first, second = run(mesh(), [one_check(only_second)], {"cluster-1": "connection refused"}, deadline=2)
+    assert (first.ok, second.ok) == (False, True)
+    assert first.detail == "not examined, as the API server does not answer"
+
+
+def test_why_an_api_server_does_not_answer_is_told_once():
+    reach = next(c for c in ALL if c.name == REACH)
+    results = run(mesh(), [reach], {"cluster-1": "connection refused", "cluster-2": "no route"}, deadline=2)
+    assert [r.detail for r in results] == ["connection refused", "no route"]
 
 
 def test_a_check_that_hangs_fails_at_the_deadline_and_holds_up_nobody():

@@ -1,0 +1,1 @@
+"""`meshctl status`: the mesh at a glance, once or live."""
