@@ -35,7 +35,7 @@ class Output:
 
 
 class Kube:
-    """A client of one API server. Safe to use from several threads.
+    """A client of one API server. Safe to use from several threads. Without a context, the current one.
 
     Raises KubeError when the kubeconfig file or its context cannot be used.
     """
@@ -46,13 +46,13 @@ class Kube:
         try:
             config.load_kube_config(
                 config_file=str(kubeconfig) if kubeconfig else None,
-                context=context,
+                context=context or None,
                 client_configuration=self._configuration,
                 persist_config=False,
             )
         except (config.ConfigException, OSError, yaml.YAMLError) as error:
             raise KubeError(
-                f"context {context} of {kubeconfig or 'the default kubeconfig'}: {error}"
+                f"context {context or '(current)'} of {kubeconfig or 'the default kubeconfig'}: {error}"
             ) from error
         # A retry would hide a flapping API server and triple the wait for a dead one.
         self._configuration.retries = urllib3.Retry(0)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from meshctl.verify.model import Result
+from meshctl.verify.runner import UNEXAMINED
 
 
 def as_json(stack: str, results: Sequence[Result], seconds: float) -> str:
@@ -25,7 +28,7 @@ def as_json(stack: str, results: Sequence[Result], seconds: float) -> str:
 
 def print_table(console: Console, results: Sequence[Result], seconds: float, quiet: bool) -> None:
     """A line per check and cluster, the hints of failures, and a summary. Quiet: failures only."""
-    shown = [result for result in results if not (quiet and result.ok)]
+    shown = [result for result in results if result.detail != UNEXAMINED and not (quiet and result.ok)]
     if shown:
         table = Table(box=None, pad_edge=False, header_style="bold")
         for column in ("", "check", "cluster", "detail"):
@@ -33,17 +36,19 @@ def print_table(console: Console, results: Sequence[Result], seconds: float, qui
         table.add_column("s", justify="right")
         for result in shown:
             mark = "[green]ok[/]" if result.ok else "[red]FAIL[/]"
-            table.add_row(mark, result.name, result.cluster, _plain(result.detail), f"{result.duration:.1f}")
+            table.add_row(mark, result.name, result.cluster, escape(result.detail), f"{result.duration:.1f}")
         console.print(table)
+    for name, count in Counter(r.cluster for r in results if r.detail == UNEXAMINED).items():
+        console.print(f"[red]{count} more checks of {name}[/]: {UNEXAMINED}")
     failed = [result for result in results if not result.ok]
+    hints: dict[tuple[str, str], list[str]] = {}
     for result in failed:
-        console.print(f"[red]{result.name}[/] on {result.cluster}: {_plain(result.hint)}")
+        if result.hint:
+            hints.setdefault((result.name, result.hint), []).append(result.cluster)
+    for (name, hint), clusters in hints.items():
+        console.print(f"[red]{name}[/] ({', '.join(clusters)}): {escape(hint)}")
     verdict = (
         f"[red]{len(failed)} of {len(results)} checks failed[/]" if failed else "[green]every check passed[/]"
     )
     if failed or not quiet:
         console.print(f"{verdict} ({len(results)} in {seconds:.1f} s)")
-
-
-def _plain(text: str) -> str:
-    return text.replace("[", "\\[")

@@ -12,6 +12,7 @@ from meshctl.reading import Cluster
 from meshctl.verify.model import Check, Failed, Mesh, Result
 
 REACH = "API server answers"
+UNEXAMINED = "not examined, as the API server does not answer"
 
 
 def run(
@@ -83,8 +84,10 @@ def failures(results: Iterable[Result]) -> list[Result]:
     return [result for result in results if not result.ok]
 
 
-def _unread(check: Check, why: str) -> str:
-    return why if check.name == REACH else "not examined, as the API server does not answer"
+def _unread(check: Check, cluster: str, why: str) -> Result:
+    if check.name == REACH:
+        return Result(check.name, cluster, False, why, check.hint, 0.0)
+    return Result(check.name, cluster, False, UNEXAMINED, "", 0.0)
 
 
 def _answer(

@@ -1,5 +1,7 @@
 """What verify makes of clusters, certificates, istiod, proxies, calls and refusals."""
 
+import io
+import json
 import time
 from datetime import timedelta
 
@@ -15,6 +17,7 @@ from meshctl_samples import (
     pod,
     secrets_dump,
 )
+from rich.console import Console
 
 from meshctl import curl, envoy
 from meshctl.kube import KubeError, Output
@@ -27,8 +30,9 @@ from meshctl.verify.checks import ALL
 from meshctl.verify.cluster import judge_nodes
 from meshctl.verify.identity import judge_secrets
 from meshctl.verify.istio import gateway_addresses, judge_istiod, judge_remote_clusters
-from meshctl.verify.model import Check, Failed, Mesh, check, refuse
-from meshctl.verify.runner import REACH, run
+from meshctl.verify.model import Check, Failed, Mesh, Result, check, refuse
+from meshctl.verify.report import as_json, print_table
+from meshctl.verify.runner import REACH, UNEXAMINED, run
 from meshctl.verify.security import alert_of, judge_handshake, judge_plaintext
 
 MEMBERS = tuple(
@@ -390,6 +394,44 @@ def test_the_outsiders_pod_has_no_proxy_no_token_and_an_end():
     assert spec["spec"]["activeDeadlineSeconds"] <= 120
 
 
+# The report
+
+
+def printed(results, quiet=False):
+    console = Console(file=io.StringIO(), width=140)
+    print_table(console, results, 1.5, quiet)
+    return console.file.getvalue()
+
+
+def test_a_hint_is_told_once_for_all_clusters_it_is_for():
+    results = [Result("x is y", f"cluster-{n}", False, "it is not", "turn it", 0.1) for n in (1, 2)]
+    text = printed(results)
+    assert text.count("turn it") == 1
+    assert "(cluster-1, cluster-2): turn it" in text
+    assert "2 of 2 checks failed" in text
+
+
+def test_checks_of_a_dead_cluster_are_counted_not_listed():
+    dead = [Result(f"check {n}", "cluster-2", False, UNEXAMINED, "", 0.0) for n in range(9)]
+    text = printed(dead)
+    assert "9 more checks of cluster-2" in text
+    assert "check 4" not in text
+
+
+def test_quiet_says_nothing_of_a_healthy_mesh():
+    well = [Result("x", "cluster-1", True, "[fine]", "", 0.1)]
+    assert printed(well, quiet=True) == ""
+    assert "[fine]" in printed(well)
+
+
+def test_the_json_report_has_every_result():
+    report = json.loads(as_json("lab", [Result("x", "c", False, "d", "h", 0.1)], 1.5))
+    assert report["ok"] is False
+    assert report["results"] == [
+        {"name": "x", "cluster": "c", "ok": False, "detail": "d", "hint": "h", "duration": 0.1}
+    ]
+
+
 # The runner
 
 
@@ -428,7 +470,7 @@ def test_an_unreachable_cluster_fails_every_check_without_being_asked():
 
     first, second = run(mesh(), [one_check(only_second)], {"cluster-1": "connection refused"}, deadline=2)
     assert (first.ok, second.ok) == (False, True)
-    assert first.detail == "not examined, as the API server does not answer"
+    assert first.detail == UNEXAMINED
 
 
 def test_why_an_api_server_does_not_answer_is_told_once():
