@@ -39,9 +39,7 @@ def run(
     waiting = 0
     for index, (check, name) in enumerate(jobs):
         if name in unreachable:
-            results[index] = Result(
-                check.name, name, False, _unread(check, unreachable[name]), check.hint, 0.0
-            )
+            results[index] = _unread(check, name, unreachable[name])
             continue
         waiting += 1
         # Daemon threads: one that hangs on a dead connection must not keep the process alive.
