@@ -12,16 +12,20 @@ import (
 
 	"github.com/spf13/pflag"
 	corev1 "k8s.io/api/core/v1"
+	apiextensions "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	kscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/tools/leaderelection/resourcelock"
 	"k8s.io/component-base/logs"
 	logsapi "k8s.io/component-base/logs/api/v1"
+	apiregistration "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	_ "github.com/cert-manager/cert-manager/internal/cainjector/feature"
-	"github.com/cert-manager/cert-manager/pkg/api"
+	cmscheme "github.com/cert-manager/cert-manager/pkg/client/clientset/versioned/scheme"
 	"github.com/cert-manager/cert-manager/pkg/controller/cainjector"
 	logf "github.com/cert-manager/cert-manager/pkg/logs"
 	"github.com/cert-manager/cert-manager/pkg/util"
@@ -75,8 +79,12 @@ func run(ctx context.Context, o *options) error {
 	if err != nil {
 		return err
 	}
+	scheme, err := injectables()
+	if err != nil {
+		return err
+	}
 	manager, err := ctrl.NewManager(util.RestConfigWithUserAgent(config, "cainjector"), ctrl.Options{
-		Scheme:                        api.Scheme,
+		Scheme:                        scheme,
 		Cache:                         cache.Options{ReaderFailOnMissingInformer: true, DefaultNamespaces: namespaces(o.namespace)},
 		Client:                        client.Options{Cache: &client.CacheOptions{DisableFor: []client.Object{&corev1.Secret{}}}},
 		LeaderElection:                o.leaderElect,
@@ -106,6 +114,13 @@ func run(ctx context.Context, o *options) error {
 		return err
 	}
 	return manager.Start(ctx)
+}
+
+// injectables is the scheme of all that is read and written: CAs' sources and what they are injected into.
+func injectables() (*runtime.Scheme, error) {
+	scheme := runtime.NewScheme()
+	add := runtime.NewSchemeBuilder(kscheme.AddToScheme, cmscheme.AddToScheme, apiextensions.AddToScheme, apiregistration.AddToScheme)
+	return scheme, add.AddToScheme(scheme)
 }
 
 func namespaces(only string) map[string]cache.Config {
