@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/pflag"
 	"k8s.io/component-base/logs"
+	ctrl "sigs.k8s.io/controller-runtime"
 
 	"github.com/cert-manager/cert-manager/internal/webhook"
 	_ "github.com/cert-manager/cert-manager/internal/webhook/feature"
@@ -46,6 +47,7 @@ func run(ctx context.Context, args []string) error {
 	if err := logf.ValidateAndApply(&config.Logging); err != nil {
 		return err
 	}
+	ctrl.SetLogger(logf.Log)
 	ctx = logf.NewContext(ctx, logf.Log, "webhook")
 	server, err := webhook.NewCertManagerWebhookServer(logf.FromContext(ctx), *config)
 	if err != nil {
