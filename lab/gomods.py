@@ -76,7 +76,9 @@ class GoModule:
         """
         packages = {program: self.programs[program] for program in programs}
         total = len(self._go("list", "-deps", *COMPILE_FLAGS[2:], *packages.values()).splitlines())
-        command = ["go", "build", "-v", *COMPILE_FLAGS_ALL, "-ldflags", self.link_flags]
+        # a killed build takes its compiler along, so that the next one has the machine to itself
+        command = ["setpriv", "--pdeathsig", "KILL", "--", "go", "build", "-v"]
+        command += [*COMPILE_FLAGS_ALL, "-ldflags", self.link_flags]
         command += ["-o", f"{target}/", *packages.values()]
         _run_counting(command, self.folder, lambda done: progress(done, total))
         for program, package in packages.items():
@@ -97,7 +99,7 @@ class BuildError(Exception):
 
     def __init__(self, command: Sequence[str], folder: Path, lines: Sequence[str]) -> None:
         last = "\n  ".join(lines[-20:])
-        super().__init__(f"`{' '.join(command[:3])} ...` failed in lab/tools/{folder.name}:\n  {last}")
+        super().__init__(f"`{' '.join(command)[:60]} ...` failed in lab/tools/{folder.name}:\n  {last}")
 
 
 def go_environment() -> dict[str, str]:
