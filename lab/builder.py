@@ -91,6 +91,7 @@ class _Builder:
                     with progress.step(module.name):
                         self.build_module(module, progress)
             self.link_engine()
+            self.link_provider()
             made: list[ImageArchive] = []
             if self.wants("images"):
                 with progress.step("images"):
@@ -164,6 +165,13 @@ class _Builder:
         entry = self.store.ensure("engine", key, fill)
         for name in ("pulumi", LANGUAGE_HOST.name):
             self.store.link(f"bin/{name}", entry / name)
+
+    def link_provider(self) -> None:
+        """Puts the provider where the engine looks for plugins when `plugins/` is in its PULUMI_HOME."""
+        provider = self.bin / "pulumi-resource-kubernetes"
+        if provider.exists():
+            place = f"plugins/resource-kubernetes-v{gomods.PULUMI_KUBERNETES}/{provider.name}"
+            self.store.link(place, provider.resolve())
 
     def make_images(self, progress: Progress) -> list[ImageArchive]:
         writer = Path(archives.__file__).read_bytes()
