@@ -41,7 +41,7 @@ tools: $(VENV)/.runtime ## build the lab's programs, images and charts into the 
 
 .PHONY: lab lab-up lab-down lab-status lab-logs verify
 lab: $(VENV)/.runtime ## everything: tools, two clusters, `pulumi up`, verification (STACK=lab)
-	@$(PYTHON) -m lab journey --stack $(STACK) $(QUIET)
+	@$(PYTHON) -m lab.journey --stack $(STACK) $(QUIET)
 
 lab-up: $(VENV)/.runtime ## start the lab's clusters
 	@$(PYTHON) -m lab preflight --install $(QUIET)

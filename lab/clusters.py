@@ -11,18 +11,16 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from kubernetes import client
 from kubernetes import config as kube_config
 
-from lab import cgroups, network, pki
+from lab import cgroups, image_store, network, pki
 from lab.config import Cluster, Lab, Node
 from lab.paths import State, project
-from lab.programs import CONTAINERD_SOCKET
 
 READY_SECONDS = 120.0
 MARKER = "FEDMESH_LAB_NODE"
@@ -47,8 +45,11 @@ class NodeStatus:
 # --- up ---------------------------------------------------------------------
 
 
-def up(lab: Lab, state: State, tools: Path, images: Iterable[Path], say: Say) -> None:
-    """Brings every node up, imports the images that it lacks and waits until the API servers call all of them ready."""
+def up(lab: Lab, state: State, tools: Path, images: Path, say: Say) -> None:
+    """Brings every node up and waits until the API servers call all of them ready.
+
+    `tools` is the folder of programs, `images` the containerd root that new nodes start with. Raises LabError.
+    """
     for cluster in lab.clusters:
         folder = state.pki(cluster.name)
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -60,11 +61,9 @@ def up(lab: Lab, state: State, tools: Path, images: Iterable[Path], say: Say) ->
     say("network, certificates and kubeconfigs are there")
     for cluster, node in lab.nodes():
         if not init_process(node):
+            image_store.seed(images, state.containerd(cluster.name, node.name))
             start_node(state, cluster, node, tools)
             say(f"{node.name} starts")
-    files = list(images)
-    with ThreadPoolExecutor(max_workers=len(list(lab.nodes()))) as pool:
-        list(pool.map(lambda place: import_images(state, *place, files, say), lab.nodes()))
     for cluster in lab.clusters:
         wait_ready(cluster, state)
         say(f"{cluster.name} is ready")
@@ -101,28 +100,6 @@ def init_process(node: Node) -> int | None:
     return next((process for process, name, first in _marked() if first and name == node.name), None)
 
 
-def import_images(state: State, cluster: Cluster, node: Node, images: Sequence[Path], say: Say) -> None:
-    """Imports the images that the node's containerd has not got yet."""
-    done = state.node(cluster.name, node.name) / "images"
-    done.mkdir(parents=True, exist_ok=True)
-    missing = [image for image in images if not (done / image.resolve().name).exists()]
-    if not missing:
-        return
-    inside = enter(node, mount=True)
-    _wait(
-        lambda: _succeeds([*inside, "ctr", "-a", CONTAINERD_SOCKET, "version"]),
-        f"containerd of {node.name}",
-        state,
-    )
-    for image in missing:
-        line = [*inside, "ctr", "-a", CONTAINERD_SOCKET, "-n", "k8s.io", "images", "import", str(image)]
-        result = subprocess.run(line, check=False, capture_output=True, text=True)
-        if result.returncode != 0:
-            raise LabError(f"{node.name} could not import {image.name}: {result.stderr.strip()}")
-        (done / image.resolve().name).touch()
-    say(f"{node.name} has {len(images)} images")
-
-
 def enter(node: Node, mount: bool = False) -> list[str]:
     """The start of a command line that runs in the node's namespaces; raises LabError when the node is down."""
     process = _wait_value(lambda: init_process(node), f"the first process of {node.name}")
@@ -156,7 +133,10 @@ def _node_conditions(cluster: Cluster, state: State) -> list[NodeStatus]:
 
 
 def _answers(cluster: Cluster, state: State) -> bool:
-    trust = ssl.create_default_context(cafile=str(state.pki(cluster.name) / "ca.crt"))
+    authority = state.pki(cluster.name) / "ca.crt"
+    if not authority.exists():
+        return False
+    trust = ssl.create_default_context(cafile=str(authority))
     try:
         with urllib.request.urlopen(f"{cluster.server}/readyz", timeout=2, context=trust) as answer:  # noqa: S310 (https)
             return answer.status == 200
@@ -252,10 +232,6 @@ def _marked() -> Iterable[tuple[int, str, bool]]:
         except (OSError, StopIteration):
             continue
         yield int(entry.name), environment[marker].decode(), len(numbers) == 2 and numbers[1] == "1"
-
-
-def _succeeds(command: Sequence[str]) -> bool:
-    return subprocess.run(command, check=False, capture_output=True).returncode == 0
 
 
 def _wait(condition: Callable[[], bool], what: str, state: State) -> None:

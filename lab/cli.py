@@ -1,0 +1,143 @@
+"""`python -m lab`: the lab's commands."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+
+from lab import builder, clusters, config, image_store, paths, preflight
+from lab.config import LabConfigError
+from lab.environment import engine_environment
+from lab.gomods import BuildError
+from lab.paths import State
+from lab.progress import clock
+
+Command = Callable[[argparse.Namespace], int]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command and gives its exit code: 0 when all went well, 1 with a message on standard error when not."""
+    options = _parser().parse_args(arguments)
+    try:
+        return options.command(options)
+    except (BuildError, LabConfigError, clusters.LabError, TimeoutError) as problem:
+        print(f"lab: {problem}", file=sys.stderr)
+    except subprocess.CalledProcessError as failed:
+        print(
+            f"lab: {shlex.join(map(str, failed.cmd))} failed: {(failed.stderr or '').strip()}",
+            file=sys.stderr,
+        )
+    return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m lab", description="Real Kubernetes clusters on this machine."
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(name: str, command: Command, text: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=text, description=text)
+        sub.add_argument("-q", "--quiet", action="store_true", help="say only what fails")
+        sub.set_defaults(command=command)
+        return sub
+
+    add("preflight", _preflight, "say what the machine lacks").add_argument(
+        "--install", action="store_true", help="install what Debian's packages have"
+    )
+    build = add("build", _build, "build programs, images and charts into the cache")
+    build.add_argument(
+        "--for-engine", action="store_true", help="only what the engine and one API server need"
+    )
+    add("up", _up, "start the clusters")
+    add("down", _down, "stop the clusters and leave nothing of them")
+    add("status", _status, "show the nodes")
+    logs = add("logs", _logs, "show the ends of the logs")
+    logs.add_argument("cluster", nargs="?", help="one cluster's only")
+    logs.add_argument("program", nargs="?", help="one program's only, such as kubelet")
+    logs.add_argument("--lines", type=int, default=20)
+    add("env", _env, "print the environment for pulumi and meshctl, for eval")
+    return parser
+
+
+def _state() -> State:
+    return State(paths.project() / ".lab")
+
+
+def _preflight(options: argparse.Namespace) -> int:
+    lab = config.load()
+    lacks = list(preflight.lacks(lab, paths.cache()))
+    packages = sorted({lack.package for lack in lacks if lack.package})
+    if options.install and packages and shutil.which("apt-get"):
+        if not options.quiet:
+            print(f"installing {', '.join(packages)}", flush=True)
+        preflight.install(packages)
+        lacks = list(preflight.lacks(lab, paths.cache()))
+    for lack in lacks:
+        hint = f" (Debian: apt-get install {lack.package})" if lack.package else ""
+        print(f"the lab needs {lack.what}{hint}", file=sys.stderr)
+    return 1 if lacks else 0
+
+
+def _build(options: argparse.Namespace) -> int:
+    tools = builder.build(paths.cache(), options.quiet, builder.FOR_ENGINE if options.for_engine else None)
+    if not options.for_engine:
+        image_store.ensure(paths.cache(), [image.path for image in tools.images])
+    return 0
+
+
+def _up(options: argparse.Namespace) -> int:
+    tools = builder.build(paths.cache(), options.quiet)
+    images = image_store.ensure(paths.cache(), [image.path for image in tools.images])
+    charts = _state().root / "charts"
+    charts.parent.mkdir(exist_ok=True)
+    if not charts.is_symlink():
+        charts.symlink_to(tools.charts)
+    clusters.up(config.load(), _state(), tools.bin, images, _sayer(options))
+    return 0
+
+
+def _down(options: argparse.Namespace) -> int:
+    clusters.down(config.load(), _state(), _sayer(options))
+    return 0
+
+
+def _sayer(options: argparse.Namespace) -> clusters.Say:
+    started = time.monotonic()
+
+    def say(text: str) -> None:
+        if not options.quiet:
+            print(f"[{clock(time.monotonic() - started)}] {text}", flush=True)
+
+    return say
+
+
+def _status(_options: argparse.Namespace) -> int:
+    lab = config.load()
+    nodes = clusters.status(lab, _state())
+    for node in nodes:
+        print(
+            f"{node.cluster:<12} {node.node:<20} {'running' if node.running else 'down':<8} Ready={node.ready}"
+        )
+    return 0 if all(node.running and node.ready == "True" for node in nodes) else 1
+
+
+def _logs(options: argparse.Namespace) -> int:
+    lab = config.load()
+    if options.cluster:
+        lab.cluster(options.cluster)
+    for file in clusters.log_files(lab, _state(), options.cluster, options.program):
+        print(f"== {file.relative_to(_state().root)}")
+        print("\n".join(file.read_text(errors="replace").splitlines()[-options.lines :]))
+    return 0
+
+
+def _env(_options: argparse.Namespace) -> int:
+    for name, value in engine_environment(paths.project()).items():
+        print(f"export {name}={shlex.quote(value)}")
+    return 0
