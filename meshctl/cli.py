@@ -6,9 +6,14 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+from meshctl.drill.command import DrillError, Options, drill
+from meshctl.drill.load import IMAGE
+from meshctl.drill.play import Pace
 from meshctl.stack import load, project_folder
 from meshctl.status.command import status
+from meshctl.topology import Topology
 from meshctl.verify.command import verify
 
 
@@ -23,6 +28,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     try:
         return options.run(mesh, options)
+    except DrillError as error:
+        print(f"meshctl: {error}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         return 130
 
@@ -50,4 +58,44 @@ def _parser() -> argparse.ArgumentParser:
         "--interval", type=float, default=3.0, metavar="SECONDS", help="between two looks (default: 3)"
     )
     show.set_defaults(run=lambda mesh, given: status(mesh, given.watch, given.interval))
+    _add_drill(commands, shared)
     return parser
+
+
+def _add_drill(commands: Any, shared: argparse.ArgumentParser) -> None:
+    play = commands.add_parser(
+        "drill", parents=[shared], help="make faults under load; exit code 1 when a request is lost"
+    )
+    play.add_argument("drills", nargs="+", metavar="DRILL", help="numbers or names of drills, or all")
+    play.add_argument("--client", metavar="CLUSTER", help="cluster of the callers (default: the first)")
+    play.add_argument("--rate", type=int, default=40, help="requests per second of each load (default: 40)")
+    play.add_argument("--timeout", type=float, default=5.0, help="seconds that a caller waits (default: 5)")
+    play.add_argument(
+        "--before", type=float, default=10.0, help="seconds of load before the fault (default: 10)"
+    )
+    play.add_argument("--fault", type=float, help="seconds of the fault (default: as the drill needs)")
+    play.add_argument(
+        "--after", type=float, default=15.0, help="seconds of load after the fault (default: 15)"
+    )
+    play.add_argument("--image", default=IMAGE, help=f"image with vegeta and a shell (default: {IMAGE})")
+    play.add_argument(
+        "--destructive",
+        metavar="STACK",
+        help="allow destructive faults outside the lab: type the stack's name",
+    )
+    play.add_argument("--json", action="store_true", help="print the findings as JSON")
+    play.add_argument("--html", type=Path, metavar="FILE", help="write one self-contained page with pictures")
+    play.set_defaults(run=_drill)
+
+
+def _drill(mesh: Topology, given: argparse.Namespace) -> int:
+    options = Options(
+        names=given.drills,
+        client=given.client,
+        pace=Pace(given.rate, given.timeout, given.before, given.fault, given.after),
+        image=given.image,
+        destructive=given.destructive,
+        json=given.json,
+        html=given.html,
+    )
+    return drill(mesh, given.project or project_folder(Path.cwd()), options)

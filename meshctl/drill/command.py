@@ -1,0 +1,140 @@
+"""`meshctl drill`: which drills, on which clusters, and may they."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import FrameType
+
+from rich.console import Console
+
+from meshctl.connect import connect
+from meshctl.drill import faults, lab_faults, report
+from meshctl.drill.load import LoadPod
+from meshctl.drill.play import Pace, Running, ingress_address, ingress_stream, mesh_stream, play
+from meshctl.drill.report import DrillReport
+from meshctl.drill.scene import Fault, Scene
+from meshctl.kube import KubeError
+from meshctl.probe import Janitor, wait_for
+from meshctl.reading import Cluster, is_ready
+from meshctl.topology import CLIENT, SERVER, Topology
+
+ALL: tuple[Fault, ...] = tuple(sorted((*faults.FAULTS, *lab_faults.FAULTS), key=lambda fault: fault.number))
+
+
+class DrillError(Exception):
+    """A drill cannot be played as asked."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line says of a drill."""
+
+    names: Sequence[str]
+    client: str | None
+    pace: Pace
+    image: str
+    destructive: str | None
+    json: bool
+    html: Path | None
+
+
+def drill(topology: Topology, project: Path, options: Options) -> int:
+    """Play the drills and print what they found; 1 when a request was lost or something was not put back."""
+    console = Console(stderr=options.json)
+    chosen = choose(options.names)
+    refuse_unconfirmed(chosen, in_lab(topology, project), topology.stack, options.destructive)
+    clusters, unreachable = connect(topology.members)
+    if unreachable:
+        raise DrillError(f"a drill needs every cluster: {'; '.join(unreachable.values())}")
+    client = clusters.get(options.client or topology.members[0].name)
+    if client is None:
+        raise DrillError(f"there is no cluster {options.client}; there are: {', '.join(clusters)}")
+    peer = next(cluster for cluster in clusters.values() if cluster is not client)
+    reports: list[DrillReport] = []
+    janitor = Janitor()
+    _stop_orderly()
+    try:
+        loads = _loads(Scene(clusters, client, peer), janitor, options.image)
+        for fault in chosen:
+            wait_until_whole(clusters.values())
+            scene = Scene(clusters, client, peer)
+            played = play(fault, scene, loads, options.pace, console.log)
+            reports.append(replace(played, stack=topology.stack))
+            report.print_table(console, reports[-1])
+            if options.html:
+                options.html.write_text(report.page(reports), encoding="utf-8")
+    except (KubeError, LookupError) as error:
+        raise DrillError(str(error)) from error
+    finally:
+        for path in janitor.clean():
+            print(f"could not be removed, do so by hand: {path}", file=sys.stderr)
+    if options.json:
+        print(report.as_json(reports))
+    lost = sum(load.findings.lost for drilled in reports for load in drilled.loads)
+    return 1 if lost or any(drilled.notes for drilled in reports) else 0
+
+
+def choose(names: Sequence[str]) -> list[Fault]:
+    """Faults by number or name, all of them for `all`, in the order of their numbers. Raises DrillError."""
+    if "all" in names:
+        return list(ALL)
+    known = {name for fault in ALL for name in (str(fault.number), fault.name)}
+    if unknown := [name for name in names if name not in known]:
+        listed = ", ".join(f"{fault.number} {fault.name}" for fault in ALL)
+        raise DrillError(f"there is no drill {unknown[0]}; there are: {listed}")
+    return [fault for fault in ALL if str(fault.number) in names or fault.name in names]
+
+
+def refuse_unconfirmed(chosen: Iterable[Fault], lab: bool, stack: str, typed: str | None) -> None:
+    """Raise DrillError for faults that need the lab, or that were not confirmed by the stack's typed name."""
+    for fault in chosen:
+        if lab:
+            continue
+        if fault.lab:
+            raise DrillError(f"drill {fault.number} ({fault.title}) works in the lab only")
+        if fault.destructive and typed != stack:
+            raise DrillError(
+                f"drill {fault.number} ({fault.title}) is destructive and {stack} is not the lab: "
+                f"confirm with --destructive and the stack's name"
+            )
+
+
+def in_lab(topology: Topology, project: Path) -> bool:
+    """Whether every cluster of the stack is one that the lab made in this project."""
+    home = (project / ".lab" / "clusters").resolve()
+    return all(m.kubeconfig is not None and home in m.kubeconfig.resolve().parents for m in topology.members)
+
+
+def wait_until_whole(clusters: Iterable[Cluster], timeout: float = 120.0) -> None:
+    """Wait until helloworld and its caller are ready everywhere, so that a drill does not hurt the next."""
+    for cluster in clusters:
+        for app in (SERVER, CLIENT):
+            path = f"/api/v1/namespaces/{app}/pods"
+
+            def whole(cluster: Cluster = cluster, path: str = path, app: str = app) -> bool | None:
+                pods = cluster.api.items(path, labelSelector=f"app={app}")
+                return True if pods and all(is_ready(pod) for pod in pods) else None
+
+            wait_for(whole, f"{app} is not ready on {cluster.name}", timeout)
+
+
+def _loads(scene: Scene, janitor: Janitor, image: str) -> list[Running]:
+    inside = LoadPod.start(janitor, scene.client, image, injected=True)
+    outside = LoadPod.start(janitor, scene.client, image, injected=False)
+    # The proxy's first request opens connections; let that not count for the fault.
+    time.sleep(1.0)
+    return [Running(mesh_stream(), inside), Running(ingress_stream(ingress_address(scene)), outside)]
+
+
+def _stop_orderly() -> None:
+    """Let a request to end, such as a CI's, unwind as Ctrl-C does: everything is put back."""
+
+    def interrupt(_signal: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)

@@ -1,0 +1,57 @@
+"""Requests of a load, one by one, as vegeta writes them down."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import csv
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+NOBODY = "nobody"
+_NANO = 1e9
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One request: when it was sent (seconds since the load's start), how long it took (s), who answered."""
+
+    at: float
+    latency: float
+    status: int
+    by: str
+    error: str
+
+    @property
+    def lost(self) -> bool:
+        """Whether the caller did not get what it asked for."""
+        return self.status != 200
+
+
+def parse(lines: Iterable[str], origin: float, answerers: Mapping[str, str]) -> list[Sample]:
+    """Requests in the order in which they were sent, from `vegeta encode -to csv`.
+
+    `origin` is the load's start in Unix seconds; `answerers` gives a cluster for each helloworld version.
+    """
+    samples = [_sample(row, origin, answerers) for row in csv.reader(lines) if row]
+    return sorted(samples, key=lambda sample: sample.at)
+
+
+def _sample(row: list[str], origin: float, answerers: Mapping[str, str]) -> Sample:
+    timestamp, status, latency, _out, _in, error, body = row[:7]
+    return Sample(
+        at=int(timestamp) / _NANO - origin,
+        latency=int(latency) / _NANO,
+        status=int(status),
+        by=_answerer(body, answerers) if int(status) == 200 else NOBODY,
+        error=error,
+    )
+
+
+def _answerer(body: str, answerers: Mapping[str, str]) -> str:
+    try:
+        text = base64.b64decode(body).decode("utf-8", "replace")
+    except binascii.Error:
+        return NOBODY
+    version = text.partition("version: ")[2].partition(",")[0].strip()
+    return answerers.get(version, version or NOBODY)
