@@ -36,6 +36,8 @@ BASE_LINKS = {
     "usr/sbin/ip6tables-save": "ip6tables-nft-save",
     "usr/sbin/ip6tables-restore": "ip6tables-nft-restore",
 }
+# iptables locks a file in /run; programs want /tmp
+BASE_FOLDERS = {"run": 0o755, "tmp": 0o1777}
 ACCOUNTS = {
     "etc/passwd": b"root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534::/:/bin/false\n"
     b"istio-proxy:x:1337:1337::/home/istio-proxy:/bin/false\n",
@@ -167,6 +169,8 @@ def write_base(target: Path, suite: str) -> None:
             item = _entry(name, tarfile.REGTYPE, 0o644, 0)
             item.size = len(content)
             tar.addfile(item, io.BytesIO(content))
+        for name in sorted(BASE_FOLDERS.keys() - taken):
+            tar.addfile(_entry(name, tarfile.DIRTYPE, BASE_FOLDERS[name], 0))
         for name, link in BASE_LINKS.items():
             item = _entry(name, tarfile.SYMTYPE, 0o777, 0)
             item.linkname = link
