@@ -16,6 +16,7 @@ CERT_MANAGER = "v1.21.2"
 CURL = "8.16.0"
 PAUSE = "3.10"
 PROMETHEUS = "v3.5.0"
+VEGETA = "6.9.1"  # the image's version; its program is of the version in tools/load/go.mod
 
 Locate = Callable[[str], Path]
 
@@ -38,6 +39,12 @@ def images(program: Locate, envoy_bootstrap: Path) -> list[Image]:
             Layer(),
             command=["curl", "--help"],
             user="100:101",
+            on_base=True,
+        ),
+        Image(
+            f"docker.io/peterevans/vegeta:{VEGETA}",
+            Layer(files={"bin/vegeta": program("vegeta")}),
+            command=["vegeta"],
             on_base=True,
         ),
         Image(

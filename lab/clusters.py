@@ -1,7 +1,11 @@
-"""Starts, stops and describes the lab's clusters. Every step leaves what is right as it is, so `up` heals half-made labs."""
+"""Starts, stops and describes the lab's clusters.
+
+Every step leaves what is right as it is, so `up` heals half-made labs.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -20,6 +24,7 @@ from kubernetes import config as kube_config
 
 from lab import cgroups, image_store, network, pki
 from lab.config import Cluster, Lab, Node
+from lab.controller import items
 from lab.paths import State, project
 
 READY_SECONDS = 120.0
@@ -120,7 +125,7 @@ def _node_conditions(cluster: Cluster, state: State) -> list[NodeStatus]:
     reported: dict[str, str] = {}
     if _answers(cluster, state):
         api = client.CoreV1Api(kube_config.new_client_from_config(str(state.kubeconfig(cluster.name))))
-        for item in api.list_node().items:
+        for item in items(api.list_node()):
             reported[item.metadata.name] = next(
                 (condition.status for condition in item.status.conditions if condition.type == "Ready"),
                 "Unknown",
@@ -185,10 +190,8 @@ def leftovers(lab: Lab) -> list[str]:
 
 
 def _kill(process: int) -> None:
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.kill(process, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
 
 
 # --- status and logs ----------------------------------------------------------

@@ -127,6 +127,12 @@ def _cluster(raw: Mapping[str, Any]) -> Cluster:
 
 
 def _problems(lab: Lab) -> Iterator[str]:
+    yield from _name_problems(lab)
+    yield from _address_problems(lab)
+    yield from _range_problems(lab)
+
+
+def _name_problems(lab: Lab) -> Iterator[str]:
     names = [cluster.name for cluster in lab.clusters] + [node.name for _, node in lab.nodes()]
     for name in sorted({name for name in names if names.count(name) > 1}):
         yield f"the name {name} is used twice"
@@ -134,6 +140,9 @@ def _problems(lab: Lab) -> Iterator[str]:
         yield "clusters: at least one cluster, and one node in each, is needed"
     if len(names) > MAX_NODES:
         yield f"clusters: at most {MAX_NODES} nodes"
+
+
+def _address_problems(lab: Lab) -> Iterator[str]:
     addresses = [node.address for _, node in lab.nodes()]
     for address in addresses:
         if address not in lab.bridge_address.network:
@@ -142,21 +151,22 @@ def _problems(lab: Lab) -> Iterator[str]:
             yield f"the address {address} is used twice"
         if any(address in cluster.load_balancers for cluster in lab.clusters):
             yield f"nodes' address {address} lies in a loadBalancers range"
+
+
+def _range_problems(lab: Lab) -> Iterator[str]:
+    used = [("bridge.address", lab.bridge_address.network)]
     for cluster in lab.clusters:
         if not cluster.load_balancers.subnet_of(lab.bridge_address.network):
             yield f"{cluster.name}.loadBalancers {cluster.load_balancers} is not in {lab.bridge_address.network}"
-    ranges = [("bridge.address", lab.bridge_address.network)]
-    for cluster in lab.clusters:
-        ranges += [
+        used += [
             (f"{cluster.name}.podRange", cluster.pods),
             (f"{cluster.name}.serviceRange", cluster.services),
         ]
-    for (name, one), (other_name, other) in itertools.combinations(ranges, 2):
-        if one.overlaps(other):
-            yield f"{name} {one} overlaps {other_name} {other}"
-    for one, other in itertools.combinations(lab.clusters, 2):
-        if one.load_balancers.overlaps(other.load_balancers):
-            yield f"loadBalancers of {one.name} and {other.name} overlap"
+    balancers = [(f"{cluster.name}.loadBalancers", cluster.load_balancers) for cluster in lab.clusters]
+    for group in (used, balancers):
+        for (name, one), (other_name, other) in itertools.combinations(group, 2):
+            if one.overlaps(other):
+                yield f"{name} {one} overlaps {other_name} {other}"
 
 
 def ranges(lab: Lab) -> list[IPv4Network]:

@@ -13,7 +13,7 @@ import sys
 import time
 from ipaddress import IPv4Address
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from kubernetes import client
 from kubernetes import config as kube_config
@@ -27,6 +27,11 @@ PROVISIONER = "fedmesh.dev/local"
 SELECTED_NODE = "volume.kubernetes.io/selected-node"
 NODE_FOLDER = "/var/lib/fedmesh-volumes"
 ROUND = 1.0
+
+
+def items(answer: object) -> list[Any]:
+    """The objects of a list; the client's types call every field of theirs optional."""
+    return cast(list[Any], cast(Any, answer).items)
 
 
 def assigned(services: list[Any]) -> dict[str, IPv4Address]:
@@ -60,7 +65,7 @@ class LoadBalancers:
 
     def round(self) -> None:
         """Assigns what is missing and holds exactly the assigned addresses on the node."""
-        services = self.api.list_service_for_all_namespaces(resource_version="0").items
+        services = items(self.api.list_service_for_all_namespaces(resource_version="0"))
         have = assigned(services)
         for service in services:
             name = f"{service.metadata.namespace}/{service.metadata.name}"
@@ -101,14 +106,14 @@ class Volumes:
         """Provisions pending claims and deletes released volumes."""
         classes = {
             item.metadata.name: item.reclaim_policy or "Delete"
-            for item in self.storage.list_storage_class(resource_version="0").items
+            for item in items(self.storage.list_storage_class(resource_version="0"))
             if item.provisioner == PROVISIONER
         }
-        for claim in self.core.list_persistent_volume_claim_for_all_namespaces(resource_version="0").items:
+        for claim in items(self.core.list_persistent_volume_claim_for_all_namespaces(resource_version="0")):
             node = (claim.metadata.annotations or {}).get(SELECTED_NODE)
             if claim.spec.storage_class_name in classes and not claim.spec.volume_name and node:
                 self._provision(claim, node, classes[claim.spec.storage_class_name])
-        for volume in self.core.list_persistent_volume(resource_version="0").items:
+        for volume in items(self.core.list_persistent_volume(resource_version="0")):
             ours = (volume.metadata.annotations or {}).get("pv.kubernetes.io/provisioned-by") == PROVISIONER
             if (
                 ours
@@ -126,7 +131,7 @@ class Volumes:
         folder.mkdir(parents=True, exist_ok=True)
         # hostPath volumes take no fsGroup, and the programs in pods need not be root
         folder.chmod(0o777)
-        volume = {
+        volume: Any = {
             "apiVersion": "v1",
             "kind": "PersistentVolume",
             "metadata": {"name": name, "annotations": {"pv.kubernetes.io/provisioned-by": PROVISIONER}},

@@ -82,7 +82,7 @@ class GoModule:
         command += ["-o", f"{target}/", *packages.values()]
         _run_counting(command, self.folder, lambda done: progress(done, total))
         for program, package in packages.items():
-            (target / Path(package).name).rename(target / program)
+            (target / _binary(package)).rename(target / program)
 
     def _go(self, *arguments: str) -> str:
         command = ["go", *arguments]
@@ -158,6 +158,12 @@ def _run_counting(command: Sequence[str], folder: Path, count: Callable[[int], N
         raise BuildError(command, folder, lines)
 
 
+def _binary(package: str) -> str:
+    """What Go calls the program of a package: the last part of its path that is not a major version."""
+    *rest, last = package.split("/")
+    return rest[-1] if rest and re.fullmatch(r"v\d+", last) else last
+
+
 _KUBERNETES_VERSION = {
     f"{package}.{name}": value
     for package in ("k8s.io/component-base/version", "k8s.io/client-go/pkg/version")
@@ -209,4 +215,5 @@ MESH = GoModule(
         "github.com/cert-manager/cert-manager/pkg/util.AppVersion": CERT_MANAGER,
     },
 )
-MODULES = (CLUSTER, ENGINE, PROVIDER, MESH)
+LOAD = GoModule("load", {"vegeta": "github.com/tsenart/vegeta/v12"})
+MODULES = (CLUSTER, ENGINE, PROVIDER, MESH, LOAD)

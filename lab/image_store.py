@@ -54,7 +54,8 @@ def _import(folder: Path, images: Sequence[Path]) -> None:
     socket.parent.mkdir()
     config.write_text(
         f'version = 2\nroot = "{root}"\nstate = "{folder}/run/state"\n'
-        f'disabled_plugins = ["io.containerd.grpc.v1.cri"]\n[grpc]\naddress = "{socket}"\n[ttrpc]\naddress = "{socket}.ttrpc"\n'
+        'disabled_plugins = ["io.containerd.grpc.v1.cri"]\n'
+        f'[grpc]\naddress = "{socket}"\n[ttrpc]\naddress = "{socket}.ttrpc"\n'
     )
     # in a mount namespace of its own: what unpacking mounts vanishes with it
     daemon = subprocess.Popen(

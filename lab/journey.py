@@ -27,7 +27,7 @@ class Phase:
     run: Callable[[], Sequence[str]]
 
 
-class PhaseFailed(Exception):
+class PhaseError(Exception):
     """A phase's command ended with an exit code other than 0."""
 
     def __init__(self, phase: str, command: Sequence[str], code: int) -> None:
@@ -52,12 +52,12 @@ def phases(stack: Stack, quiet: bool) -> list[Phase]:
 
 
 def run(phase: Phase, project: Path, environment: Mapping[str, str]) -> float:
-    """Runs one phase to its end and gives its seconds; raises PhaseFailed when its command fails."""
+    """Runs one phase to its end and gives its seconds; raises PhaseError when its command fails."""
     started = time.monotonic()
     command = phase.run()
     code = subprocess.run(command, cwd=project, env=dict(environment), check=False).returncode
     if code != 0:
-        raise PhaseFailed(phase.name, command, code)
+        raise PhaseError(phase.name, command, code)
     return time.monotonic() - started
 
 
@@ -82,7 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"\n== {phase.name}", flush=True)
         try:
             durations[phase.name] = run(phase, project, os.environ | engine_environment(project))
-        except PhaseFailed as failure:
+        except PhaseError as failure:
             print(f"\nmake lab: {failure}", file=sys.stderr)
             return failure.code
     print(f"\nThe mesh of stack {stack.name} is up and verified.\n{summary(durations)}")

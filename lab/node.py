@@ -79,7 +79,7 @@ def listening(address: tuple[str, int]) -> bool:
 
 @dataclass
 class Keeper:
-    """Keeps one program running; after each end it waits longer, up to five seconds, and from the start again once it held."""
+    """Keeps one program running; after each quick end it waits twice as long, up to five seconds."""
 
     program: Program
     log: Path

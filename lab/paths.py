@@ -34,6 +34,10 @@ class State:
     def logs(self, cluster: str, node: str) -> Path:
         return self.node(cluster, node) / "log"
 
+    def containerd(self, cluster: str, node: str) -> Path:
+        """The root of a node's containerd."""
+        return self.node(cluster, node) / "root" / "var" / "lib" / "containerd"
+
     def volumes(self, cluster: str, node: str) -> Path:
         """Where a node keeps its persistent volumes."""
         return self.node(cluster, node) / "volumes"

@@ -177,7 +177,6 @@ def _worker(context: NodeContext) -> list[Program]:
 def _containerd() -> str:
     plugins = next((folder for folder in CNI_FOLDERS if Path(folder, "ptp").exists()), CNI_FOLDERS[0])
     return f"""version = 2
-disabled_plugins = ["io.containerd.grpc.v1.podsandbox", "io.containerd.snapshotter.v1.btrfs", "io.containerd.snapshotter.v1.zfs"]
 [plugins."io.containerd.grpc.v1.cri"]
   sandbox_image = "{PAUSE}"
   # root may lack CAP_SYS_RESOURCE, without which scores below one's own are refused
