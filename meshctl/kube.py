@@ -144,27 +144,38 @@ class Kube:
                 _preload_content=False,
             )
         except ApiException as error:
-            raise KubeError(f"exec in {namespace}/{pod}: {_message(error)}", error.status or 0) from error
+            raise KubeError(f"exec in {namespace}/{pod}: {_handshake(error)}", error.status or 0) from error
         try:
             if stdin is not None:
                 socket.write_stdin(stdin)
             socket.run_forever(timeout=timeout)
-            code = -1 if socket.is_open() else _exit_code(socket)
-            return Output(_buffered(socket, 1), _buffered(socket, 2), code)
+            out, err = socket.read_channel(1) or "", socket.read_channel(2) or ""
+            code, complaint = _ended(socket)
+            return Output(out, err or complaint, code)
         finally:
             socket.close()
 
 
-def _buffered(socket: Any, channel: int) -> str:
-    return socket.read_channel(channel) or ""
+def _ended(socket: Any) -> tuple[int, str]:
+    """Exit code of a command, and why it has none of its own: -1 not ended in time, 126 not even started."""
+    if socket.is_open():
+        return -1, ""
+    status = yaml.safe_load(socket.read_channel(3) or "") or {}
+    if status.get("status") == "Success":
+        return 0, ""
+    causes = {
+        cause.get("reason"): cause["message"] for cause in status.get("details", {}).get("causes") or []
+    }
+    if "ExitCode" in causes:
+        return int(causes["ExitCode"]), ""
+    return 126, str(status.get("message", "the connection ended without a word"))
 
 
-def _exit_code(socket: Any) -> int:
-    try:
-        return int(socket.returncode)
-    except (KeyError, TypeError, ValueError, IndexError):
-        # The runtime could not start the command: its status has no exit code in it.
-        return 126
+def _handshake(error: ApiException) -> str:
+    # The socket's library puts the whole refusal, headers and all, into one text; the answer's body is its end.
+    return _status_message(
+        str(error.reason).rsplit("-+-+-", 1)[-1].strip().removeprefix("b'").removesuffix("'")
+    )
 
 
 def _message(error: ApiException) -> str:
