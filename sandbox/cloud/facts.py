@@ -1,0 +1,12 @@
+"""What the simulated EKS offers. Read in the EKS user guide in 2026-04; only the form matters to the program."""
+
+VERSIONS = ("1.32", "1.33", "1.34", "1.35")
+
+# Default version of each addon by Kubernetes version: examples in EKS's form, not a mirror of its catalogue.
+ADDONS = {
+    "vpc-cni": dict.fromkeys(VERSIONS, "v1.20.4-eksbuild.2"),
+    "kube-proxy": {version: f"v{version}.0-eksbuild.2" for version in VERSIONS},
+    "coredns": dict.fromkeys(VERSIONS, "v1.12.4-eksbuild.1"),
+    "aws-ebs-csi-driver": dict.fromkeys(VERSIONS, "v1.53.0-eksbuild.1"),
+    "eks-pod-identity-agent": dict.fromkeys(VERSIONS, "v1.3.10-eksbuild.1"),
+}
