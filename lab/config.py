@@ -41,6 +41,7 @@ class Cluster:
     services: IPv4Network
     load_balancers: IPv4Network
     nodes: tuple[Node, ...]
+    port: int = 6443
 
     @property
     def control_plane(self) -> Node:
@@ -49,7 +50,7 @@ class Cluster:
     @property
     def server(self) -> str:
         """The API server's URL."""
-        return f"https://{self.control_plane.address}:6443"
+        return f"https://{self.control_plane.address}:{self.port}"
 
     @property
     def kubernetes_service(self) -> IPv4Address:

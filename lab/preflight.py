@@ -15,7 +15,7 @@ from lab.config import Lab, ranges
 from lab.programs import CNI_FOLDERS
 
 MEMORY_GIB = 7.5
-DISK_GIB = 20
+DISK_GIB = 30
 MIN_GO = (1, 26)
 # command -> Debian package
 COMMANDS = {
@@ -27,6 +27,7 @@ COMMANDS = {
     "conntrack": "conntrack",
     "nsenter": "util-linux",
     "unshare": "util-linux",
+    "setpriv": "util-linux",
     "mmdebstrap": "mmdebstrap",
     "gcc": "gcc",
     "git": "git",
@@ -59,6 +60,8 @@ def lacks(lab: Lab, cache: Path) -> Iterator[Lack]:
             yield Lack(f"the command {command}", package)
     if not any(Path(folder, "ptp").exists() for folder in CNI_FOLDERS):
         yield Lack(f"CNI's ptp plugin in one of {', '.join(CNI_FOLDERS)}", CNI_PACKAGE)
+    if shutil.which("gcc") and not _static_libc():
+        yield Lack("the C library's static form (libc.a)", "libc6-dev")
     if not _go():
         yield Lack(f"Go {'.'.join(map(str, MIN_GO))} or newer on PATH (https://go.dev/doc/install)")
     if shutil.which("ip"):
@@ -74,6 +77,11 @@ def _sizes(cache: Path) -> Iterator[Lack]:
     free = shutil.disk_usage(place).free / 2**30
     if free < needed:
         yield Lack(f"{needed} GiB of free disk for {cache} (there are {free:.1f})")
+
+
+def _static_libc() -> bool:
+    command = ["gcc", "-print-file-name=libc.a"]
+    return Path(subprocess.run(command, check=False, capture_output=True, text=True).stdout.strip()).is_absolute()
 
 
 def _go() -> bool:

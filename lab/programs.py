@@ -67,7 +67,7 @@ def write_configs(context: NodeContext) -> None:
 
 def _control_plane(context: NodeContext, python: str) -> list[Program]:
     pki, cluster, tools = context.pki, context.cluster, context.tools
-    api = ("127.0.0.1", 6443)
+    api = ("127.0.0.1", cluster.port)
     etcd = "http://127.0.0.1:2379"
     # the lab's etcd need not survive a power cut, and fsync is what a small machine has least of
     store = [f"{tools}/etcd", f"--data-dir={context.folder}/etcd", "--unsafe-no-fsync", "--logger=zap"]
@@ -122,7 +122,7 @@ def api_server(tools: Path, pki: Path, cluster: Cluster, etcd: str) -> list[str]
         f"--etcd-servers={etcd}",
         f"--service-cluster-ip-range={cluster.services}",
         f"--advertise-address={cluster.control_plane.address}",
-        "--secure-port=6443",
+        f"--secure-port={cluster.port}",
         f"--tls-cert-file={pki}/apiserver.crt",
         f"--tls-private-key-file={pki}/apiserver.key",
         f"--client-ca-file={pki}/ca.crt",
@@ -140,7 +140,7 @@ def api_server(tools: Path, pki: Path, cluster: Cluster, etcd: str) -> list[str]
 
 def _worker(context: NodeContext) -> list[Program]:
     pki, cluster, node, tools = context.pki, context.cluster, context.node, context.tools
-    api = (str(cluster.control_plane.address), 6443)
+    api = (str(cluster.control_plane.address), cluster.port)
     labels = ",".join(f"{key}={value}" for key, value in node.labels.items())
     return [
         Program("containerd", ["containerd", "-c", f"{context.folder}/containerd.toml"]),
