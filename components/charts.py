@@ -1,5 +1,7 @@
 """Helm charts of others, from a repository or a local folder."""
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +9,7 @@ import pulumi
 import pulumi_kubernetes as k8s
 
 from components.manifests import Document
+from components.objects import child_of, register_all
 from components.settings_mesh import ChartSpec
 
 KEEP = "helm.sh/resource-policy"
@@ -46,25 +49,37 @@ def release(
 
 
 def rendered(
-    resource: str, chart: ChartSpec, *, namespace: str, values: Document, opts: pulumi.ResourceOptions
-) -> k8s.helm.v3.Chart:
+    prefix: str, chart: ChartSpec, *, namespace: str, values: Document, parent: pulumi.Resource, after: pulumi.Resource
+) -> pulumi.Output[list[pulumi.Resource]]:
     """Renders a chart into single resources, CRDs among them, that go when the stack goes.
 
     Helm itself would leave objects behind that the chart marks as kept, as Istio marks its CRDs.
+
+    Returns:
+        the resources; as the chart is rendered by the provider, they are known only when that is.
     """
-    options: dict[str, Any] = {"namespace": namespace, "values": values, "transformations": [_forget_keep]}
-    config = (
-        k8s.helm.v3.LocalChartOpts(path=str(Path(chart.path).absolute()), **options)
+    source = (
+        {"path": str(Path(chart.path).absolute())}
         if chart.path
-        else k8s.helm.v3.ChartOpts(
-            chart=chart.name,
-            version=chart.version,
-            fetch_opts=k8s.helm.v3.FetchOpts(repo=chart.repository),
-            **options,
-        )
+        else {"chart": chart.name, "version": chart.version, "fetch_opts": {"repo": chart.repository}}
     )
-    return k8s.helm.v3.Chart(resource, config, opts=opts)
+    options = {"release_name": chart.name, "namespace": namespace, "values": values, **source}
+    template = pulumi.runtime.invoke_output(
+        "kubernetes:helm:template",
+        {"jsonOpts": json.dumps(options)},
+        pulumi.InvokeOutputOptions(parent=parent),
+    )
+
+    def made(answer: Mapping[str, Any]) -> list[pulumi.Resource]:
+        # an empty answer: a preview before the cluster exists
+        documents = [without_keep(document) for document in answer.get("result", [])]
+        return list(register_all(prefix, documents, child_of(parent, after)).values())
+
+    return template.apply(made)
 
 
-def _forget_keep(document: Document, _: pulumi.ResourceOptions) -> None:
-    (document.get("metadata", {}).get("annotations") or {}).pop(KEEP, None)
+def without_keep(document: Document) -> Document:
+    """The document without Helm's mark that it shall outlive its release."""
+    annotations = document["metadata"].get("annotations") or {}
+    kept = {key: value for key, value in annotations.items() if key != KEEP}
+    return {**document, "metadata": {**document["metadata"], "annotations": kept}}

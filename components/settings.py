@@ -15,6 +15,7 @@ from components.errors import ConfigError
 from components.settings_aws import AwsSettings, EksSpec, check_topology, parse_aws, parse_eks
 from components.settings_mesh import (
     DNS_LABEL,
+    GP3,
     ChartSettings,
     FailoverSettings,
     IstioSettings,
@@ -98,6 +99,10 @@ class Settings:
     def peers_of(self, cluster: ClusterSpec) -> tuple[ClusterSpec, ...]:
         """All clusters but this one."""
         return tuple(other for other in self.clusters if other.name != cluster.name)
+
+    def storage_of(self, cluster: ClusterSpec) -> StorageSettings:
+        """The StorageClass of a cluster: what the stack says, else encrypted gp3 on EKS."""
+        return GP3 if cluster.eks and not self.storage.class_name else self.storage
 
 
 def parse(raw: Mapping[str, object], source: str) -> Settings:

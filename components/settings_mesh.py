@@ -53,6 +53,9 @@ class StorageSettings:
     parameters: Mapping[str, str]
 
 
+GP3 = StorageSettings("gp3", "ebs.csi.aws.com", {"type": "gp3", "encrypted": "true"})
+
+
 @dataclass(frozen=True)
 class SpireSettings:
     """Lifetimes are durations such as 24h; `refresh_hint` is asked of peers: they poll four times as often."""

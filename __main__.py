@@ -1,0 +1,59 @@
+"""The architecture: clusters, the layers of each, the links between them, the applications."""
+
+from itertools import cycle
+from pathlib import Path
+
+import pulumi
+import pulumi_kubernetes as k8s
+
+from components.cert_manager import CertManager, CertManagerArgs
+from components.clusters import existing_clusters
+from components.federation import Federation, FederationArgs, FederationMember
+from components.istio import Istio, IstioArgs
+from components.istio_gateways import IstioGateways, IstioGatewaysArgs
+from components.remote_secrets import RemoteSecrets, RemoteSecretsArgs, RemoteSecretsMember
+from components.samples import VERSIONS, Samples, SamplesArgs
+from components.settings import load_settings
+from components.spire import Spire, SpireArgs
+from components.storage import Storage, StorageArgs
+
+# fmt: off
+settings = load_settings()
+charts, registry, specs = settings.charts, settings.registry, {spec.name: spec for spec in settings.clusters}
+clusters = existing_clusters(settings, Path.cwd())
+providers = {name: k8s.Provider(name, kubeconfig=pulumi.Output.secret(cluster.kubeconfig), cluster_identifier=name)
+             for name, cluster in clusters.items()}
+on = {name: pulumi.ResourceOptions(providers=[provider]) for name, provider in providers.items()}
+
+# the layers of each cluster
+storage = {name: Storage(f"{name}-storage", StorageArgs(settings.storage_of(spec)), on[name])
+           for name, spec in specs.items()}
+cert_manager = {name: CertManager(f"{name}-cert-manager", CertManagerArgs(charts.cert_manager, registry), on[name])
+                for name in specs}
+spire = {name: Spire(f"{name}-spire", SpireArgs(
+    spec, cert_manager[name].issuer, storage[name].class_name, charts.spire_crds, settings.spire, registry,
+), on[name]) for name, spec in specs.items()}
+istio = {name: Istio(f"{name}-istio", IstioArgs(
+    spec, settings.peers_of(spec), settings.mesh_id, cert_manager[name].issuer, charts, settings.istio,
+    settings.failover, registry,
+), on[name]) for name, spec in specs.items()}
+
+# the links between clusters
+federation = Federation("federation", FederationArgs({name: FederationMember(
+    spec.trust_domain, spire[name].bundle, spire[name].bundle_address, spire[name].crds, providers[name],
+) for name, spec in specs.items()}))
+gateways = {name: IstioGateways(f"{name}-gateways", IstioGatewaysArgs(
+    istio[name].namespace, spec.network, charts.istio_gateway, settings.istio.replicas, [spire[name], federation],
+), on[name]) for name, spec in specs.items()}
+remote_secrets = RemoteSecrets("remote-secrets", RemoteSecretsArgs({name: RemoteSecretsMember(
+    clusters[name].api_server, istio[name].namespace, providers[name],
+) for name in specs}))
+
+# the applications
+samples = {name: Samples(f"{name}-samples", SamplesArgs(
+    version, [istio[name], spire[name], federation], registry,
+), on[name]) for name, version in zip(specs, cycle(VERSIONS)) if settings.samples.enabled}
+
+pulumi.export("kubeconfigs", {specs[name].alias: pulumi.Output.secret(c.kubeconfig) for name, c in clusters.items()})
+pulumi.export("bundleEndpoints", {name: s.bundle_address for name, s in spire.items()})
+pulumi.export("ingress", {name: g.ingress_address for name, g in gateways.items()})
