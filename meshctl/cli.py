@@ -8,9 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from meshctl.dashboard import dashboard
 from meshctl.drill.command import DrillError, Options, drill
 from meshctl.drill.load import IMAGE
 from meshctl.drill.play import Pace
+from meshctl.kube import KubeError
 from meshctl.stack import load, project_folder
 from meshctl.status.command import status
 from meshctl.topology import Topology
@@ -28,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     try:
         return options.run(mesh, options)
-    except DrillError as error:
+    except (DrillError, KubeError) as error:
         print(f"meshctl: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -59,6 +61,16 @@ def _parser() -> argparse.ArgumentParser:
     )
     show.set_defaults(run=lambda mesh, given: status(mesh, given.watch, given.interval))
     _add_drill(commands, shared)
+    show = commands.add_parser(
+        "dashboard", parents=[shared], help="open a dashboard on this machine's loopback"
+    )
+    show.add_argument("name", nargs="?", default="prometheus", choices=("prometheus", "grafana", "kiali"))
+    show.add_argument("--cluster", help="whose dashboard (default: the first cluster's)")
+    show.add_argument("--port", type=int, default=0, help="port of the loopback (default: a free one)")
+    show.add_argument("--browse", action="store_true", help="open it in the browser as well")
+    show.set_defaults(
+        run=lambda mesh, given: dashboard(mesh, given.name, given.cluster, given.port, given.browse)
+    )
     return parser
 
 

@@ -12,7 +12,7 @@ import urllib3
 import yaml
 from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException
-from kubernetes.stream import stream
+from kubernetes.stream import portforward, stream
 
 Json = dict[str, Any]
 
@@ -154,6 +154,19 @@ class Kube:
             return Output(out, err or complaint, code)
         finally:
             socket.close()
+
+    def forward(self, namespace: str, pod: str, port: int) -> Any:
+        """A new connection to a port of a pod, as a socket. Raises KubeError."""
+        core = client.CoreV1Api(client.ApiClient(self._configuration))
+        try:
+            forwarded: Any = portforward(
+                core.connect_get_namespaced_pod_portforward, pod, namespace, ports=str(port)
+            )
+        except ApiException as error:
+            raise KubeError(
+                f"port {port} of {namespace}/{pod}: {_handshake(error)}", error.status or 0
+            ) from error
+        return forwarded.socket(port)
 
 
 def _ended(socket: Any) -> tuple[int, str]:
