@@ -39,7 +39,7 @@ tools: $(VENV)/.runtime ## build the lab's programs, images and charts into the 
 
 # --- the lab --------------------------------------------------------------
 
-.PHONY: lab lab-up lab-down lab-status lab-logs verify
+.PHONY: lab lab-up lab-down lab-status lab-logs up unchanged destroy verify
 lab: $(VENV)/.runtime ## everything: tools, two clusters, `pulumi up`, verification (STACK=lab)
 	@$(PYTHON) -m lab.journey --stack $(STACK) $(QUIET)
 
@@ -55,6 +55,15 @@ lab-status: $(VENV)/.runtime ## show the lab's clusters and programs
 
 lab-logs: $(VENV)/.runtime ## show the lab's logs (CLUSTER=... PROGRAM=...)
 	@$(PYTHON) -m lab logs $(CLUSTER) $(PROGRAM)
+
+up: $(VENV)/.runtime ## bring STACK on the lab to its config
+	@$(PYTHON) -m lab pulumi $(QUIET) --stack $(STACK) up
+
+unchanged: $(VENV)/.runtime ## fail when `up` would change anything
+	@$(PYTHON) -m lab pulumi $(QUIET) --stack $(STACK) unchanged
+
+destroy: $(VENV)/.runtime ## remove all that STACK made
+	@$(PYTHON) -m lab pulumi $(QUIET) --stack $(STACK) destroy
 
 verify: $(VENV)/.runtime ## check the live mesh of STACK
 	@$(PYTHON) -m meshctl verify --stack $(STACK) $(QUIET)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 import shutil
 import subprocess
@@ -16,6 +17,7 @@ from lab.environment import engine_environment
 from lab.gomods import BuildError
 from lab.paths import State
 from lab.progress import clock
+from lab.stack import Stack
 
 Command = Callable[[argparse.Namespace], int]
 
@@ -61,6 +63,14 @@ def _parser() -> argparse.ArgumentParser:
     logs.add_argument("cluster", nargs="?", help="one cluster's only")
     logs.add_argument("program", nargs="?", help="one program's only, such as kubelet")
     logs.add_argument("--lines", type=int, default=20)
+    engine = add(
+        "pulumi",
+        _pulumi,
+        "run the engine on a stack of the lab: up, unchanged, preview, refresh, destroy ...",
+    )
+    engine.add_argument("--stack", default="lab")
+    engine.add_argument("verb", help="a verb of pulumi's, or `unchanged`: an up that must change nothing")
+    engine.add_argument("arguments", nargs=argparse.REMAINDER, help="passed on to pulumi")
     add("env", _env, "print the environment for pulumi and meshctl, for eval")
     return parser
 
@@ -135,6 +145,23 @@ def _logs(options: argparse.Namespace) -> int:
         print(f"== {file.relative_to(_state().root)}")
         print("\n".join(file.read_text(errors="replace").splitlines()[-options.lines :]))
     return 0
+
+
+def _pulumi(options: argparse.Namespace) -> int:
+    project = paths.project()
+    environment = os.environ | engine_environment(project)
+    stack = Stack(options.stack, project)
+    stack.prepare(environment)
+    known = {"up": stack.up, "destroy": stack.destroy}
+    if options.verb == "unchanged":
+        command = stack.unchanged()
+    elif options.verb in known:
+        command = known[options.verb](options.quiet)
+    else:
+        command = stack.command(options.verb)
+    return subprocess.run(
+        [*command, *options.arguments], cwd=project, env=environment, check=False
+    ).returncode
 
 
 def _env(_options: argparse.Namespace) -> int:

@@ -46,7 +46,7 @@ def phases(stack: Stack, quiet: bool) -> list[Phase]:
         Phase("preflight", lambda: module("lab", "preflight", "--install", quiet=quiet)),
         Phase("tools", lambda: module("lab", "build", quiet=quiet)),
         Phase("clusters", lambda: module("lab", "up", quiet=quiet)),
-        Phase("pulumi up", lambda: stack.up(quiet=quiet)),
+        Phase("pulumi up", lambda: module("lab", "pulumi", "up", "--stack", stack.name, quiet=quiet)),
         Phase("verify", lambda: module("meshctl", "verify", "--stack", stack.name, quiet=quiet)),
     ]
 

@@ -81,7 +81,9 @@ def _sizes(cache: Path) -> Iterator[Lack]:
 
 def _static_libc() -> bool:
     command = ["gcc", "-print-file-name=libc.a"]
-    return Path(subprocess.run(command, check=False, capture_output=True, text=True).stdout.strip()).is_absolute()
+    return Path(
+        subprocess.run(command, check=False, capture_output=True, text=True).stdout.strip()
+    ).is_absolute()
 
 
 def _go() -> bool:
