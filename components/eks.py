@@ -13,9 +13,16 @@ from components.aws_facts import partition_of
 from components.iam import managed_policy, role
 from components.settings_aws import GENERAL, LATEST, SPIRE_SERVER, EksSpec, NodeGroupSpec
 
-# What a peer's workloads and control plane call here: istiod, its webhook, the mesh gateway, SPIRE's bundle
-# endpoint, and the gateways' health.
-PEER_PORTS = {"xds": 15012, "webhook": 15017, "mesh": 15443, "spire-bundle": 8443, "health": 15021}
+# What peers call here: the API server (their istiod watches it), istiod, its webhook, the mesh gateway, SPIRE's
+# bundle endpoint, and the gateways' health.
+PEER_PORTS = {
+    "api": 443,
+    "xds": 15012,
+    "webhook": 15017,
+    "mesh": 15443,
+    "spire-bundle": 8443,
+    "health": 15021,
+}
 NODE_POLICIES = (
     "AmazonEKSWorkerNodePolicy",
     "AmazonEKS_CNI_Policy",
@@ -37,6 +44,8 @@ class EksClusterArgs:
         spec: versions, node groups, endpoint and addons.
         vpc_id, private_subnet_ids, public_subnet_ids: the network to live in.
         peer_cidrs: range of each peer's network by the peer's name.
+        peer_addresses: public addresses of the peers' NAT gateways. Where the endpoint is public, its name gives
+            public addresses outside its own VPC, so that peers come from these.
         tags: tags of everything.
     """
 
@@ -48,6 +57,7 @@ class EksClusterArgs:
     private_subnet_ids: Sequence[pulumi.Input[str]]
     public_subnet_ids: Sequence[pulumi.Input[str]]
     peer_cidrs: Mapping[str, str]
+    peer_addresses: Sequence[pulumi.Input[str]]
     tags: Mapping[str, str]
 
 
@@ -118,7 +128,7 @@ class EksCluster(pulumi.ComponentResource):
             access_entries=self._admins(),
             endpoint_private_access=True,
             endpoint_public_access=spec.public_endpoint,
-            public_access_cidrs=list(spec.public_endpoint_cidrs) or None,
+            public_access_cidrs=self._public_cidrs() if spec.public_endpoint else None,
             encryption_config_key_arn=key.arn,
             enabled_cluster_log_types=list(spec.log_types),
             kubernetes_service_ip_address_range=spec.service_cidr,
@@ -139,6 +149,10 @@ class EksCluster(pulumi.ComponentResource):
             tags=dict(self._args.tags),
             opts=self._child,
         )
+
+    def _public_cidrs(self) -> list[pulumi.Input[str]]:
+        peers = [pulumi.Output.concat(address, "/32") for address in self._args.peer_addresses]
+        return [*self._args.spec.public_endpoint_cidrs, *peers]
 
     def _admins(self) -> dict[str, eks.AccessEntryArgs]:
         admin = eks.AccessPolicyAssociationArgs(

@@ -42,13 +42,15 @@ class Network(pulumi.ComponentResource):
 
     Outputs:
         vpc_id, private_subnet_ids, public_subnet_ids;
-        route_table_ids: every table that needs a route to another network.
+        route_table_ids: every table that needs a route to another network;
+        nat_addresses: the public addresses from which private subnets reach the internet.
     """
 
     vpc_id: pulumi.Output[str]
     private_subnet_ids: list[pulumi.Output[str]]
     public_subnet_ids: list[pulumi.Output[str]]
     route_table_ids: list[pulumi.Output[str]]
+    nat_addresses: list[pulumi.Output[str]]
 
     def __init__(self, name: str, args: NetworkArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("fedmesh:network:Network", name, None, opts)
@@ -137,19 +139,24 @@ class Network(pulumi.ComponentResource):
 
     def _nat_gateways(self, to_internet: aws.ec2.Route) -> list[aws.ec2.NatGateway]:
         zones = self._args.zones if self._args.nat_per_zone else self._args.zones[:1]
+        addresses = [
+            aws.ec2.Eip(
+                f"{self._name}-nat-{zone}", domain="vpc", tags=self._tags(f"nat-{zone}"), opts=self._child
+            )
+            for zone in zones
+        ]
+        self.nat_addresses = [address.public_ip for address in addresses]
         # A NAT gateway without a route to the internet is made and then fails: hence depends_on.
         opts = pulumi.ResourceOptions(parent=self, depends_on=[to_internet])
         return [
             aws.ec2.NatGateway(
                 f"{self._name}-nat-{zone}",
-                subnet_id=self._public[number].id,
-                allocation_id=aws.ec2.Eip(
-                    f"{self._name}-nat-{zone}", domain="vpc", tags=self._tags(f"nat-{zone}"), opts=self._child
-                ).allocation_id,
+                subnet_id=subnet.id,
+                allocation_id=address.allocation_id,
                 tags=self._tags(f"nat-{zone}"),
                 opts=opts,
             )
-            for number, zone in enumerate(zones)
+            for zone, subnet, address in zip(zones, self._public, addresses, strict=False)
         ]
 
     def _private_tables(self, gateways: list[aws.ec2.NatGateway]) -> list[aws.ec2.RouteTable]:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 from ipaddress import IPv4Network
+from typing import Literal
 
 from components.aws_facts import REGIONS_BY_PARTITION, partition_of, supported_versions
 from components.cidr import LARGEST_VPC_PREFIX, SMALLEST_VPC_PREFIX, first_overlap
@@ -95,7 +96,7 @@ class ControllerSpec:
 class AwsSettings:
     """What holds for all EKS clusters of a stack."""
 
-    join: str
+    join: Literal["peering", "transit-gateway"]
     private_zone: str
     edge: EdgeSpec
     controller: ControllerSpec
@@ -142,8 +143,9 @@ def parse_aws(raw: object, source: str, key: str = "fedmesh:aws") -> AwsSettings
         ConfigError: a value is unknown or not allowed.
     """
     section = Section(raw if raw is not None else {}, key, source)
+    join = section.choice("join", ("peering", "transit-gateway"), "peering")
     settings = AwsSettings(
-        join=section.choice("join", ("peering", "transit-gateway"), "peering"),
+        join="transit-gateway" if join == "transit-gateway" else "peering",
         private_zone=section.text("privateZone", "mesh.internal", DOMAIN, "a domain name"),
         edge=_edge(section.section("edge")),
         controller=_controller(section.section("loadBalancerController")),

@@ -34,6 +34,7 @@ def cluster(**changes: Any) -> Recorder:
         private_subnet_ids=["subnet-private"],
         public_subnet_ids=["subnet-public"],
         peer_cidrs={"cluster-2": "10.3.0.0/16", "cluster-3": "10.4.0.0/16"},
+        peer_addresses=["198.51.100.7"],
         tags={"project": "fedmesh"},
     )
     return record(lambda: EksCluster("one", args))
@@ -43,12 +44,15 @@ def control_plane(**changes: Any) -> dict[str, Any]:
     return cluster(**changes).one("one", "eks:index:Cluster").inputs
 
 
-def test_the_api_server_is_private_unless_ranges_are_listed() -> None:
+def test_the_api_server_is_private_unless_ranges_are_listed_and_then_peers_may_reach_it_too() -> None:
     private = control_plane()
     assert (private["endpointPrivateAccess"], private["endpointPublicAccess"]) == (True, False)
     assert "publicAccessCidrs" not in private
     public = control_plane(endpoint={"public": True, "cidrs": ["203.0.113.0/24"]})
-    assert (public["endpointPublicAccess"], public["publicAccessCidrs"]) == (True, ["203.0.113.0/24"])
+    assert (public["endpointPublicAccess"], public["publicAccessCidrs"]) == (
+        True,
+        ["203.0.113.0/24", "198.51.100.7/32"],
+    )
 
 
 def test_access_is_by_entries_and_the_listed_admins_have_one() -> None:
@@ -80,7 +84,7 @@ def test_nothing_is_made_by_default_that_would_need_nodes_first() -> None:
 @pytest.mark.parametrize("peer", ["cluster-2", "cluster-3"])
 def test_each_peer_reaches_the_mesh_ports_and_no_others(peer: str) -> None:
     rules = [r.inputs for r in cluster().of("SecurityGroupIngressRule") if f"from-{peer}" in r.name]
-    assert sorted(rule["fromPort"] for rule in rules) == [8443, 15012, 15017, 15021, 15443]
+    assert sorted(rule["fromPort"] for rule in rules) == [443, 8443, 15012, 15017, 15021, 15443]
     assert all(rule["fromPort"] == rule["toPort"] and rule["ipProtocol"] == "tcp" for rule in rules)
     cidr = {"cluster-2": "10.3.0.0/16", "cluster-3": "10.4.0.0/16"}[peer]
     assert {rule["cidrIpv4"] for rule in rules} == {cidr}
@@ -159,7 +163,7 @@ def test_the_ebs_driver_gets_its_rights_by_pod_identity() -> None:
 def test_the_kubeconfig_is_a_secret_and_names_its_context_by_the_alias() -> None:
     made: list[EksCluster] = []
     spec = parse_eks(EKS, "eks", "Pulumi.dev.yaml")
-    args = EksClusterArgs("n", "cluster-1", "us-east-1", spec, "vpc", ["a"], ["b"], {}, {})
+    args = EksClusterArgs("n", "cluster-1", "us-east-1", spec, "vpc", ["a"], ["b"], {}, [], {})
     record(lambda: made.append(EksCluster("one", args)))
     config = json.loads(value(made[0].kubeconfig))
     assert config["current-context"] == config["contexts"][0]["name"] == "cluster-1"
