@@ -1,9 +1,10 @@
 """Every check, in the order of the report: what fails first explains what fails below it."""
 
-from meshctl.verify import certificates, cluster, identity, istio, security, spire, traffic
+from meshctl.verify import certificates, cluster, configuration, identity, istio, security, spire, traffic
 
 ALL = (
     *cluster.CHECKS,
+    *configuration.CHECKS,
     *certificates.CHECKS,
     *spire.CHECKS,
     *istio.CHECKS,

@@ -7,8 +7,8 @@ from datetime import datetime
 
 from meshctl.certs import human
 from meshctl.kube import Json
-from meshctl.reading import Cluster, full_name
-from meshctl.spire import Agent, Bundle, Relationship, missing_authorities
+from meshctl.reading import Cluster, full_name, is_ready
+from meshctl.spire import Agent, Bundle, Relationship, missing_authorities, parse_federation_log
 from meshctl.topology import SPIRE_NAMESPACE
 from meshctl.verify.model import Failed, Mesh, check, refuse
 
@@ -22,7 +22,18 @@ AGENT = "spire-agent"
 def agents_are_attested(mesh: Mesh, cluster: Cluster) -> str:
     """Every node that agents may run on has an attested one."""
     daemonset = cluster.daemonset(SPIRE_NAMESPACE, AGENT)
-    return judge_agents(cluster.nodes(), daemonset, cluster.agents(), mesh.now())
+    pods = [pod for pod in cluster.pods(SPIRE_NAMESPACE) if pod["metadata"]["name"].startswith(f"{AGENT}-")]
+    ready = {pod["spec"].get("nodeName") for pod in pods if is_ready(pod)}
+    nodes = cluster.nodes()
+    found = judge_agents(nodes, daemonset, cluster.agents(), mesh.now())
+    refuse(
+        [
+            f"the agent on {full_name(n)} is not ready"
+            for n in nodes
+            if tolerates(daemonset, n) and full_name(n) not in ready
+        ]
+    )
+    return found
 
 
 @check(
@@ -32,7 +43,14 @@ def agents_are_attested(mesh: Mesh, cluster: Cluster) -> str:
 def bundles_are_federated(mesh: Mesh, cluster: Cluster) -> str:
     """Each peer's bundle is here, refreshed by federation and equal to its origin's."""
     origins = [peer.bundle() for peer in mesh.peers(cluster)]
-    return judge_bundles(origins, cluster.foreign_bundles(), cluster.relationships())
+    try:
+        return judge_bundles(origins, cluster.foreign_bundles(), cluster.relationships())
+    except Failed as failure:
+        now = mesh.now()
+        for event in parse_federation_log(cluster.spire_log(minutes=5)).values():
+            if trouble := event.trouble(now):
+                raise Failed(f"{failure.detail} ({trouble})", failure.hint) from failure
+        raise
 
 
 def judge_agents(nodes: Sequence[Json], daemonset: Json, agents: Sequence[Agent], now: datetime) -> str:
