@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from lab.interrupted import forget_pending_releases, locked_by_the_dead, unlock
+
 SALT_KEY = "encryptionsalt"
 
 
@@ -52,6 +54,9 @@ class Stack:
             self._in(nursery, environment, "rm", "--yes", self.name, check=False)
             self._in(nursery, environment, "init", self.name)
         self._in(nursery, environment, "select", self.name)
+        if locked_by_the_dead(self.state / "state"):
+            unlock(self.name, self.project, environment)
+            forget_pending_releases(sorted(self.state.glob("clusters/*/admin.kubeconfig")), environment)
         salt = next(line for line in salted.read_text().splitlines() if line.startswith(SALT_KEY))
         committed = (self.project / f"Pulumi.{self.name}.yaml").read_text().splitlines()
         kept = [line for line in committed if not line.startswith(SALT_KEY)]
