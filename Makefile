@@ -68,6 +68,15 @@ destroy: $(VENV)/.runtime ## remove all that STACK made
 verify: $(VENV)/.runtime ## check the live mesh of STACK
 	@$(PYTHON) -m meshctl verify --stack $(STACK) $(QUIET)
 
+# --- figures --------------------------------------------------------------
+
+.PHONY: bench bench-cold
+bench: $(VENV)/.runtime ## measure the lab and write docs/benchmarks.md (takes the lab down first)
+	@$(PYTHON) -m lab.bench
+
+bench-cold: $(VENV)/.runtime ## measure cold builds of the tools and add them to docs/benchmarks.md (half an hour)
+	@$(PYTHON) -m lab.bench --cold
+
 # --- tests ----------------------------------------------------------------
 
 .PHONY: lint format types test test-unit test-engine test-lab

@@ -215,6 +215,11 @@ def log_files(lab: Lab, state: State, cluster: str | None, program: str | None) 
 # --- processes ----------------------------------------------------------------
 
 
+def all_processes() -> set[int]:
+    """Every process of the lab on this machine: the nodes' programs, and what runs in pods."""
+    return {process for process, _, _ in _marked()} | set(cgroups.processes())
+
+
 def _marked() -> Iterable[tuple[int, str, bool]]:
     """The lab's processes on this machine: (process, node, whether it is the node's first)."""
     marker = MARKER.encode()
