@@ -95,6 +95,11 @@ def _add_drill(commands: Any, shared: argparse.ArgumentParser) -> None:
         metavar="STACK",
         help="allow destructive faults outside the lab: type the stack's name",
     )
+    play.add_argument(
+        "--baseline",
+        action="store_true",
+        help="put the set-up of Istio's documents under the same load beside ours",
+    )
     play.add_argument("--json", action="store_true", help="print the findings as JSON")
     play.add_argument("--html", type=Path, metavar="FILE", help="write one self-contained page with pictures")
     play.set_defaults(run=_drill)
@@ -107,6 +112,7 @@ def _drill(mesh: Topology, given: argparse.Namespace) -> int:
         pace=Pace(given.rate, given.timeout, given.before, given.fault, given.after),
         image=given.image,
         destructive=given.destructive,
+        baseline=given.baseline,
         json=given.json,
         html=given.html,
     )

@@ -13,7 +13,7 @@ from types import FrameType
 from rich.console import Console
 
 from meshctl.connect import connect
-from meshctl.drill import faults, lab_faults, report
+from meshctl.drill import baseline, faults, lab_faults, report
 from meshctl.drill.load import LoadPod
 from meshctl.drill.play import Pace, Running, ingress_address, ingress_stream, mesh_stream, play
 from meshctl.drill.report import DrillReport
@@ -24,6 +24,8 @@ from meshctl.reading import Cluster, is_ready
 from meshctl.topology import CLIENT, SERVER, Topology
 
 ALL: tuple[Fault, ...] = tuple(sorted((*faults.FAULTS, *lab_faults.FAULTS), key=lambda fault: fault.number))
+
+COMPARISON = baseline.stream().name
 
 
 class DrillError(Exception):
@@ -39,6 +41,7 @@ class Options:
     pace: Pace
     image: str
     destructive: str | None
+    baseline: bool
     json: bool
     html: Path | None
 
@@ -59,7 +62,7 @@ def drill(topology: Topology, project: Path, options: Options) -> int:
     janitor = Janitor()
     _stop_orderly()
     try:
-        loads = _loads(Scene(clusters, client, peer), janitor, options.image)
+        loads = _loads(Scene(clusters, client, peer), janitor, options)
         for fault in chosen:
             wait_until_whole(clusters.values())
             scene = Scene(clusters, client, peer)
@@ -75,7 +78,7 @@ def drill(topology: Topology, project: Path, options: Options) -> int:
             print(f"could not be removed, do so by hand: {path}", file=sys.stderr)
     if options.json:
         print(report.as_json(reports))
-    lost = sum(load.findings.lost for drilled in reports for load in drilled.loads)
+    lost = sum(load.findings.lost for drilled in reports for load in drilled.loads if load.name != COMPARISON)
     return 1 if lost or any(drilled.notes for drilled in reports) else 0
 
 
@@ -123,12 +126,16 @@ def wait_until_whole(clusters: Iterable[Cluster], timeout: float = 120.0) -> Non
             wait_for(whole, f"{app} is not ready on {cluster.name}", timeout)
 
 
-def _loads(scene: Scene, janitor: Janitor, image: str) -> list[Running]:
-    inside = LoadPod.start(janitor, scene.client, image, injected=True)
-    outside = LoadPod.start(janitor, scene.client, image, injected=False)
+def _loads(scene: Scene, janitor: Janitor, options: Options) -> list[Running]:
+    if options.baseline:
+        for cluster in scene.clusters.values():
+            baseline.make(janitor, cluster)
+    inside = LoadPod.start(janitor, scene.client, options.image, injected=True)
+    outside = LoadPod.start(janitor, scene.client, options.image, injected=False)
     # The proxy's first request opens connections; let that not count for the fault.
     time.sleep(1.0)
-    return [Running(mesh_stream(), inside), Running(ingress_stream(ingress_address(scene)), outside)]
+    loads = [Running(mesh_stream(), inside), Running(ingress_stream(ingress_address(scene)), outside)]
+    return [*loads, Running(baseline.stream(), inside)] if options.baseline else loads
 
 
 def _stop_orderly() -> None:

@@ -11,7 +11,7 @@ import pytest
 from meshctl_samples import FakeApi, pod
 from rich.console import Console
 
-from meshctl.drill import command, faults, picture, report
+from meshctl.drill import baseline, command, faults, picture, report
 from meshctl.drill.analysis import analyse, percentile, usual_answerer
 from meshctl.drill.command import DrillError, choose, in_lab, refuse_unconfirmed
 from meshctl.drill.load import load_pod, parse_retries
@@ -248,6 +248,13 @@ def test_the_outside_load_has_no_proxy_and_the_inside_one_keeps_retry_counters()
 def test_retries_are_read_by_upstream_cluster():
     stats = "cluster.outbound|5000||h.svc.upstream_rq_retry: 3\ncluster.x.upstream_rq_retry_success: 2\n"
     assert parse_retries(stats) == {"outbound|5000||h.svc": 3}
+
+
+def test_the_baseline_has_a_name_of_its_own_and_none_of_the_meshs_rules():
+    specs = {body["kind"]: body["spec"] for _, body in baseline.objects()}
+    assert "outlierDetection" not in specs["DestinationRule"]["trafficPolicy"]
+    assert specs["VirtualService"]["hosts"] == [specs["DestinationRule"]["host"]]
+    assert specs["Service"]["selector"] == {"app": "helloworld"}
 
 
 # The report
