@@ -85,10 +85,14 @@ def draw(samples: Sequence[Sample], start: float, end: float, seconds: float) ->
         crosses=tuple(x(sample.at) for sample in samples if sample.lost),
         bars=_bars(samples, seconds, colours, x),
         times=tuple(Mark(x(second), f"{second} s") for second in range(0, math.floor(seconds) + 1, step)),
-        latencies=tuple(Mark(y(tick), f"{tick * 1000:g} ms") for tick in TICKS),
+        latencies=tuple(Mark(y(tick), _label(tick)) for tick in TICKS),
         fault=(x(start), x(end)),
         legend=tuple((name, colours[name]) for name in [*names, NOBODY]),
     )
+
+
+def _label(seconds: float) -> str:
+    return f"{seconds:g} s" if seconds >= 1 else f"{seconds * 1000:g} ms"
 
 
 def _bars(
