@@ -44,8 +44,9 @@ class CertManager(pulumi.ComponentResource):
             values=merged(load_one("cert_manager/values.yaml"), mirror),
             opts=pulumi.ResourceOptions(parent=self),
         )
-        last: pulumi.CustomResource = installed
+        webhooks = load("cert_manager/trusted-webhooks.yaml")
+        last: list[pulumi.CustomResource] = [register(name, document, child_of(self, installed)) for document in webhooks]
         for document in load("cert_manager/chain.yaml"):
-            last = register(name, document, child_of(self, last))
-        self.issuer = last.id
+            last = [register(name, document, child_of(self, *last))]
+        self.issuer = last[0].id
         self.register_outputs({"issuer": self.issuer})

@@ -16,11 +16,8 @@ from components.settings_mesh import ChartSpec, SpireSettings
 NAMESPACE = "spire"
 BUNDLE_PORT = 8443
 AGENT_SOCKET = "spire-agent.sock"
-AGENT_BUNDLE = "spire-bundle"
-AGENT_BUNDLE_KEY = "bundle.pem"
 PEER_BUNDLE = "spire-bundle-spiffe"
-PEER_BUNDLE_KEY = "bundle.spiffe"
-WAIT_FOR = "pulumi.com/waitFor"
+BUNDLE_KEY = "bundle"  # as in manifests/spire/server-config.yaml
 RESTART_ON = "fedmesh/config"
 
 
@@ -83,10 +80,9 @@ class Spire(pulumi.ComponentResource):
         self._csi_driver(child_of(self, *access.values()))
         bundles = self._bundles(after_namespace)
         server = self._server(child_of(self, self.crds, *access.values(), *services.values(), *bundles))
-        published = self._published(server)
-        self._agent(published[AGENT_BUNDLE])
-
-        self.bundle = self._read_bundle(published[PEER_BUNDLE])
+        published = register_all(name, load("spire/published.yaml"), child_of(self, server))
+        self._agent(published["ConfigMapPatch/spire-bundle"])
+        self.bundle = self._read_bundle(published[f"ConfigMapPatch/{PEER_BUNDLE}"])
         bundle_service = cast(k8s.core.v1.Service, services["Service/spire-bundle"])
         self.bundle_address = bundle_service.status.apply(load_balancer_address)
         self.register_outputs({"bundleAddress": self.bundle_address})
@@ -122,21 +118,6 @@ class Spire(pulumi.ComponentResource):
         after_config = pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(depends_on=[made]))
         return register(self._name, workload, after_config)
 
-    def _published(self, server: pulumi.CustomResource) -> dict[str, k8s.core.v1.ConfigMapPatch]:
-        keys = {AGENT_BUNDLE: AGENT_BUNDLE_KEY, PEER_BUNDLE: PEER_BUNDLE_KEY}
-        return {
-            bundle: k8s.core.v1.ConfigMapPatch(
-                f"{self._name}-{bundle}-published",
-                metadata={
-                    "name": bundle,
-                    "namespace": NAMESPACE,
-                    "annotations": {WAIT_FOR: "jsonpath={.data." + key.replace(".", r"\.") + "}"},
-                },
-                opts=child_of(self, server),
-            )
-            for bundle, key in keys.items()
-        }
-
     def _agent(self, published: pulumi.Resource) -> None:
         data = agent_data(self._args)
         config, workload = with_registry(
@@ -149,14 +130,14 @@ class Spire(pulumi.ComponentResource):
         made = register(self._name, config, child_of(self, published))
         register(self._name, workload, child_of(self, made))
 
-    def _read_bundle(self, published: k8s.core.v1.ConfigMapPatch) -> pulumi.Output[str]:
+    def _read_bundle(self, published: pulumi.CustomResource) -> pulumi.Output[str]:
         # read anew in every run, so that a cluster that joins later starts with today's keys
         read = k8s.core.v1.ConfigMap.get(
             f"{self._name}-bundle",
             published.id.apply(lambda _: f"{NAMESPACE}/{PEER_BUNDLE}"),
             opts=pulumi.ResourceOptions(parent=self),
         )
-        return read.data.apply(lambda data: (data or {})[PEER_BUNDLE_KEY])
+        return read.data.apply(lambda data: (data or {})[BUNDLE_KEY])
 
 
 def server_data(args: SpireArgs, issuer: str) -> dict[str, str]:
