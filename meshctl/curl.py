@@ -9,7 +9,8 @@ from meshctl.kube import Output
 
 _MARK = "\n---fedmesh---\n"
 # A key comes by standard input into a file of memory, so that it is in no request, log or disk.
-_WITH_IDENTITY = 'umask 077; head -c "$1" > /tmp/identity.pem; shift; exec curl "$@"'
+# Each call has a file of its own: several may run in one pod at a time.
+_WITH_IDENTITY = 'umask 077; f=$(mktemp); head -c "$1" > $f; shift; curl --cert $f "$@"; e=$?; rm $f; exit $e'
 
 
 @dataclass(frozen=True)
@@ -33,9 +34,8 @@ def command(url: str, *options: str, timeout: float = 3.0) -> list[str]:
 def command_with_identity(url: str, pem: str, *options: str, timeout: float = 3.0) -> list[str]:
     """Like `command`, presenting the certificate and key that are sent as `pem` to standard input."""
     write = f"{_MARK}%{{json}}{_MARK}%{{header_json}}"
-    identity = ["--cert", "/tmp/identity.pem"]  # noqa: S108 (in the pod)
     size = str(len(pem.encode()))
-    return ["sh", "-c", _WITH_IDENTITY, "sh", size, *_options(url, write, timeout, [*identity, *options])]
+    return ["sh", "-c", _WITH_IDENTITY, "sh", size, *_options(url, write, timeout, options)]
 
 
 def parse(output: Output) -> Answer:

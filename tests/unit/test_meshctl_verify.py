@@ -343,6 +343,7 @@ def test_a_key_goes_by_standard_input_and_never_on_the_command_line():
     words = curl.command_with_identity("https://x", "SECRET")
     assert "SECRET" not in " ".join(words)
     assert words[4] == "6"
+    assert "mktemp" in words[2]
 
 
 # Probes
