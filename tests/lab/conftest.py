@@ -1,0 +1,120 @@
+"""The lab's mesh as `make lab` leaves it, and a way to break one thing of it for the length of a test."""
+
+import time
+from pathlib import Path
+
+import pytest
+
+from meshctl.connect import connect
+from meshctl.drill.undo import Undo
+from meshctl.kube import KubeError
+from meshctl.probe import Janitor
+from meshctl.reading import Cluster
+from meshctl.stack import load
+from meshctl.verify.checks import ALL
+from meshctl.verify.model import Mesh
+from meshctl.verify.runner import examine
+
+PROJECT = Path(__file__).parent.parent.parent
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.lab)
+
+
+@pytest.fixture(scope="session")
+def topology():
+    return load(PROJECT, "lab")
+
+
+class Patient:
+    """The live mesh, examined check by check."""
+
+    def __init__(self, topology):
+        self.topology = topology
+        self.clusters, unreachable = connect(topology.members)
+        assert not unreachable, unreachable
+        self.apis = {name: cluster.api for name, cluster in self.clusters.items()}
+        self.undo = Undo()
+
+    def api(self, number=1):
+        return self.apis[f"cluster-{number}"]
+
+    def ask(self, check_name, number=1):
+        """The result of one check on one cluster, from fresh readings."""
+        fresh = {name: Cluster(cluster.member, cluster.api) for name, cluster in self.clusters.items()}
+        janitor = Janitor()
+        mesh = Mesh(self.topology, fresh, janitor)
+        chosen = next(check for check in ALL if check.name == check_name)
+        try:
+            return examine(mesh, chosen, fresh[f"cluster-{number}"])
+        finally:
+            assert janitor.clean() == []
+
+    def says(self, check_name, cause, number=1, within=30.0):
+        """Wait until a check fails and names the cause; the last answer when it does not."""
+        end = time.monotonic() + within
+        while True:
+            result = self.ask(check_name, number)
+            if (not result.ok and cause in result.detail) or time.monotonic() > end:
+                return result
+            time.sleep(0.5)
+
+    def heals(self, check_name, number=1, within=90.0):
+        """Whether a check passes again in time."""
+        end = time.monotonic() + within
+        while not (result := self.ask(check_name, number)).ok:
+            if time.monotonic() > end:
+                pytest.fail(f"not healed: {result.detail}")
+            time.sleep(0.5)
+
+    def make(self, collection, body, number=1):
+        """Create an object for the length of the test."""
+        api = self.api(number)
+        path = f"{collection}/{body['metadata']['name']}"
+        self.undo.push(f"delete {path}", lambda: api.delete(path, gracePeriodSeconds="0"))
+        api.create(collection, body)
+
+    def change(self, path, patch, back, number=1):
+        """Patch an object for the length of the test."""
+        api = self.api(number)
+        self.undo.push(f"patch {path} back", lambda: api.patch(path, back))
+        api.patch(path, patch)
+
+    def remove(self, path, number=1):
+        """Delete an object for the length of the test; it is made anew as it was."""
+        api = self.api(number)
+        body = api.get(path)
+        collection = path.rsplit("/", 1)[0]
+        body.pop("status", None)
+        for field in ("uid", "resourceVersion", "creationTimestamp", "managedFields", "generation"):
+            body["metadata"].pop(field, None)
+        self.undo.push(f"create {path}", lambda: _create(api, collection, body))
+        api.delete(path)
+
+    def scale(self, path, replicas, number=1):
+        """Scale a workload for the length of the test."""
+        old = self.api(number).get(path)["spec"].get("replicas", 1)
+        self.change(path, {"spec": {"replicas": replicas}}, {"spec": {"replicas": old}}, number)
+
+
+def _create(api, collection, body):
+    for _ in range(60):
+        try:
+            return api.create(collection, body)
+        except KubeError as error:
+            # the old one is still on its way out
+            if error.status != 409:
+                raise
+            time.sleep(0.5)
+    raise KubeError(f"{collection}/{body['metadata']['name']} does not go away")
+
+
+@pytest.fixture
+def patient(topology):
+    """A healthy mesh; whatever the test does to it is undone."""
+    patient = Patient(topology)
+    yield patient
+    assert patient.undo.run() == []
