@@ -80,6 +80,6 @@ def rendered(
 
 def without_keep(document: Document) -> Document:
     """The document without Helm's mark that it shall outlive its release."""
-    annotations = document["metadata"].get("annotations") or {}
-    kept = {key: value for key, value in annotations.items() if key != KEEP}
-    return {**document, "metadata": {**document["metadata"], "annotations": kept}}
+    metadata = dict(document["metadata"])
+    kept = {key: value for key, value in (metadata.pop("annotations", None) or {}).items() if key != KEEP}
+    return {**document, "metadata": {**metadata, **({"annotations": kept} if kept else {})}}

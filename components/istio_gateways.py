@@ -34,7 +34,9 @@ class IstioGatewaysArgs:
     chart: ChartSpec
     replicas: int
     after: Sequence[pulumi.Resource]
-    annotations: Mapping[str, Mapping[str, str]] = field(default_factory=dict[str, Mapping[str, str]])
+    annotations: Mapping[str, Mapping[str, pulumi.Input[str]]] = field(
+        default_factory=dict[str, Mapping[str, pulumi.Input[str]]]
+    )
 
 
 class IstioGateways(pulumi.ComponentResource):
