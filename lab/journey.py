@@ -35,9 +35,9 @@ class PhaseError(Exception):
         self.code = code
 
 
-def module(name: str, *arguments: str, quiet: bool) -> list[str]:
+def module(name: str, command: str, *arguments: str, quiet: bool) -> list[str]:
     """The command line of one of the project's own Python programs."""
-    return [sys.executable, "-m", name, *arguments, *(["-q"] if quiet else [])]
+    return [sys.executable, "-m", name, command, *(["-q"] if quiet else []), *arguments]
 
 
 def phases(stack: Stack, quiet: bool) -> list[Phase]:
