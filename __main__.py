@@ -11,6 +11,8 @@ from components.clusters import existing_clusters
 from components.federation import Federation, FederationArgs, FederationMember
 from components.istio import Istio, IstioArgs
 from components.istio_gateways import IstioGateways, IstioGatewaysArgs
+from components.made_clusters import MadeClusters
+from components.outputs import export
 from components.remote_secrets import RemoteSecrets, RemoteSecretsArgs, RemoteSecretsMember
 from components.samples import VERSIONS, Samples, SamplesArgs
 from components.settings import load_settings
@@ -19,41 +21,39 @@ from components.storage import Storage, StorageArgs
 
 # fmt: off
 settings = load_settings()
-charts, registry, specs = settings.charts, settings.registry, {spec.name: spec for spec in settings.clusters}
-clusters = existing_clusters(settings, Path.cwd())
+charts, registry, specs = settings.charts, settings.registry, {spec.name: spec for spec in settings.meshed}
+made = MadeClusters(settings)
+clusters = {**existing_clusters(settings, Path.cwd()), **made.clusters}
 providers = {name: k8s.Provider(name, kubeconfig=pulumi.Output.secret(cluster.kubeconfig), cluster_identifier=name)
              for name, cluster in clusters.items()}
 on = {name: pulumi.ResourceOptions(providers=[provider]) for name, provider in providers.items()}
 
 # the layers of each cluster
-storage = {name: Storage(f"{name}-storage", StorageArgs(settings.storage_of(spec)), on[name])
-           for name, spec in specs.items()}
+storage = {spec.name: Storage(f"{spec.name}-storage", StorageArgs(settings.storage_of(spec)), on[spec.name])
+           for spec in settings.clusters}
+doors = made.doors(on)
 cert_manager = {name: CertManager(f"{name}-cert-manager", CertManagerArgs(charts.cert_manager, registry), on[name])
                 for name in specs}
 spire = {name: Spire(f"{name}-spire", SpireArgs(
     spec, cert_manager[name].issuer, storage[name].class_name, charts.spire_crds, settings.spire, registry,
-), on[name]) for name, spec in specs.items()}
+    doors[name].annotations["spire"], doors[name].sources), on[name]) for name, spec in specs.items()}
 istio = {name: Istio(f"{name}-istio", IstioArgs(
     spec, settings.peers_of(spec), settings.mesh_id, cert_manager[name].issuer, charts, settings.istio,
-    settings.failover, registry,
-), on[name]) for name, spec in specs.items()}
+    settings.failover, registry), on[name]) for name, spec in specs.items()}
 
 # the links between clusters
 federation = Federation("federation", FederationArgs({name: FederationMember(
-    spec.trust_domain, spire[name].bundle, spire[name].bundle_address, spire[name].crds, providers[name],
-) for name, spec in specs.items()}))
+    spec.trust_domain, spire[name].bundle, made.named(name, "spire", spire[name].bundle_address), spire[name].crds,
+    providers[name]) for name, spec in specs.items()}))
 gateways = {name: IstioGateways(f"{name}-gateways", IstioGatewaysArgs(
     istio[name].namespace, spec.network, charts.istio_gateway, settings.istio.replicas, [spire[name], federation],
-), on[name]) for name, spec in specs.items()}
+    doors[name].annotations), on[name]) for name, spec in specs.items()}
 remote_secrets = RemoteSecrets("remote-secrets", RemoteSecretsArgs({name: RemoteSecretsMember(
-    clusters[name].api_server, istio[name].namespace, providers[name],
-) for name in specs}))
+    clusters[name].api_server, istio[name].namespace, providers[name]) for name in specs}))
 
 # the applications
 samples = {name: Samples(f"{name}-samples", SamplesArgs(
-    version, [istio[name], spire[name], federation], registry,
-), on[name]) for name, version in zip(specs, cycle(VERSIONS)) if settings.samples.enabled}
+    version, [istio[name], spire[name], federation], registry), on[name])
+    for name, version in zip(specs, cycle(VERSIONS)) if settings.samples.enabled}
 
-pulumi.export("kubeconfigs", {specs[name].alias: pulumi.Output.secret(c.kubeconfig) for name, c in clusters.items()})
-pulumi.export("bundleEndpoints", {name: s.bundle_address for name, s in spire.items()})
-pulumi.export("ingress", {name: g.ingress_address for name, g in gateways.items()})
+export(settings, clusters, spire, gateways, made.ways_in(gateways))

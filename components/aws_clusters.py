@@ -37,7 +37,7 @@ class AwsClustersArgs:
     """
 
     clusters: Sequence[AwsCluster]
-    aws: AwsSettings
+    settings: AwsSettings
     providers: Mapping[str, aws.Provider]
 
 
@@ -62,16 +62,18 @@ class AwsClusters(pulumi.ComponentResource):
         self.linked = NetworkLinks(
             f"{name}-links",
             NetworkLinksArgs(
-                ends=[self._end(cluster) for cluster in args.clusters], join=args.aws.join, tags=args.aws.tags
+                ends=[self._end(cluster) for cluster in args.clusters],
+                join=args.settings.join,
+                tags=args.settings.tags,
             ),
             self._in(args.clusters[0].region),
         )
         self.zone = PrivateZone(
             f"{name}-dns",
             PrivateZoneArgs(
-                domain=args.aws.private_zone,
+                domain=args.settings.private_zone,
                 networks=[ZoneNetwork(c.region, self.networks[c.name].vpc_id) for c in args.clusters],
-                tags=args.aws.tags,
+                tags=args.settings.tags,
             ),
             self._in(args.clusters[0].region),
         )
@@ -91,7 +93,7 @@ class AwsClusters(pulumi.ComponentResource):
                 zones=cluster.spec.zones,
                 nat_per_zone=cluster.spec.nat == "per-zone",
                 flow_log_days=cluster.spec.flow_log_days,
-                tags=self._args.aws.tags,
+                tags=self._args.settings.tags,
             ),
             self._in(cluster.region),
         )
@@ -124,7 +126,7 @@ class AwsClusters(pulumi.ComponentResource):
                 peer_addresses=[
                     address for peer in peers for address in self.networks[peer.name].nat_addresses
                 ],
-                tags=self._args.aws.tags,
+                tags=self._args.settings.tags,
             ),
             self._in(cluster.region),
         )

@@ -54,44 +54,35 @@ class PrivateZone(pulumi.ComponentResource):
 
 
 @dataclass(frozen=True)
-class MeshNamesArgs:
-    """Args of MeshNames.
+class MeshNameArgs:
+    """Args of MeshName: the full name, the zone it is in, and the load balancer's address, name or IPv4."""
 
-    Attributes:
-        zone_id, domain: the private zone.
-        addresses: by label (`eastwest`, `spire`) the address of the cluster's load balancer, name or IPv4.
-    """
-
-    cluster_name: str
+    fqdn: str
     zone_id: pulumi.Input[str]
-    domain: str
-    addresses: Mapping[str, pulumi.Input[str]]
+    address: pulumi.Input[str]
 
 
-class MeshNames(pulumi.ComponentResource):
-    """`<label>.<cluster>.<domain>` for each load balancer of one cluster.
+class MeshName(pulumi.ComponentResource):
+    """The name of one load balancer, the same for as long as its cluster lives.
 
     Outputs:
-        names: full name by label, known when the record exists.
+        fqdn: the name, known when its record exists.
     """
 
-    names: dict[str, pulumi.Output[str]]
+    fqdn: pulumi.Output[str]
 
-    def __init__(self, name: str, args: MeshNamesArgs, opts: pulumi.ResourceOptions | None = None) -> None:
-        super().__init__("fedmesh:dns:MeshNames", name, None, opts)
-        self.names = {
-            label: aws.route53.Record(
-                f"{name}-{label}",
-                zone_id=args.zone_id,
-                name=f"{label}.{args.cluster_name}.{args.domain}",
-                type=pulumi.Output.from_input(address).apply(record_type),
-                ttl=TTL_SECONDS,
-                records=[address],
-                opts=pulumi.ResourceOptions(parent=self),
-            ).fqdn
-            for label, address in args.addresses.items()
-        }
-        self.register_outputs({"names": self.names})
+    def __init__(self, name: str, args: MeshNameArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("fedmesh:dns:MeshName", name, None, opts)
+        self.fqdn = aws.route53.Record(
+            f"{name}-record",
+            zone_id=args.zone_id,
+            name=args.fqdn,
+            type=pulumi.Output.from_input(args.address).apply(record_type),
+            ttl=TTL_SECONDS,
+            records=[args.address],
+            opts=pulumi.ResourceOptions(parent=self),
+        ).fqdn
+        self.register_outputs({"fqdn": self.fqdn})
 
 
 def record_type(address: str) -> str:

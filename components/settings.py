@@ -100,6 +100,11 @@ class Settings:
         """All clusters but this one."""
         return tuple(other for other in self.clusters if other.name != cluster.name)
 
+    @property
+    def meshed(self) -> tuple[ClusterSpec, ...]:
+        """The clusters that get the mesh: all, unless the stack asks for the AWS half alone."""
+        return self.clusters if self.aws.mesh else ()
+
     def storage_of(self, cluster: ClusterSpec) -> StorageSettings:
         """The StorageClass of a cluster: what the stack says, else encrypted gp3 on EKS."""
         return GP3 if cluster.eks and not self.storage.class_name else self.storage
@@ -156,7 +161,7 @@ def load_stack_file(path: Path) -> Settings:
     except yaml.YAMLError as error:
         raise ConfigError("config", path.name, f"must be YAML: {error}") from None
     config = Section(document, "config", path.name).value("config")
-    values = cast(Mapping[str, object], config) if isinstance(config, Mapping) else {}
+    values = cast(Mapping[str, object], config if isinstance(config, Mapping) else {})
     own = {key.removeprefix(PREFIX): value for key, value in values.items() if key.startswith(PREFIX)}
     return parse(own, path.name)
 

@@ -94,13 +94,17 @@ class ControllerSpec:
 
 @dataclass(frozen=True)
 class AwsSettings:
-    """What holds for all EKS clusters of a stack."""
+    """What holds for all EKS clusters of a stack.
+
+    `mesh` unset stops the program after clusters and storage: the AWS half alone, for a first look.
+    """
 
     join: Literal["peering", "transit-gateway"]
     private_zone: str
     edge: EdgeSpec
     controller: ControllerSpec
     tags: Mapping[str, str]
+    mesh: bool
 
 
 def parse_eks(raw: object, key: str, source: str, today: date | None = None) -> EksSpec:
@@ -150,6 +154,7 @@ def parse_aws(raw: object, source: str, key: str = "fedmesh:aws") -> AwsSettings
         edge=_edge(section.section("edge")),
         controller=_controller(section.section("loadBalancerController")),
         tags={"project": "fedmesh"} | section.text_map("tags"),
+        mesh=section.flag("mesh", True),
     )
     section.finish()
     return settings

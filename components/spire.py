@@ -42,7 +42,7 @@ class SpireArgs:
     crds: ChartSpec
     settings: SpireSettings
     registry: str = ""
-    bundle_annotations: Mapping[str, str] = field(default_factory=dict[str, str])
+    bundle_annotations: Mapping[str, pulumi.Input[str]] = field(default_factory=dict[str, pulumi.Input[str]])
     bundle_sources: tuple[str, ...] = ()
 
 

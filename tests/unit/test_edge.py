@@ -1,13 +1,14 @@
 """Users outside the mesh reach a living cluster, and clusters reach each other by names that last."""
 
+from functools import partial
 from typing import Any
 
 import pytest
 
 from components.edge import Edge, EdgeArgs, EdgeTarget
 from components.private_dns import (
-    MeshNames,
-    MeshNamesArgs,
+    MeshName,
+    MeshNameArgs,
     PrivateZone,
     PrivateZoneArgs,
     ZoneNetwork,
@@ -71,12 +72,11 @@ def test_the_private_zone_is_seen_by_every_network() -> None:
     ]
 
 
-def test_names_of_a_cluster_say_what_and_whose_they_are() -> None:
-    addresses = {"eastwest": "nlb.elb.amazonaws.com", "spire": "10.2.3.4"}
-    args = MeshNamesArgs("cluster-1", "Z1", "mesh.internal", addresses)
-    made = {r.inputs["name"]: r.inputs for r in record(lambda: MeshNames("one", args)).of("Record")}
-    assert made["eastwest.cluster-1.mesh.internal"]["type"] == "CNAME"
-    assert made["spire.cluster-1.mesh.internal"]["type"] == "A"
+def test_a_load_balancer_gets_a_record_that_fits_its_address() -> None:
+    for address, kind in (("nlb.elb.amazonaws.com", "CNAME"), ("10.2.3.4", "A")):
+        args = MeshNameArgs("spire.cluster-1.mesh.internal", "Z1", address)
+        (made,) = record(partial(MeshName, "one", args)).of("Record")
+        assert (made.inputs["type"], made.inputs["records"]) == (kind, [address])
 
 
 @pytest.mark.parametrize(

@@ -3,12 +3,14 @@
 import json
 from typing import Any
 
+import pulumi_aws as aws
 import pytest
 
 from components.eks import EksCluster, EksClusterArgs, named_kubeconfig
 from components.load_balancer_controller import (
     LoadBalancerController,
     LoadBalancerControllerArgs,
+    load_balancer_name,
     nlb_annotations,
 )
 from components.settings_aws import parse_aws, parse_eks
@@ -185,12 +187,39 @@ def test_a_renamed_kubeconfig_still_ties_cluster_user_and_context() -> None:
     }
 
 
-def controller() -> Recorder:
+def controller(made: list[LoadBalancerController] | None = None) -> Recorder:
     chart = parse_aws({}, "Pulumi.dev.yaml").controller
-    args = LoadBalancerControllerArgs(
-        "istio-eks-cluster-1", "us-east-1", "vpc-1", chart, {"project": "fedmesh"}
-    )
-    return record(lambda: LoadBalancerController("one-lb", args))
+
+    def build() -> None:
+        args = LoadBalancerControllerArgs(
+            cluster_name="istio-eks-cluster-1",
+            region="us-east-1",
+            vpc_id="vpc-1",
+            ingress_scheme="internet-facing",
+            mesh_ranges=("10.2.0.0/16", "10.3.0.0/16"),
+            chart=chart,
+            tags={"project": "fedmesh"},
+            provider=aws.Provider("aws-us-east-1", region="us-east-1"),
+        )
+        component = LoadBalancerController("one-lb", args)
+        if made is not None:
+            made.append(component)
+
+    return record(build)
+
+
+def test_only_the_users_door_is_on_the_internet() -> None:
+    made: list[LoadBalancerController] = []
+    controller(made)
+    scheme = "service.beta.kubernetes.io/aws-load-balancer-scheme"
+    doors = {door: annotations[scheme] for door, annotations in made[0].doors.annotations.items()}
+    assert doors == {"spire": "internal", "eastwest": "internal", "ingress": "internet-facing"}
+    assert made[0].doors.sources == ("10.2.0.0/16", "10.3.0.0/16")
+
+
+def test_names_of_load_balancers_fit_into_what_aws_allows() -> None:
+    assert load_balancer_name("istio-eks-cluster-1", "eastwest") == "istio-eks-cluster-1-eastwest"
+    assert len(load_balancer_name("a" * 100, "ingress")) == 32
 
 
 def test_the_load_balancer_controller_changes_only_what_is_its_clusters() -> None:

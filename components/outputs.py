@@ -1,0 +1,44 @@
+"""What a stack tells its users once it is up."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pulumi
+
+from components.clusters import ExistingCluster
+from components.istio_gateways import IstioGateways
+from components.made_clusters import MadeCluster, WaysIn
+from components.settings import Settings
+from components.spire import Spire
+
+
+def export(
+    settings: Settings,
+    clusters: Mapping[str, ExistingCluster | MadeCluster],
+    spire: Mapping[str, Spire],
+    gateways: Mapping[str, IstioGateways],
+    ways_in: WaysIn,
+) -> None:
+    """Exports the stack's outputs; kubeconfigs are secrets. The mappings are by cluster name."""
+    kubeconfigs = {
+        spec.alias: pulumi.Output.secret(clusters[spec.name].kubeconfig) for spec in settings.clusters
+    }
+    outputs: dict[str, Any] = {
+        "kubeconfigs": kubeconfigs,
+        "endpoints": {name: cluster.api_server for name, cluster in clusters.items()},
+        "trustDomains": {spec.name: spec.trust_domain for spec in settings.clusters},
+        "bundleEndpoints": {name: server.bundle_address for name, server in spire.items()},
+        "gateways": dict(ways_in.names),
+        "ingress": {name: gateway.ingress_address for name, gateway in gateways.items()},
+        "next": [
+            *(
+                f"pulumi stack output kubeconfigs --show-secrets | jq -r '.[\"{alias}\"]' > {alias}.kubeconfig"
+                for alias in kubeconfigs
+            ),
+            "python -m meshctl verify",
+        ],
+    }
+    if ways_in.edge is not None:
+        outputs["edge"] = ways_in.edge
+    for key, value in outputs.items():
+        pulumi.export(key, value)
