@@ -45,7 +45,9 @@ class CertManager(pulumi.ComponentResource):
             opts=pulumi.ResourceOptions(parent=self),
         )
         webhooks = load("cert_manager/trusted-webhooks.yaml")
-        last: list[pulumi.CustomResource] = [register(name, document, child_of(self, installed)) for document in webhooks]
+        last: list[pulumi.CustomResource] = [
+            register(name, document, child_of(self, installed)) for document in webhooks
+        ]
         for document in load("cert_manager/chain.yaml"):
             last = [register(name, document, child_of(self, *last))]
         self.issuer = last[0].id

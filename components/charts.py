@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pulumi
 import pulumi_kubernetes as k8s
@@ -49,7 +49,13 @@ def release(
 
 
 def rendered(
-    prefix: str, chart: ChartSpec, *, namespace: str, values: Document, parent: pulumi.Resource, after: pulumi.Resource
+    prefix: str,
+    chart: ChartSpec,
+    *,
+    namespace: str,
+    values: Document,
+    parent: pulumi.Resource,
+    after: pulumi.Resource,
 ) -> pulumi.Output[list[pulumi.Resource]]:
     """Renders a chart into single resources, CRDs among them, that go when the stack goes.
 
@@ -80,6 +86,7 @@ def rendered(
 
 def without_keep(document: Document) -> Document:
     """The document without Helm's mark that it shall outlive its release."""
-    metadata = dict(document["metadata"])
-    kept = {key: value for key, value in (metadata.pop("annotations", None) or {}).items() if key != KEEP}
+    metadata = cast(Document, dict(document["metadata"]))
+    annotations = cast(Document, metadata.pop("annotations", None) or {})
+    kept = {key: value for key, value in annotations.items() if key != KEEP}
     return {**document, "metadata": {**metadata, **({"annotations": kept} if kept else {})}}

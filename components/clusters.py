@@ -93,7 +93,7 @@ def read_cluster(spec: ClusterSpec, folder: Path, key: str, source: str) -> Exis
 
 def _entry(config: Json, kind: str, name: str, path: Path) -> Json:
     entries = cast(Sequence[Json], config.get(kind, []))
-    found = next((entry for entry in entries if entry["name"] == name), {})
+    found = next((entry for entry in entries if entry["name"] == name), Json())
     content = dict(cast(Json, found.get(kind.removesuffix("s"), {})))
     for field in FILES:
         if field in content:
@@ -104,8 +104,9 @@ def _entry(config: Json, kind: str, name: str, path: Path) -> Json:
 
 def check_answers(cluster: ExistingCluster, key: str, source: str) -> None:
     """Asks the API server for its version and for something that only its users may see. Raises ConfigError."""
-    api = kube.new_client_from_config_dict(json.loads(cluster.kubeconfig))  # type: ignore[no-untyped-call]
-    server = api.configuration.host
+    config = json.loads(cluster.kubeconfig)
+    server = str(config["clusters"][0]["cluster"]["server"])
+    api = kube.new_client_from_config_dict(config)  # pyright: ignore[reportUnknownMemberType]
     try:
         version = client.VersionApi(api).get_code(_request_timeout=ANSWER_SECONDS)
         client.CoreV1Api(api).list_namespace(limit=1, _request_timeout=ANSWER_SECONDS)
@@ -124,3 +125,7 @@ def check_answers(cluster: ExistingCluster, key: str, source: str) -> None:
         raise ConfigError(
             key, source, f"Kubernetes {version.git_version} is too old: {oldest} or newer is needed"
         )
+
+
+def _answer(error: Any) -> str:
+    return f"{error.status} {error.reason}"

@@ -58,7 +58,9 @@ def merged(base: Mapping[str, Any], patch: Mapping[str, Any]) -> Document:
 
 
 def from_registry(image: str, registry: str) -> str:
-    """The same image in another registry: `docker.io/istio/proxyv2:1` in `r.example/m` is `r.example/m/istio/proxyv2:1`."""
+    """The same image in another registry, which takes the place of the host: `docker.io/istio/x:1` in
+    `r.example/m` is `r.example/m/istio/x:1`. "" leaves it as it is.
+    """
     return f"{registry}/{image.partition('/')[2]}" if registry else image
 
 
