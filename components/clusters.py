@@ -116,9 +116,7 @@ def check_answers(cluster: ExistingCluster, key: str, source: str) -> None:
             key, source, f"the API server {server} does not answer within {ANSWER_SECONDS} s: {reason}"
         ) from None
     except client.ApiException as error:
-        raise ConfigError(
-            key, source, f"the API server {server} refuses: {error.status} {error.reason}"
-        ) from None
+        raise ConfigError(key, source, f"the API server {server} refuses: {_answer(error)}") from None
     found = (int(version.major), int(version.minor.rstrip("+")))
     if found < OLDEST_KUBERNETES:
         oldest = ".".join(map(str, OLDEST_KUBERNETES))
