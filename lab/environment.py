@@ -19,6 +19,7 @@ def engine_environment(project: Path) -> dict[str, str]:
         "PULUMI_CONFIG_PASSPHRASE_FILE": str(state / "passphrase"),
         "PULUMI_HOME": str(state / "pulumi"),
         "PULUMI_SKIP_UPDATE_CHECK": "true",
-        # the providers come from PATH; looking for newer ones would only wait for a network that may not be there
+        # the providers are in the plugin folder; looking for newer ones would wait for a network that may not be there
+        "PULUMI_IGNORE_AMBIENT_PLUGINS": "true",
         "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION": "true",
     }
