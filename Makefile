@@ -77,6 +77,9 @@ bench: $(VENV)/.runtime ## measure the lab and write docs/benchmarks.md (takes t
 bench-cold: $(VENV)/.runtime ## measure cold builds of the tools and add them to docs/benchmarks.md (half an hour)
 	@$(PYTHON) -m lab.bench --cold
 
+# in this order: the last two take the lab down and bring it up again, and take it down for good
+LAB_TESTS := verify verify_faults killed leaves_nothing
+
 # --- tests ----------------------------------------------------------------
 
 .PHONY: lint format types test test-unit test-engine test-lab
@@ -100,7 +103,7 @@ test-engine: $(VENV)/.dev ## the real engine and provider against one API server
 	@$(PYTHON) -m lab build --for-engine $(QUIET)
 	@$(VENV)/bin/pytest tests/engine
 
-test-lab: $(VENV)/.dev ## end to end, against the lab that is up
-	@$(VENV)/bin/pytest tests/lab
+test-lab: $(VENV)/.dev ## end to end on the lab: verified, killed and run again, changed, destroyed, gone
+	@$(VENV)/bin/pytest $(addprefix tests/lab/test_,$(LAB_TESTS:=.py))
 
 test: lint types test-unit test-engine ## lint, types, unit and engine tests
