@@ -78,8 +78,15 @@ def read_cluster(spec: ClusterSpec, folder: Path, key: str, source: str) -> Exis
     if name not in contexts:
         known = ", ".join(contexts)
         raise ConfigError(f"{key}.context", source, f"{wanted.path} has no context {name!r}; it has {known}")
-    cluster = _entry(config, "clusters", contexts[name]["cluster"], path)
-    user = _entry(config, "users", contexts[name]["user"], path)
+    try:
+        cluster = _entry(config, "clusters", contexts[name]["cluster"], path)
+        user = _entry(config, "users", contexts[name]["user"], path)
+        server = str(cluster["server"])
+    except OSError as error:
+        missing = f"{wanted.path} names {error.filename}, which can't be read: {error.strerror}"
+        raise ConfigError(f"{key}.path", source, missing) from None
+    except KeyError as error:
+        raise ConfigError(f"{key}.path", source, f"context {name} of {wanted.path} has no {error}") from None
     alone = {
         "apiVersion": "v1",
         "kind": "Config",
@@ -88,13 +95,13 @@ def read_cluster(spec: ClusterSpec, folder: Path, key: str, source: str) -> Exis
         "users": [{"name": spec.alias, "user": user}],
         "contexts": [{"name": spec.alias, "context": {"cluster": spec.alias, "user": spec.alias}}],
     }
-    return ExistingCluster(json.dumps(alone), spec.api_server or str(cluster["server"]))
+    return ExistingCluster(json.dumps(alone), spec.api_server or server)
 
 
 def _entry(config: Json, kind: str, name: str, path: Path) -> Json:
     entries = cast(Sequence[Json], config.get(kind, []))
     found = next((entry for entry in entries if entry["name"] == name), Json())
-    content = dict(cast(Json, found.get(kind.removesuffix("s"), {})))
+    content = dict(cast(Json, found[kind.removesuffix("s")]))
     for field in FILES:
         if field in content:
             file = path.parent / str(content.pop(field))
@@ -102,12 +109,21 @@ def _entry(config: Json, kind: str, name: str, path: Path) -> Json:
     return content
 
 
+def _client(config: Json) -> client.ApiClient:
+    settings = client.Configuration()
+    settings.retries = 0  # each would wait as long again
+    kube.load_kube_config_from_dict(  # pyright: ignore[reportUnknownMemberType]
+        config, client_configuration=settings, persist_config=False
+    )
+    return client.ApiClient(settings)
+
+
 def check_answers(cluster: ExistingCluster, key: str, source: str) -> None:
     """Asks the API server for its version and for something that only its users may see. Raises ConfigError."""
     config = json.loads(cluster.kubeconfig)
     server = str(config["clusters"][0]["cluster"]["server"])
-    api = kube.new_client_from_config_dict(config)  # pyright: ignore[reportUnknownMemberType]
     try:
+        api = _client(config)
         version = client.VersionApi(api).get_code(_request_timeout=ANSWER_SECONDS)
         client.CoreV1Api(api).list_namespace(limit=1, _request_timeout=ANSWER_SECONDS)
     except urllib3.exceptions.HTTPError as error:
@@ -115,6 +131,8 @@ def check_answers(cluster: ExistingCluster, key: str, source: str) -> None:
         raise ConfigError(
             key, source, f"the API server {server} does not answer within {ANSWER_SECONDS} s: {reason}"
         ) from None
+    except kube.ConfigException as error:
+        raise ConfigError(f"{key}.kubeconfig", source, f"must be a usable kubeconfig: {error}") from None
     except client.ApiException as error:
         raise ConfigError(key, source, f"the API server {server} refuses: {_answer(error)}") from None
     found = (int(version.major), int(version.minor.rstrip("+")))

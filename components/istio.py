@@ -102,12 +102,19 @@ def istiod_values(args: IstioArgs) -> Document:
             },
             "meshConfig": {
                 "trustDomain": args.cluster.trust_domain,
-                "trustDomainAliases": [peer.trust_domain for peer in args.peers],
+                **accepted([peer.trust_domain for peer in args.peers], args.settings.trust),
                 "defaultHttpRetryPolicy": retry_policy(args.failover.default),
             },
         },
     )
     return merged(values, load_one("istio/plain-envoy-values.yaml")) if args.settings.plain_envoy else values
+
+
+def accepted(trust_domains: Sequence[str], trust: str) -> Document:
+    """The part of meshConfig that lets proxies accept peers; whose certificates are genuine is SPIRE's to say."""
+    if trust == "strict":
+        return {"caCertificates": [{"trustDomains": list(trust_domains)}]}
+    return {"trustDomainAliases": list(trust_domains)}
 
 
 def retry_policy(spec: FailoverSpec) -> dict[str, Any]:

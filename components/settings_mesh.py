@@ -69,10 +69,18 @@ class SpireSettings:
 
 @dataclass(frozen=True)
 class IstioSettings:
-    """`plain_envoy`: the proxy image holds upstream Envoy, without Istio's own filters."""
+    """How Istio is set up.
+
+    Attributes:
+        plain_envoy: the proxy image holds upstream Envoy, without Istio's own filters.
+        replicas: pods of istiod and of each gateway.
+        trust: `aliases` makes one principal of a service account that exists on several clusters, so that
+            AuthorizationPolicy rules hold wherever a service runs; `strict` keeps the clusters apart.
+    """
 
     plain_envoy: bool
     replicas: int
+    trust: str
 
 
 @dataclass(frozen=True)
@@ -171,6 +179,7 @@ def parse_istio(section: Section) -> IstioSettings:
     settings = IstioSettings(
         plain_envoy=section.flag("plainEnvoy", False),
         replicas=section.number("replicas", 1, 1, 10),
+        trust=section.choice("trust", ("aliases", "strict"), "aliases"),
     )
     section.finish()
     return settings
