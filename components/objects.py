@@ -15,7 +15,6 @@ MODULES = {
     "apps/v1": "apps.v1",
     "rbac.authorization.k8s.io/v1": "rbac.v1",
     "storage.k8s.io/v1": "storage.v1",
-    "apiextensions.k8s.io/v1": "apiextensions.v1",
     "admissionregistration.k8s.io/v1": "admissionregistration.v1",
 }
 
