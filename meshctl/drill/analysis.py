@@ -102,6 +102,7 @@ def _phase(name: str, samples: Sequence[Sample]) -> Phase:
 
 def _kind(sample: Sample) -> str:
     if sample.status:
-        return f"HTTP {sample.status}"
+        said = sample.error.partition(": ")[2]
+        return f"HTTP {sample.status}" + (f" ({said[-90:]})" if said else "")
     # Go's errors name the request and the addresses first; what went wrong is at the end.
     return sample.error.rsplit(": ", 1)[-1][:80] or "no answer"

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from meshctl.drill.scene import Fault, Scene
 from meshctl.kube import Json
-from meshctl.probe import NETWORKING, wait_for
+from meshctl.probe import wait_for
 from meshctl.reading import Cluster, is_ready
 from meshctl.topology import ISTIO_NAMESPACE, SERVER, SPIRE_NAMESPACE
 from meshctl.verify.istio import NETWORK_LABEL
 
 BREAKAGE = "fedmesh-drill-breakage"
+# The one kind of Istio's that has no v1.
+ENVOY_FILTERS = "/apis/networking.istio.io/v1alpha3/namespaces"
 
 
 def scale_app_away(scene: Scene) -> None:
@@ -88,7 +90,7 @@ def _scale(scene: Scene, cluster: Cluster, path: str, old: int, new: int, *, sit
 
 
 def _break(scene: Scene, fault: Json) -> None:
-    collection = f"{NETWORKING}/{SERVER}/envoyfilters"
+    collection = f"{ENVOY_FILTERS}/{SERVER}/envoyfilters"
     scene.taken.push(
         f"delete {collection}/{BREAKAGE} on {scene.client.name}",
         lambda: scene.client.api.delete(f"{collection}/{BREAKAGE}"),

@@ -116,7 +116,7 @@ class LoadPod:
         """Start a load in the background and return at once."""
         attack = (
             f"echo 'GET {stream.url}' | vegeta attack -name={stream.name} -rate={rate.per_second}/1s "
-            f"-duration={rate.seconds:g}s -timeout={rate.timeout:g}s -max-body=64 -output={self._file(stream)}"
+            f"-duration={rate.seconds:g}s -timeout={rate.timeout:g}s -max-body=200 -output={self._file(stream)}"
         )
         self._run(f'nohup sh -c "{attack}" > {FOLDER}/{stream.name}.log 2>&1 < /dev/null &')
 
@@ -154,6 +154,8 @@ def parse_retries(stats: str) -> dict[str, int]:
     found: dict[str, int] = {}
     for line in stats.splitlines():
         name, _, value = line.rpartition(": ")
+        # Istio ends the cluster's name with a semicolon, so that its dots are not taken for separators.
+        name = name.replace(";", "")
         if name.startswith("cluster.") and name.endswith(".upstream_rq_retry"):
             found[name.removeprefix("cluster.").removesuffix(".upstream_rq_retry")] = int(value)
     return found

@@ -39,19 +39,25 @@ def parse(lines: Iterable[str], origin: float, answerers: Mapping[str, str]) -> 
 
 def _sample(row: list[str], origin: float, answerers: Mapping[str, str]) -> Sample:
     timestamp, status, latency, _out, _in, error, body = row[:7]
+    answered = int(status) == 200
+    text = _text(body)
     return Sample(
         at=int(timestamp) / _NANO - origin,
         latency=int(latency) / _NANO,
         status=int(status),
-        by=_answerer(body, answerers) if int(status) == 200 else NOBODY,
-        error=error,
+        by=_answerer(text, answerers) if answered else NOBODY,
+        # A proxy says in the body why it refused.
+        error="" if answered else f"{error}: {text}" if text else error,
     )
 
 
-def _answerer(body: str, answerers: Mapping[str, str]) -> str:
+def _text(body: str) -> str:
     try:
-        text = base64.b64decode(body).decode("utf-8", "replace")
+        return base64.b64decode(body).decode("utf-8", "replace").strip()
     except binascii.Error:
-        return NOBODY
+        return ""
+
+
+def _answerer(text: str, answerers: Mapping[str, str]) -> str:
     version = text.partition("version: ")[2].partition(",")[0].strip()
     return answerers.get(version, version or NOBODY)

@@ -246,7 +246,7 @@ def test_the_outside_load_has_no_proxy_and_the_inside_one_keeps_retry_counters()
 
 
 def test_retries_are_read_by_upstream_cluster():
-    stats = "cluster.outbound|5000||h.svc.upstream_rq_retry: 3\ncluster.x.upstream_rq_retry_success: 2\n"
+    stats = "cluster.outbound|5000||h.svc;.upstream_rq_retry: 3\ncluster.x.upstream_rq_retry_success: 2\n"
     assert parse_retries(stats) == {"outbound|5000||h.svc": 3}
 
 
