@@ -76,9 +76,9 @@ def rendered(
         pulumi.InvokeOutputOptions(parent=parent),
     )
 
-    def made(answer: Mapping[str, Any]) -> list[pulumi.Resource]:
-        # an empty answer: a preview before the cluster exists
-        documents = [without_keep(document) for document in answer.get("result", [])]
+    def made(answer: Mapping[str, Any] | None) -> list[pulumi.Resource]:
+        # no answer: a preview before the cluster exists
+        documents = [without_keep(document) for document in (answer or {}).get("result", [])]
         return list(register_all(prefix, documents, child_of(parent, after)).values())
 
     return template.apply(made)
