@@ -1,0 +1,169 @@
+"""Runs the whole program under Pulumi's mocks, on clusters that exist, and records what it registers."""
+
+import asyncio
+import json
+import os
+import runpy
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pulumi
+import yaml
+from pulumi.runtime.stack import wait_for_rpcs
+
+PROJECT = Path(__file__).parent.parent.parent
+SECRET = "1b47061264138c4ac30d75fd1eb44270"  # Pulumi's mark of a secret
+MARK = "4dabf18193072939515e22adb298388d"
+CRD = {
+    "apiVersion": "apiextensions.k8s.io/v1",
+    "kind": "CustomResourceDefinition",
+    "metadata": {"name": "gateways.networking.istio.io", "annotations": {"helm.sh/resource-policy": "keep"}},
+    "spec": {},
+}
+# what Kubernetes would fill in
+FILLED_IN: dict[str, dict[str, Any]] = {
+    "kubernetes:core/v1:ConfigMap": {"data": {"bundle": '{"keys": []}'}},
+    "kubernetes:core/v1:Secret": {"data": {"token": "dG9rZW4=", "ca.crt": "Y2E="}},
+    "kubernetes:core/v1:Service": {"status": {"loadBalancer": {"ingress": [{"ip": "10.90.0.100"}]}}},
+    "kubernetes:helm.sh/v3:Release": {"status": {"namespace": "istio-system", "status": "deployed"}},
+}
+
+
+@dataclass(frozen=True)
+class Object:
+    """One registered or read resource, its inputs resolved, and the names of the resources that it waits for."""
+
+    type: str
+    name: str
+    inputs: dict[str, Any]
+    provider: str
+    after: frozenset[str]
+    ignores: tuple[str, ...]
+    secret: bool
+    read: bool
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """The Kubernetes object; empty for what is none, such as a release."""
+        return self.inputs if "kind" in self.inputs and "metadata" in self.inputs else {}
+
+
+@dataclass
+class Program(pulumi.runtime.Mocks):
+    """What the program registered, in its order, and what it exported."""
+
+    objects: list[Object] = field(default_factory=list)
+    outputs: dict[str, Any] = field(default_factory=dict)
+
+    def new_resource(self, args: pulumi.runtime.MockResourceArgs) -> tuple[str | None, dict[str, Any]]:
+        metadata = args.inputs.get("metadata", {})
+        name = args.inputs.get("name") or (metadata.get("name") if isinstance(metadata, dict) else args.name)
+        return str(name), {**args.inputs, **FILLED_IN.get(args.typ, {})}
+
+    def call(self, args: pulumi.runtime.MockCallArgs) -> dict[str, Any]:
+        assert args.token == "kubernetes:helm:template", args.token
+        return {"result": [CRD]}
+
+    def one(self, name: str) -> Object:
+        """The only resource of that name that is registered, not just read."""
+        (found,) = [each for each in self.objects if each.name == name and not each.read]
+        return found
+
+    def kind(self, kind: str) -> list[Object]:
+        """The Kubernetes objects of one kind, in the order of registration."""
+        return [each for each in self.objects if each.document.get("kind") == kind and not each.read]
+
+    def comes_after(self, later: str, earlier: str) -> bool:
+        """Whether a chain of dependencies leads from the resource `later` to `earlier`."""
+        seen: set[str] = set()
+        waiting = {later}
+        while waiting:
+            name = waiting.pop()
+            seen.add(name)
+            after = frozenset[str]().union(*(each.after for each in self.objects if each.name == name))
+            if earlier in after:
+                return True
+            waiting |= after - seen
+        return False
+
+
+class Monitor(pulumi.runtime.mocks.MockMonitor):
+    """Pulumi's mock engine, with an eye on dependencies, providers and secrets."""
+
+    def RegisterResource(self, request: Any) -> Any:  # noqa: N802
+        answer = super().RegisterResource(request)
+        self._record(request, request.object, read=False)
+        return answer
+
+    def ReadResource(self, request: Any) -> Any:  # noqa: N802
+        answer = super().ReadResource(request)
+        self._record(request, request.properties, read=True)
+        return answer
+
+    def _record(self, request: Any, inputs: Any, *, read: bool) -> None:
+        program = self.mocks
+        assert isinstance(program, Program)
+        properties = pulumi.runtime.rpc.deserialize_properties(inputs)
+        program.objects.append(
+            Object(
+                type=request.type,
+                name=request.name,
+                inputs={key: _plain(each) for key, each in properties.items()},
+                provider=request.provider.split("::")[-2] if request.provider else "",
+                after=frozenset(
+                    urn.split("::")[-1] for urn in [*request.dependencies, request.parent] if urn
+                ),
+                ignores=() if read else tuple(request.ignoreChanges),
+                secret=SECRET in str(inputs),
+                read=read,
+            )
+        )
+
+
+def _plain(each: Any) -> Any:
+    return each["value"] if isinstance(each, dict) and each.get(MARK) == SECRET else each
+
+
+def members(count: int, folder: Path) -> list[dict[str, Any]]:
+    """The config of so many clusters, with a kubeconfig for each in `folder`."""
+    for number in range(1, count + 1):
+        (folder / f"{number}.kubeconfig").write_text(yaml.safe_dump(kubeconfig(f"https://10.90.0.{number}1")))
+    return [
+        {
+            "name": f"cluster-{number}",
+            "trustDomain": f"td{number}.example",
+            "network": f"network-{number}",
+            "region": f"region-{number}",
+            "zone": f"zone-{number}",
+            "kubeconfig": {"path": str(folder / f"{number}.kubeconfig")},
+        }
+        for number in range(1, count + 1)
+    ]
+
+
+def kubeconfig(server: str) -> dict[str, Any]:
+    """A kubeconfig with one context."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "admin",
+        "clusters": [{"name": "it", "cluster": {"server": server}}],
+        "users": [{"name": "me", "user": {"token": "let-me-in"}}],
+        "contexts": [{"name": "admin", "context": {"cluster": "it", "user": "me"}}],
+    }
+
+
+def run(config: Mapping[str, Any]) -> Program:
+    """Runs `__main__.py` with the values of `config` (by key, without the prefix `fedmesh:`)."""
+    program = Program()
+    asyncio.set_event_loop(asyncio.new_event_loop())
+    pulumi.runtime.set_all_config({f"fedmesh:{key}": json.dumps(each) for key, each in config.items()})
+    pulumi.runtime.set_mocks(
+        program, project="fedmesh", stack="unit", preview=False, monitor=Monitor(program)
+    )
+    os.chdir(PROJECT)
+    runpy.run_path(str(PROJECT / "__main__.py"))
+    asyncio.get_event_loop().run_until_complete(wait_for_rpcs())
+    return program

@@ -1,0 +1,238 @@
+"""The stack configuration is read as a whole; a mistake names its key, its file and what is allowed."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import settings as examples
+from hypothesis import strategies as st
+
+from components.errors import ConfigError
+from components.settings import SECTIONS, Settings, load_stack_file, parse
+from components.settings_mesh import OFFICIAL_CHARTS, seconds
+
+PROJECT = Path(__file__).parent.parent.parent
+FILE = "Pulumi.unit.yaml"
+STACKS = sorted(PROJECT.glob("Pulumi.*.yaml"))
+
+
+def cluster(number: int, **changes: Any) -> dict[str, Any]:
+    values: dict[str, Any] = {
+        "name": f"cluster-{number}",
+        "trustDomain": f"td{number}.example",
+        "network": f"network-{number}",
+        "region": "region-1",
+        "kubeconfig": {"path": f"{number}.kubeconfig"},
+        **changes,
+    }
+    return {key: value for key, value in values.items() if value is not None}
+
+
+def settings(**sections: Any) -> Settings:
+    return parse({"clusters": [cluster(1), cluster(2)], **sections}, FILE)
+
+
+def refusal(build: Callable[[], object]) -> ConfigError:
+    with pytest.raises(ConfigError) as refused:
+        build()
+    assert FILE in str(refused.value)
+    assert refused.value.key in str(refused.value)
+    return refused.value
+
+
+@pytest.mark.parametrize("file", STACKS, ids=lambda path: path.name)
+def test_every_stack_file_of_the_project_is_right(file: Path) -> None:
+    assert len(load_stack_file(file).clusters) >= 2
+
+
+def test_the_project_file_describes_every_key_and_no_other() -> None:
+    project = yaml.safe_load((PROJECT / "Pulumi.yaml").read_text())
+    assert sorted(project["config"]) == sorted(f"fedmesh:{name}" for name in SECTIONS)
+    assert all(entry["type"] and entry["description"] for entry in project["config"].values())
+
+
+def test_two_clusters_are_all_that_a_stack_must_say() -> None:
+    mesh = settings()
+    assert mesh.mesh_id == "mesh1"
+    assert mesh.registry == ""
+    assert mesh.samples.enabled
+    assert mesh.clusters[0].alias == "cluster-1"
+    assert mesh.storage_of(mesh.clusters[0]).provisioner == ""
+    assert mesh.charts.istiod.repository.startswith("https://")
+
+
+@given(count=st.integers(2, 12))
+def test_any_number_of_clusters_from_two_on_is_accepted(count: int) -> None:
+    mesh = parse({"clusters": [cluster(number) for number in range(1, count + 1)]}, FILE)
+    assert all(len(mesh.peers_of(each)) == count - 1 for each in mesh.clusters)
+    assert all(each not in mesh.peers_of(each) for each in mesh.clusters)
+
+
+@given(
+    count=st.integers(2, 6),
+    field=st.sampled_from(["name", "alias", "trustDomain", "network"]),
+    data=st.data(),
+)
+def test_what_two_clusters_share_is_refused_by_both_names(count: int, field: str, data: Any) -> None:
+    one, other = sorted(data.draw(st.permutations(range(count)))[:2])
+    clusters = [cluster(number + 1, alias=f"alias-{number}") for number in range(count)]
+    clusters[other][field] = clusters[one][field]
+    error = refusal(lambda: parse({"clusters": clusters}, FILE))
+    assert error.key == f"fedmesh:clusters[{other}].{field}"
+    assert clusters[one]["name"] in error.allowed
+    assert clusters[other]["name"] in error.allowed
+
+
+@pytest.mark.parametrize("clusters", [None, [], [cluster(1)], "cluster-1", {"cluster-1": {}}])
+def test_fewer_than_two_clusters_are_refused(clusters: Any) -> None:
+    error = refusal(lambda: parse({"clusters": clusters}, FILE))
+    assert error.key == "fedmesh:clusters"
+    assert "two clusters or more" in error.allowed
+
+
+@pytest.mark.parametrize(
+    ("changes", "key", "text"),
+    [
+        ({"name": None}, "name", "missing"),
+        ({"name": "Cluster_1"}, "name", "DNS label"),
+        ({"name": 1}, "name", "DNS label"),
+        ({"alias": "Ours"}, "alias", "DNS label"),
+        ({"trustDomain": None}, "trustDomain", "missing"),
+        ({"trustDomain": "spiffe://td"}, "trustDomain", "SPIFFE trust domain"),
+        ({"network": None}, "network", "missing"),
+        ({"network": "net 1"}, "network", "DNS label"),
+        ({"region": None}, "region", "missing"),
+        ({"zone": "a b"}, "zone", "a zone such as"),
+        ({"apiServer": "http://api"}, "apiServer", "https://"),
+        ({"kubeconfig": None}, "kubeconfig", "or eks"),
+        ({"kubeconfig": {}}, "kubeconfig.path", "missing"),
+        ({"kubeconfig": "~/.kube/config"}, "kubeconfig", "a mapping"),
+        ({"kubeconfig": {"path": "it", "user": "me"}}, "kubeconfig.user", "unknown"),
+        ({"eks": {"version": "1.34"}}, "kubeconfig", "not both"),
+        ({"trust_domain": "td"}, "trust_domain", "unknown"),
+    ],
+)
+def test_a_wrong_cluster_is_refused(changes: dict[str, Any], key: str, text: str) -> None:
+    error = refusal(lambda: parse({"clusters": [cluster(1, **changes), cluster(2)]}, FILE))
+    assert error.key == f"fedmesh:clusters[0].{key}"
+    assert text in error.allowed
+
+
+@pytest.mark.parametrize(
+    ("section", "values", "key", "text"),
+    [
+        ("mesh", {"id": "Mesh 1"}, "id", "DNS label"),
+        ("mesh", {"name": "mesh1"}, "name", "unknown"),
+        ("images", {"registry": "https://registry.example"}, "registry", "registry.example/mirror"),
+        ("charts", {"kiali": {}}, "kiali", "unknown"),
+        ("charts", {"istiod": {"path": "x", "repository": "https://r"}}, "istiod.path", "leave out"),
+        ("charts", {"istiod": {"version": "latest"}}, "istiod.version", "1.31.0"),
+        ("charts", {"istiod": {"repository": "ftp://r"}}, "istiod.repository", "URL"),
+        ("storage", {"provisioner": "local"}, "class", "name of the class"),
+        ("storage", {"class": "Local"}, "class", "StorageClass"),
+        ("storage", {"class": "it", "parameters": {"size": 1}}, "parameters.size", "text"),
+        ("spire", {"caTtl": "1 day"}, "caTtl", "duration"),
+        ("spire", {"svidTtl": "12h"}, "svidTtl", "a sixth of caTtl"),
+        ("spire", {"refreshHint": "10s"}, "refreshHint", "1m or more"),
+        ("spire", {"volumeSize": "1GB"}, "volumeSize", "1Gi"),
+        ("spire", {"logLevel": "debug"}, "logLevel", "DEBUG"),
+        ("istio", {"plainEnvoy": "yes"}, "plainEnvoy", "true or false"),
+        ("istio", {"replicas": 0}, "replicas", "from 1 to 10"),
+        ("istio", {"trust": "none"}, "trust", "aliases, strict"),
+        ("failover", {"connectTimeout": "fast"}, "connectTimeout", "duration"),
+        ("failover", {"outlierDetection": {"interval": 1}}, "outlierDetection.interval", "duration"),
+        ("failover", {"retries": {"attempts": -1}}, "retries.attempts", "from 0 to 20"),
+        ("failover", {"retries": {"retryOn": "5xx, reset"}}, "retries.retryOn", "commas"),
+        ("failover", {"hosts": {"hello": {}}}, "hosts.hello", "a host such as"),
+        ("failover", {"hosts": {"a.b.svc": {"timeout": "1s"}}}, "hosts.a.b.svc.timeout", "unknown"),
+        ("samples", {"enabled": 1}, "enabled", "true or false"),
+        ("samples", [], "", "mapping"),
+    ],
+)
+def test_a_wrong_value_is_refused(section: str, values: Any, key: str, text: str) -> None:
+    error = refusal(lambda: settings(**{section: values}))
+    assert error.key == f"fedmesh:{section}.{key}".rstrip(".")
+    assert text in error.allowed
+
+
+def test_an_unknown_section_is_refused_with_the_known_ones() -> None:
+    error = refusal(lambda: settings(cluster=[]))
+    assert error.key == "fedmesh:cluster"
+    assert "fedmesh:clusters" in error.allowed
+
+
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
+)
+KEYS = (
+    "kubeconfig",
+    "eks",
+    "istiod",
+    "hosts",
+    "retries",
+    "parameters",
+    "version",
+    "nodeGroups",
+    "path",
+    "id",
+)
+
+
+@examples(max_examples=50)
+@given(section=st.sampled_from(SECTIONS), value=ANYTHING | st.dictionaries(st.sampled_from(KEYS), ANYTHING))
+def test_nonsense_is_refused_as_a_config_error_or_means_the_defaults(section: str, value: Any) -> None:
+    try:
+        settings(**{section: value})
+    except ConfigError as error:
+        assert error.key.startswith(f"fedmesh:{section}")
+
+
+@examples(max_examples=50)
+@given(changes=st.dictionaries(st.sampled_from((*KEYS, "name", "trustDomain", "region")), ANYTHING))
+def test_a_nonsensical_cluster_is_refused_as_a_config_error(changes: dict[str, Any]) -> None:
+    try:
+        parse({"clusters": [cluster(1) | changes, cluster(2)]}, FILE)
+    except ConfigError as error:
+        assert error.key.startswith("fedmesh:clusters")
+
+
+def test_a_host_differs_from_the_default_only_in_what_it_sets() -> None:
+    failover = settings(
+        failover={
+            "connectTimeout": "2s",
+            "hosts": {"a.b.svc.cluster.local": {"outlierDetection": {"consecutive5xxErrors": 9}}},
+        }
+    ).failover
+    host = failover.hosts["a.b.svc.cluster.local"]
+    assert host.consecutive_5xx == 9
+    assert host.connect_timeout == failover.default.connect_timeout == "2s"
+    assert host.attempts == failover.default.attempts
+
+
+def test_a_chart_is_official_unless_the_stack_names_a_folder_or_a_repository() -> None:
+    charts = settings(
+        charts={"istiod": {"path": "charts/istiod"}, "certManager": {"version": "v1.22.0"}}
+    ).charts
+    assert charts.istiod.path == "charts/istiod"
+    assert (charts.cert_manager.repository, charts.cert_manager.version) == (
+        OFFICIAL_CHARTS["certManager"][1],
+        "v1.22.0",
+    )
+    assert charts.istio_base.version == OFFICIAL_CHARTS["istioBase"][2]
+
+
+@pytest.mark.parametrize("text", ["config: [", "- 1", "", "config: []"])
+def test_a_broken_stack_file_is_refused(text: str, tmp_path: Path) -> None:
+    file = tmp_path / FILE
+    file.write_text(text)
+    refusal(lambda: load_stack_file(file))
+
+
+@pytest.mark.parametrize(("text", "length"), [("500ms", 0.5), ("90s", 90), ("5m", 300), ("24h", 86400)])
+def test_durations_are_read_in_seconds(text: str, length: float) -> None:
+    assert seconds(text) == length
