@@ -82,7 +82,7 @@ class Istio(pulumi.ComponentResource):
         )
         after_istiod = child_of(self, istiod)
         register_all(name, load("istio/mesh-policies.yaml"), after_istiod)
-        for rule in failover_rules(args.failover):
+        for rule in [*failover_rules(args.failover), *retry_routes(args.failover)]:
             register(name, rule, after_istiod)
         self.namespace = istiod.status.apply(lambda _: NAMESPACE)
         self.register_outputs({"namespace": self.namespace})
@@ -135,6 +135,24 @@ def failover_rules(failover: FailoverSettings) -> list[Document]:
             failover_rule(f"failover-{host.replace('.', '-')}", host, spec)
             for host, spec in failover.hosts.items()
         ),
+    ]
+
+
+def retry_routes(failover: FailoverSettings) -> list[Document]:
+    """A VirtualService for each host whose retries differ from the mesh's."""
+    return [
+        load_one(
+            "istio/retries.yaml",
+            {
+                "metadata": {"name": f"retries-{host.replace('.', '-')}"},
+                "spec": {
+                    "hosts": [host],
+                    "http": [{"route": [{"destination": {"host": host}}], "retries": retry_policy(spec)}],
+                },
+            },
+        )
+        for host, spec in failover.hosts.items()
+        if retry_policy(spec) != retry_policy(failover.default)
     ]
 
 

@@ -38,7 +38,8 @@ class Section:
 
     def section(self, name: str) -> "Section":
         """A nested mapping, empty where it is not set."""
-        return Section(self.value(name) if self.has(name) else {}, f"{self.key}.{name}", self.source)
+        value = self.value(name)
+        return Section({} if value is None else value, f"{self.key}.{name}", self.source)
 
     def text(self, name: str, default: str | None = None, pattern: str = r".+", allowed: str = "text") -> str:
         """A string that matches the whole pattern; required where there is no default."""

@@ -135,7 +135,7 @@ class Spire(pulumi.ComponentResource):
         read = k8s.core.v1.ConfigMap.get(
             f"{self._name}-bundle",
             published.id.apply(lambda _: f"{NAMESPACE}/{PEER_BUNDLE}"),
-            opts=pulumi.ResourceOptions(parent=self),
+            opts=child_of(self, published),
         )
         return read.data.apply(lambda data: (data or {})[BUNDLE_KEY])
 

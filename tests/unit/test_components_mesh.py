@@ -1,0 +1,326 @@
+"""What the program makes of a stack: which objects, on which cluster, in which order."""
+
+import json
+from collections.abc import Iterator
+from itertools import permutations
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from components import clusters
+from tests.unit.program import Object, Program, members, run
+
+CLUSTERS = ("cluster-1", "cluster-2", "cluster-3")
+ADDRESS = "10.90.0.100"
+LOCAL = {"class": "local", "provisioner": "example.com/local"}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder of kubeconfigs whose API servers nobody asks."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(clusters, "check_answers", lambda *_: None)
+        yield tmp_path_factory.mktemp("kubeconfigs")
+
+
+@pytest.fixture(scope="module")
+def mesh(folder: Path) -> Program:
+    """The program on three clusters: nothing may know that the lab has two."""
+    return run({"clusters": members(3, folder), "storage": LOCAL})
+
+
+def two(folder: Path, **sections: Any) -> Program:
+    return run({"clusters": members(2, folder), "storage": LOCAL, **sections})
+
+
+def of(mesh: Program, kind: str) -> list[Object]:
+    return [each for each in mesh.objects if each.type.endswith(f":{kind}") and not each.read]
+
+
+def spec_of(mesh: Program, name: str) -> Any:
+    return mesh.one(name).inputs["spec"]
+
+
+def pod_of(mesh: Program, name: str) -> Any:
+    return spec_of(mesh, name)["template"]["spec"]
+
+
+def test_every_name_is_used_once(mesh: Program) -> None:
+    names = [(resource.type, resource.name) for resource in mesh.objects]
+    assert len(names) == len(set(names))
+
+
+def test_every_cluster_gets_the_same_kinds_of_objects(mesh: Program) -> None:
+    def kinds(cluster: str) -> list[str]:
+        return sorted(r.type for r in mesh.objects if r.name.startswith(f"{cluster}-"))
+
+    assert kinds("cluster-1") == kinds("cluster-2") == kinds("cluster-3")
+
+
+def test_every_object_uses_the_provider_of_its_cluster(mesh: Program) -> None:
+    for resource in mesh.objects:
+        if resource.type.startswith("kubernetes:"):
+            owner = resource.name.removeprefix("federation-").removeprefix("remote-secrets-")[
+                : len("cluster-1")
+            ]
+            assert resource.provider == owner, resource.name
+
+
+def test_every_ordered_pair_trusts_and_reads_each_other(mesh: Program) -> None:
+    for here, there in permutations(CLUSTERS, 2):
+        trust = spec_of(mesh, f"federation-{here}-{there}-clusterfederatedtrustdomain")
+        number = there[-1]
+        assert trust["trustDomain"] == f"td{number}.example"
+        assert trust["bundleEndpointURL"] == f"https://{ADDRESS}:8443"
+        assert trust["bundleEndpointProfile"] == {
+            "type": "https_spiffe",
+            "endpointSPIFFEID": f"spiffe://td{number}.example/spire/server",
+        }
+        assert trust["trustDomainBundle"] == '{"keys": []}'
+        secret = mesh.one(f"remote-secrets-{here}-istio-remote-secret-{there}-secret").inputs
+        assert secret["metadata"]["labels"] == {"istio/multiCluster": "true"}
+        assert secret["metadata"]["annotations"] == {"networking.istio.io/cluster": there}
+
+
+def test_remote_secrets_are_pulumi_secrets_with_ca_and_token_inline(mesh: Program) -> None:
+    data = mesh.one("remote-secrets-cluster-1-istio-remote-secret-cluster-2-secret").inputs["stringData"]
+    assert mesh.one("remote-secrets-cluster-1-istio-remote-secret-cluster-2-secret").secret
+    assert data.keys() == {"cluster-2"}
+    kubeconfig = json.loads(data["cluster-2"])
+    assert kubeconfig["clusters"][0]["cluster"] == {
+        "server": "https://10.90.0.21",
+        "certificate-authority-data": "Y2E=",
+    }
+    assert kubeconfig["users"][0]["user"] == {"token": "token"}
+
+
+def test_a_reader_token_has_no_life_beyond_its_account(mesh: Program) -> None:
+    token = mesh.one("remote-secrets-cluster-1-istio-remote-reader-secret").inputs
+    assert token["type"] == "kubernetes.io/service-account-token"
+    assert (
+        token["metadata"]["annotations"]["kubernetes.io/service-account.name"]
+        == "istio-reader-service-account"
+    )
+    assert token["metadata"]["annotations"]["pulumi.com/waitFor"] == "jsonpath={.data.token}"
+
+
+def test_kubeconfigs_reach_providers_as_secrets(mesh: Program) -> None:
+    providers = of(mesh, "kubernetes")
+    assert len(providers) == 3
+    assert all(provider.secret for provider in providers)
+
+
+@pytest.mark.parametrize(
+    ("later", "earlier"),
+    [
+        ("cluster-1-cert-manager-selfsigned-issuer", "cluster-1-cert-manager-release"),
+        (
+            "cluster-1-cert-manager-selfsigned-ca-clusterissuer",
+            "cluster-1-cert-manager-selfsigned-ca-certificate",
+        ),
+        ("cluster-1-istio-cacerts-certificate", "cluster-1-cert-manager-selfsigned-ca-clusterissuer"),
+        ("cluster-1-istio-istiod", "cluster-1-istio-cacerts-certificate"),
+        (
+            "cluster-1-istio-istiod",
+            "cluster-1-istio-base-gateways.networking.istio.io-customresourcedefinition",
+        ),
+        ("cluster-1-spire-spire-server-statefulset", "cluster-1-cert-manager-selfsigned-ca-clusterissuer"),
+        ("cluster-1-spire-spire-server-statefulset", "cluster-1-storage-local-storageclass"),
+        ("cluster-1-spire-spire-server-statefulset", "cluster-1-spire-spire-bundle-configmap"),
+        ("cluster-1-spire-spire-server-statefulset", "cluster-1-spire-crds"),
+        ("cluster-1-spire-spire-agent-daemonset", "cluster-1-spire-spire-bundle-configmappatch"),
+        (
+            "federation-cluster-2-cluster-1-clusterfederatedtrustdomain",
+            "cluster-1-spire-spire-bundle-spiffe-configmappatch",
+        ),
+        (
+            "federation-cluster-1-mesh-workloads-clusterspiffeid",
+            "federation-cluster-1-cluster-2-clusterfederatedtrustdomain",
+        ),
+        ("cluster-1-gateways-eastwest", "federation-cluster-1-mesh-workloads-clusterspiffeid"),
+        ("cluster-1-gateways-eastwest", "cluster-1-spire-spire-agent-daemonset"),
+        ("cluster-1-samples-sleep-namespace", "cluster-1-istio-istiod"),
+        ("cluster-1-samples-helloworld-v1-deployment", "federation-cluster-1-mesh-workloads-clusterspiffeid"),
+        ("cluster-1-istio-default-peerauthentication", "cluster-1-istio-istiod"),
+    ],
+)
+def test_the_later_waits_for_the_earlier(mesh: Program, later: str, earlier: str) -> None:
+    assert mesh.comes_after(later, earlier)
+
+
+def test_the_layers_of_a_cluster_do_not_wait_for_other_clusters(mesh: Program) -> None:
+    for layer in ("cert-manager-release", "spire-spire-server-statefulset", "istio-istiod"):
+        foreign = [each.name for each in mesh.objects if each.name.startswith(("cluster-2", "cluster-3"))]
+        assert not [name for name in foreign if mesh.comes_after(f"cluster-1-{layer}", name)]
+
+
+def test_only_the_spire_server_tolerates_its_taint_by_name(mesh: Program) -> None:
+    server = pod_of(mesh, "cluster-1-spire-spire-server-statefulset")
+    assert server["nodeSelector"] == {"dedicated": "spire-server"}
+    assert server["tolerations"] == [
+        {"key": "dedicated", "operator": "Equal", "value": "spire-server", "effect": "NoExecute"}
+    ]
+    for deployment in of(mesh, "Deployment"):
+        assert "tolerations" not in deployment.inputs["spec"]["template"]["spec"]
+
+
+def test_agents_and_drivers_run_on_every_node(mesh: Program) -> None:
+    for name in ("spire-agent", "spiffe-csi-driver"):
+        assert pod_of(mesh, f"cluster-1-spire-{name}-daemonset")["tolerations"] == [{"operator": "Exists"}]
+
+
+def test_no_image_is_pulled_anew_when_it_is_there(mesh: Program) -> None:
+    for kind in ("Deployment", "DaemonSet", "StatefulSet"):
+        for workload in of(mesh, kind):
+            for container in workload.inputs["spec"]["template"]["spec"]["containers"]:
+                assert container["imagePullPolicy"] == "IfNotPresent", workload.name
+
+
+def test_spire_keeps_its_data_on_a_claim_of_the_stacks_class(mesh: Program) -> None:
+    (claim,) = spec_of(mesh, "cluster-1-spire-spire-server-statefulset")["volumeClaimTemplates"]
+    assert claim["spec"]["storageClassName"] == "local"
+    assert claim["spec"]["resources"]["requests"]["storage"] == "1Gi"
+
+
+def server_config(mesh: Program, cluster: str) -> Any:
+    return json.loads(mesh.one(f"{cluster}-spire-spire-server-configmap").inputs["data"]["server.json"])
+
+
+def test_each_spire_server_has_the_trust_domain_of_its_cluster(mesh: Program) -> None:
+    for cluster in CLUSTERS:
+        config = server_config(mesh, cluster)
+        assert config["server"]["trust_domain"] == f"td{cluster[-1]}.example"
+        assert cluster in config["plugins"]["NodeAttestor"]["k8s_psat"]["plugin_data"]["clusters"]
+
+
+def test_spire_is_signed_by_cert_manager(mesh: Program) -> None:
+    authority = server_config(mesh, "cluster-1")["plugins"]["UpstreamAuthority"]["cert-manager"][
+        "plugin_data"
+    ]
+    assert authority["issuer_name"] == "selfsigned-ca"
+    assert authority["issuer_kind"] == "ClusterIssuer"
+
+
+def test_a_changed_config_restarts_the_pods_that_read_it(mesh: Program) -> None:
+    def digest(cluster: str, workload: str) -> str:
+        template = spec_of(mesh, f"{cluster}-spire-{workload}")["template"]
+        return str(template["metadata"]["annotations"]["fedmesh/config"])
+
+    for workload in ("spire-server-statefulset", "spire-agent-daemonset"):
+        assert len(digest("cluster-1", workload)) == 16
+        assert digest("cluster-1", workload) != digest("cluster-2", workload)
+
+
+def test_workloads_federate_with_all_peers_and_not_with_themselves(mesh: Program) -> None:
+    spec = spec_of(mesh, "federation-cluster-1-mesh-workloads-clusterspiffeid")
+    assert spec["federatesWith"] == ["td2.example", "td3.example"]
+    assert "autoPopulateDNSNames" not in spec
+
+
+def istiod(mesh: Program) -> Any:
+    return mesh.one("cluster-1-istio-istiod").inputs["values"]
+
+
+def test_istiod_knows_who_its_cluster_is_and_whom_it_accepts(mesh: Program) -> None:
+    values = istiod(mesh)
+    assert values["meshConfig"]["trustDomain"] == "td1.example"
+    assert values["meshConfig"]["trustDomainAliases"] == ["td2.example", "td3.example"]
+    assert values["global"]["multiCluster"]["clusterName"] == "cluster-1"
+    assert values["global"]["network"] == "network-1"
+    assert values["global"]["meshID"] == "mesh1"
+
+
+def test_a_proxy_without_spire_can_not_take_another_identity(mesh: Program) -> None:
+    socket = istiod(mesh)["meshConfig"]["defaultConfig"]["proxyMetadata"]["WORKLOAD_IDENTITY_SOCKET_FILE"]
+    config = json.loads(mesh.one("cluster-1-spire-spire-agent-configmap").inputs["data"]["agent.json"])
+    assert socket != "socket", "Istio falls back to its own CA under the default name"
+    assert config["agent"]["socket_path"].endswith(f"/{socket}")
+
+
+def test_gateways_take_their_identity_from_spire(mesh: Program) -> None:
+    for gateway in ("ingress", "eastwest"):
+        values = mesh.one(f"cluster-1-gateways-{gateway}").inputs["values"]
+        assert values["podAnnotations"] == {"inject.istio.io/templates": "gateway,spire"}
+    assert values["networkGateway"] == "network-1"
+
+
+def test_the_mesh_accepts_mutual_tls_only(mesh: Program) -> None:
+    assert spec_of(mesh, "cluster-1-istio-default-peerauthentication") == {"mtls": {"mode": "STRICT"}}
+
+
+def test_every_service_stays_in_its_network_until_that_fails(mesh: Program) -> None:
+    rule = spec_of(mesh, "cluster-1-istio-failover-destinationrule")
+    assert rule["host"] == "*.local"
+    policy = rule["trafficPolicy"]
+    assert policy["loadBalancer"]["localityLbSetting"]["failoverPriority"] == ["topology.istio.io/network"]
+    assert policy["outlierDetection"]["maxEjectionPercent"] == 100
+    assert "tls" not in policy, "it would switch automatic mTLS off"
+
+
+def test_crds_of_charts_go_with_the_stack(mesh: Program) -> None:
+    crd = mesh.one("cluster-1-istio-base-gateways.networking.istio.io-customresourcedefinition")
+    assert "annotations" not in crd.inputs["metadata"]
+    assert mesh.one("cluster-1-cert-manager-release").inputs["values"]["crds"] == {
+        "enabled": True,
+        "keep": False,
+    }
+
+
+def test_the_clusters_take_turns_with_the_versions_of_helloworld(mesh: Program) -> None:
+    found = sorted(d.name for d in of(mesh, "Deployment") if "helloworld" in d.name)
+    assert found == [
+        "cluster-1-samples-helloworld-v1-deployment",
+        "cluster-2-samples-helloworld-v2-deployment",
+        "cluster-3-samples-helloworld-v1-deployment",
+    ]
+
+
+def test_without_samples_there_are_no_deployments(folder: Path) -> None:
+    mesh = two(folder, samples={"enabled": False})
+    assert not of(mesh, "Deployment")
+
+
+def test_all_images_come_from_the_registry_of_the_stack(folder: Path) -> None:
+    mesh = two(folder, images={"registry": "registry.example/mirror"})
+    for kind in ("Deployment", "DaemonSet", "StatefulSet"):
+        for workload in of(mesh, kind):
+            for container in workload.inputs["spec"]["template"]["spec"]["containers"]:
+                assert container["image"].startswith("registry.example/mirror/"), workload.name
+    assert istiod(mesh)["global"]["hub"] == "registry.example/mirror/istio"
+    assert (
+        mesh.one("cluster-1-cert-manager-release").inputs["values"]["imageRegistry"]
+        == "registry.example/mirror"
+    )
+
+
+def test_charts_come_from_their_official_repositories_by_default(folder: Path) -> None:
+    mesh = two(folder, charts={})
+    release = mesh.one("cluster-1-istio-istiod").inputs
+    assert release["chart"] == "istiod"
+    assert release["version"] == "1.31.0"
+    assert release["repositoryOpts"] == {"repo": "https://istio-release.storage.googleapis.com/charts"}
+
+
+def test_istios_own_filters_are_off_only_for_upstream_envoy(folder: Path) -> None:
+    official = istiod(two(folder))
+    assert "PILOT_ENABLE_ALPN_FILTER" not in official["env"]
+    plain = istiod(two(folder, istio={"plainEnvoy": True}))
+    assert plain["env"]["PILOT_ENABLE_ALPN_FILTER"] == "false"
+    assert plain["telemetry"]["enabled"] is False
+
+
+def test_a_host_with_its_own_failover_gets_rules_of_its_own(folder: Path) -> None:
+    host = "slow.shop.svc.cluster.local"
+    own = {"connectTimeout": "3s", "retries": {"attempts": 0}}
+    mesh = two(folder, failover={"hosts": {host: own}})
+    rule = spec_of(mesh, "cluster-1-istio-failover-slow-shop-svc-cluster-local-destinationrule")
+    assert rule["host"] == host
+    assert rule["trafficPolicy"]["connectionPool"]["tcp"]["connectTimeout"] == "3s"
+    assert rule["trafficPolicy"]["outlierDetection"]["interval"] == "1s", "what is not set stays as for all"
+    route = spec_of(mesh, "cluster-1-istio-retries-slow-shop-svc-cluster-local-virtualservice")
+    assert route["hosts"] == [host]
+    assert route["http"][0]["retries"]["attempts"] == 0
+    assert spec_of(mesh, "cluster-1-istio-failover-destinationrule")["trafficPolicy"]["connectionPool"] == {
+        "tcp": {"connectTimeout": "1s"}
+    }
