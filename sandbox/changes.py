@@ -1,0 +1,70 @@
+"""Changes of a stack's config that users make over a cluster's life. All take a config and give a new one."""
+
+from collections.abc import Callable
+from copy import deepcopy
+from typing import Any
+
+Config = dict[str, Any]
+CLUSTERS = "fedmesh:clusters"
+AWS = "fedmesh:aws"
+
+
+def aws_half(config: Config) -> Config:
+    """Without the mesh: clusters, networks and storage alone."""
+    changed = deepcopy(config)
+    changed[AWS] = {**changed.get(AWS, {}), "mesh": False}
+    return changed
+
+
+def resized(config: Config, nodes: int) -> Config:
+    """With more general nodes by `nodes` on every cluster."""
+
+    def resize(eks: Config) -> None:
+        group = eks["nodeGroups"]["general"]
+        group["desired"] += nodes
+        group["max"] = max(group["max"], group["desired"])
+
+    return _each(config, resize)
+
+
+def upgraded(config: Config) -> Config:
+    """With the next Kubernetes version on every cluster; EKS takes one minor version at a time."""
+
+    def upgrade(eks: Config) -> None:
+        major, minor = eks["version"].split(".")
+        eks["version"] = f"{major}.{int(minor) + 1}"
+
+    return _each(config, upgrade)
+
+
+def unprotected(config: Config) -> Config:
+    """With clusters that may be deleted."""
+    return _each(config, lambda eks: eks.update(deletionProtection=False))
+
+
+def joined_by_gateways(config: Config) -> Config:
+    """With transit gateways in the place of peering."""
+    changed = deepcopy(config)
+    changed[AWS] = {**changed.get(AWS, {}), "join": "transit-gateway"}
+    return changed
+
+
+def grown(config: Config, count: int) -> Config:
+    """With `count` clusters: copies of the first with names and ranges of their own."""
+    changed = deepcopy(config)
+    clusters = changed[CLUSTERS]
+    for number in range(len(clusters) + 1, count + 1):
+        copy = deepcopy(clusters[0])
+        stem = copy["name"].rsplit("-", 1)[0]
+        copy |= {"name": f"{stem}-{number}", "alias": f"{stem}-{number}", "network": f"network-{number}"}
+        copy["trustDomain"] = f"{stem}-{number}.example.com"
+        copy["eks"] |= {"vpcCidr": f"10.{100 + number}.0.0/16", "serviceCidr": f"192.168.{number}.0/24"}
+        clusters.append(copy)
+    return changed
+
+
+def _each(config: Config, change: Callable[[Config], None]) -> Config:
+    changed = deepcopy(config)
+    for cluster in changed[CLUSTERS]:
+        change(cluster["eks"])
+    return changed

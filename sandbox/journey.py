@@ -1,0 +1,206 @@
+"""`make sandbox`: the life of a stack's AWS half, from the first preview to nothing left, with the real engine."""
+
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any
+
+from lab import apiserver, paths
+from sandbox import changes, inventory
+from sandbox.aws import Aws
+from sandbox.cloud import running
+from sandbox.engine import Engine, EngineError, Outcome
+
+Say = Callable[[str], None]
+PREVIEW_BAR_SECONDS = 15.0
+
+
+class JourneyError(Exception):
+    """A step did something else than it must."""
+
+
+def expect(condition: bool, text: str) -> None:
+    """Raises JourneyError with the text unless the condition holds."""
+    if not condition:
+        raise JourneyError(text)
+
+
+class Journey:
+    """One stack's journey. `steps` gives name and function of each step, in order."""
+
+    def __init__(self, engine: Engine, say: Say) -> None:
+        self._engine = engine
+        self._say = say
+        self._config = engine.committed()
+        self._half = changes.aws_half(self._config)
+        self._regions = tuple(sorted({cluster["region"] for cluster in self._config[changes.CLUSTERS]}))
+        self._before = inventory.take(self._regions).left
+
+    @property
+    def cluster_names(self) -> list[str]:
+        """Names in EKS of the clusters that the journey makes, the one added later included."""
+        count = len(self._config[changes.CLUSTERS]) + 1
+        grown = changes.grown(self._config, count)[changes.CLUSTERS]
+        return [f"istio-eks-{cluster['name']}" for cluster in grown]
+
+    def run(self) -> dict[str, float]:
+        """Takes every step; gives the seconds of each. Raises JourneyError or EngineError."""
+        seconds: dict[str, float] = {}
+        for name, step in self._steps():
+            started = time.monotonic()
+            outcome = step()
+            seconds[name] = time.monotonic() - started
+            self._say(f"  {name:<44} {outcome or 'as expected'}")
+        return seconds
+
+    def _steps(self) -> Iterator[tuple[str, Callable[[], Outcome | str | None]]]:
+        yield "preview of everything, mesh included", self._preview
+        yield "up, AWS half", lambda: self._up(self._half, "create")
+        yield "up again changes nothing", self._unchanged
+        yield "refresh finds no drift", lambda: self._refresh(expected=0)
+        yield "what was made", self._report
+        yield "a route deleted by hand is found and repaired", self._drift
+        yield "one more general node per cluster", lambda: self._up(changes.resized(self._half, 1), "update")
+        self._half = changes.resized(self._half, 1)
+        yield "next Kubernetes version", lambda: self._up(changes.upgraded(self._half), "update")
+        self._half = changes.upgraded(self._half)
+        yield "one more cluster", self._grow
+        yield "that cluster removed again", lambda: self._up(self._half, "delete")
+        yield "up again changes nothing, still", self._unchanged
+        if self._config[changes.CLUSTERS][0]["eks"].get("deletionProtection"):
+            yield "protected clusters refuse to be destroyed", self._refused
+            self._half = changes.unprotected(self._half)
+            yield "protection taken off", lambda: self._up(self._half, "update")
+        yield "destroy", lambda: self._engine.run("destroy")
+        yield "nothing is left", self._nothing_left
+
+    def _preview(self) -> Outcome:
+        self._engine.configure(self._config)
+        outcome = self._engine.run("preview")
+        expect(set(outcome.changes) == {"create"}, f"a first preview only creates, not {outcome}")
+        return outcome
+
+    def _up(self, config: changes.Config, operation: str) -> Outcome:
+        self._engine.configure(config)
+        outcome = self._engine.run("up")
+        expect(outcome.changes.get(operation, 0) > 0, f"nothing to {operation}: {outcome}")
+        replaced = outcome.changes.get("replace", 0) + outcome.changes.get("create-replacement", 0)
+        expect(replaced == 0, f"{replaced} resources were replaced: {outcome.output[-3000:]}")
+        return outcome
+
+    def _unchanged(self) -> Outcome:
+        outcome = self._engine.run("up", "--expect-no-changes")
+        expect(outcome.changed == 0, f"a second up changed something: {outcome}")
+        return outcome
+
+    def _refresh(self, expected: int) -> Outcome:
+        outcome = self._engine.run("refresh")
+        expect(
+            outcome.changed == expected,
+            f"{outcome.changed} drifted, not {expected}: {outcome.output[-3000:]}",
+        )
+        return outcome
+
+    def _report(self) -> str:
+        return "\n" + inventory.as_text(inventory.take(self._regions))
+
+    def _drift(self) -> Outcome:
+        ec2 = Aws(self._regions[0]).client("ec2")
+        table, route = next(
+            (table, route)
+            for table in ec2.describe_route_tables()["RouteTables"]
+            for route in table["Routes"]
+            if route.get("NatGatewayId")
+        )
+        cidr = route["DestinationCidrBlock"]
+        ec2.delete_route(RouteTableId=table["RouteTableId"], DestinationCidrBlock=cidr)
+        self._refresh(expected=1)
+        repaired = self._engine.run("up")
+        expect(repaired.changes.get("create") == 1, f"one route was to be made again: {repaired}")
+        return repaired
+
+    def _grow(self) -> Outcome:
+        return self._up(changes.grown(self._half, len(self._half[changes.CLUSTERS]) + 1), "create")
+
+    def _refused(self) -> str:
+        try:
+            self._engine.run("destroy")
+        except EngineError as error:
+            expect("deletion protection" in str(error), f"refused for another reason: {error}")
+        else:
+            raise JourneyError("clusters with deletion protection were destroyed")
+        self._engine.run("up")
+        return "refused, and up made whole what the try had taken"
+
+    def _nothing_left(self) -> None:
+        left = inventory.take(self._regions).left
+        expect(
+            left == self._before,
+            f"left behind: { {k: n for k, n in left.items() if n != self._before.get(k, 0)} }",
+        )
+
+
+@contextmanager
+def api_servers(names: list[str], folder: Path) -> Iterator[dict[str, Path]]:
+    """One bare API server per cluster; gives their kubeconfigs."""
+    with ExitStack() as stack:
+        yield {
+            name: stack.enter_context(
+                apiserver.running(name, paths.cache() / "bin", _made(folder / name))
+            ).kubeconfig
+            for name in names
+        }
+
+
+def run(project: Path, stacks: list[str], say: Say) -> dict[str, dict[str, float]]:
+    """The journeys of some stacks, each with a fresh AWS. Gives seconds by stack and step."""
+    folder = Path(mkdtemp(prefix="fedmesh-sandbox-"))
+    try:
+        return {stack: _run(project, folder / stack, stack, say) for stack in stacks}
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _run(project: Path, folder: Path, stack: str, say: Say) -> dict[str, float]:
+    say(f"stack {stack}")
+    folder.mkdir()
+    with running.running(folder / "aws.log") as cloud:
+        inventory.use(cloud)
+        engine = Engine(project, folder, stack, cloud)
+        journey = Journey(engine, say)
+        with api_servers(journey.cluster_names, folder) as kubeconfigs:
+            for name, kubeconfig in kubeconfigs.items():
+                shutil.copy(kubeconfig, engine.clusters / f"{name}.kubeconfig")
+            return journey.run()
+
+
+def scale(project: Path, stack: str, counts: list[int], say: Say) -> dict[int, float]:
+    """Seconds that a preview of everything takes, by the number of clusters."""
+    folder = Path(mkdtemp(prefix="fedmesh-sandbox-"))
+    seconds: dict[int, float] = {}
+    try:
+        with running.running(folder / "aws.log") as cloud:
+            engine = Engine(project, folder, stack, cloud)
+            for count in counts:
+                engine.configure(changes.grown(engine.committed(), count))
+                outcome = engine.run("preview")
+                seconds[count] = outcome.seconds
+                say(f"  preview of {count:>2} clusters {outcome}")
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    return seconds
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    return folder
+
+
+def as_json(seconds: dict[str, dict[str, float]]) -> dict[str, Any]:
+    """Figures with one digit, for a file."""
+    return {
+        stack: {step: round(value, 1) for step, value in steps.items()} for stack, steps in seconds.items()
+    }
