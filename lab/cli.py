@@ -11,11 +11,13 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 
-from lab import builder, clusters, config, image_store, paths, preflight
+from lab import builder, clusters, config, faults, image_store, paths, preflight, processes
+from lab.clusters import LabError
 from lab.config import LabConfigError
 from lab.environment import engine_environment
 from lab.gomods import BuildError
 from lab.paths import State
+from lab.pki import PkiError
 from lab.progress import clock
 from lab.stack import Stack
 
@@ -27,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         return options.command(options)
-    except (BuildError, LabConfigError, clusters.LabError, TimeoutError) as problem:
+    except (BuildError, LabConfigError, LabError, PkiError, TimeoutError) as problem:
         print(f"lab: {problem}", file=sys.stderr)
     except subprocess.CalledProcessError as failed:
         print(
@@ -71,6 +73,11 @@ def _parser() -> argparse.ArgumentParser:
     engine.add_argument("--stack", default="lab")
     engine.add_argument("verb", help="a verb of pulumi's, or `unchanged`: an up that must change nothing")
     engine.add_argument("arguments", nargs=argparse.REMAINDER, help="passed on to pulumi")
+    fault = add("fault", _fault, "make a fault on a cluster or node, or take all faults back (heal)")
+    fault.add_argument("kind", choices=[*faults.FAULTS, "kill", "heal"])
+    fault.add_argument("target", help="a cluster or a node")
+    fault.add_argument("program", nargs="?", help="what to kill, such as kubelet")
+    fault.add_argument("--seconds", type=float, help="take it back after that long, and on Ctrl-C")
     add("env", _env, "print the environment for pulumi and meshctl, for eval")
     return parser
 
@@ -108,12 +115,16 @@ def _up(options: argparse.Namespace) -> int:
     charts.parent.mkdir(exist_ok=True)
     if not charts.is_symlink():
         charts.symlink_to(tools.charts)
-    clusters.up(config.load(), _state(), tools.bin, images, _sayer(options))
+    say = _sayer(options)
+    with processes.only_command(lambda: say("another lab command is running: waiting for it")):
+        clusters.up(config.load(), _state(), tools.bin, images, say)
     return 0
 
 
 def _down(options: argparse.Namespace) -> int:
-    clusters.down(config.load(), _state(), _sayer(options))
+    say = _sayer(options)
+    with processes.only_command(lambda: say("another lab command is running: waiting for it")):
+        clusters.down(config.load(), _state(), say)
     return 0
 
 
@@ -131,10 +142,10 @@ def _status(_options: argparse.Namespace) -> int:
     lab = config.load()
     nodes = clusters.status(lab, _state())
     for node in nodes:
-        print(
-            f"{node.cluster:<12} {node.node:<20} {'running' if node.running else 'down':<8} Ready={node.ready}"
-        )
-    return 0 if all(node.running and node.ready == "True" for node in nodes) else 1
+        state = "running" if node.running else "down"
+        missing = f"  not running: {', '.join(node.missing)}" if node.running and node.missing else ""
+        print(f"{node.cluster:<12} {node.node:<20} {state:<8} Ready={node.ready}{missing}")
+    return 0 if all(node.well for node in nodes) else 1
 
 
 def _logs(options: argparse.Namespace) -> int:
@@ -162,6 +173,25 @@ def _pulumi(options: argparse.Namespace) -> int:
     return subprocess.run(
         [*command, *options.arguments], cwd=project, env=environment, check=False
     ).returncode
+
+
+def _fault(options: argparse.Namespace) -> int:
+    lab = config.load()
+    lever = faults.Lever(lab, _state(), paths.cache() / "bin")
+    targets = faults.nodes(lab, options.target)
+    if options.kind == "heal":
+        faults.heal(lever, targets)
+    elif options.kind == "kill":
+        faults.kill(targets, options.program or "")
+    else:
+        fault = faults.FAULTS[options.kind]
+        try:
+            fault.make(lever, targets)
+            time.sleep(options.seconds or 0)
+        finally:
+            if options.seconds is not None:
+                fault.heal(lever, targets)
+    return 0
 
 
 def _env(_options: argparse.Namespace) -> int:

@@ -5,30 +5,28 @@ Every step leaves what is right as it is, so `up` heals half-made labs.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
-import signal
 import ssl
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from kubernetes import client
 from kubernetes import config as kube_config
 
-from lab import cgroups, image_store, network, pki
+from lab import cgroups, image_store, network, pki, processes
 from lab.config import Cluster, Lab, Node
 from lab.controller import items
 from lab.paths import State, project
+from lab.programs import program_names
 
 READY_SECONDS = 120.0
-MARKER = "FEDMESH_LAB_NODE"
 
 Say = Callable[[str], None]
 
@@ -39,12 +37,18 @@ class LabError(Exception):
 
 @dataclass(frozen=True)
 class NodeStatus:
-    """How a node is: whether its first process runs, and what the API server says of it."""
+    """How a node is: whether its first process runs, what the API server says of it, and programs that don't run."""
 
     cluster: str
     node: str
     running: bool
     ready: str
+    missing: tuple[str, ...]
+
+    @property
+    def well(self) -> bool:
+        """Whether nothing is amiss."""
+        return self.running and self.ready == "True" and not self.missing
 
 
 # --- up ---------------------------------------------------------------------
@@ -55,23 +59,35 @@ def up(lab: Lab, state: State, tools: Path, images: Path, say: Say) -> None:
 
     `tools` is the folder of programs, `images` the containerd root that new nodes start with. Raises LabError.
     """
+    _refuse_others(state)
     for cluster in lab.clusters:
         folder = state.pki(cluster.name)
         folder.parent.mkdir(parents=True, exist_ok=True)
-        pki.make(cluster, folder)
+        if pki.make(cluster, folder):
+            # nodes that run without these files, since somebody deleted them, can't go on
+            names = {node.name for node in cluster.nodes}
+            processes.kill_all(lambda process, names=names: process.node in names)
         link = state.kubeconfig(cluster.name)
         if not link.is_symlink():
             link.symlink_to(folder.relative_to(link.parent) / "admin.kubeconfig")
     network.up(lab)
     say("network, certificates and kubeconfigs are there")
     for cluster, node in lab.nodes():
-        if not init_process(node):
+        if processes.first(node) is None:
             image_store.seed(images, state.containerd(cluster.name, node.name))
             start_node(state, cluster, node, tools)
             say(f"{node.name} starts")
     for cluster in lab.clusters:
         wait_ready(cluster, state)
         say(f"{cluster.name} is ready")
+
+
+def _refuse_others(state: State) -> None:
+    others = {process.state for process in processes.find() if process.first} - {str(state.root), ""}
+    if others:
+        raise LabError(
+            f"a lab of {' and '.join(sorted(others))} runs on this machine: `make lab-down` ends it"
+        )
 
 
 def start_node(state: State, cluster: Cluster, node: Node, tools: Path) -> None:
@@ -84,7 +100,8 @@ def start_node(state: State, cluster: Cluster, node: Node, tools: Path) -> None:
     command += ["--state", str(state.root), "--tools", str(tools)]
     environment = {
         **os.environ,
-        MARKER: node.name,
+        processes.NODE_MARKER: node.name,
+        processes.STATE_MARKER: str(state.root),
         "PYTHONPATH": str(project()),
         "PYTHONDONTWRITEBYTECODE": "1",
     }
@@ -100,41 +117,55 @@ def start_node(state: State, cluster: Cluster, node: Node, tools: Path) -> None:
         )
 
 
-def init_process(node: Node) -> int | None:
-    """The node's first process as the machine numbers it, or None when the node is down."""
-    return next((process for process, name, first in _marked() if first and name == node.name), None)
-
-
 def enter(node: Node, mount: bool = False) -> list[str]:
     """The start of a command line that runs in the node's namespaces; raises LabError when the node is down."""
-    process = _wait_value(lambda: init_process(node), f"the first process of {node.name}")
+    process = _wait_value(lambda: processes.first(node), f"the first process of {node.name}")
     spaces = ["--net", "--pid", "--uts", *(["--mount"] if mount else [])]
     return ["nsenter", f"--target={process}", *spaces]
 
 
 def wait_ready(cluster: Cluster, state: State) -> None:
-    """Waits until every node of the cluster is Ready; raises LabError after two minutes."""
+    """Waits until every node of the cluster is Ready and pods can be made; raises LabError after two minutes."""
 
     def ready() -> bool:
-        return all(status.ready == "True" for status in _node_conditions(cluster, state))
+        return all(status.well for status in _node_conditions(cluster, state)) and _takes_pods(cluster, state)
 
     _wait(ready, f"all nodes of {cluster.name}", state)
 
 
+def _takes_pods(cluster: Cluster, state: State) -> bool:
+    """Whether the controller-manager has made the service account that a pod has when it names none."""
+    api = client.CoreV1Api(kube_config.new_client_from_config(str(state.kubeconfig(cluster.name))))
+    return any(
+        item.metadata.name == "default" for item in items(api.list_namespaced_service_account("default"))
+    )
+
+
 def _node_conditions(cluster: Cluster, state: State) -> list[NodeStatus]:
-    reported: dict[str, str] = {}
-    if _answers(cluster, state):
-        api = client.CoreV1Api(kube_config.new_client_from_config(str(state.kubeconfig(cluster.name))))
-        for item in items(api.list_node()):
-            reported[item.metadata.name] = next(
-                (condition.status for condition in item.status.conditions if condition.type == "Ready"),
-                "Unknown",
-            )
-    running = {name for _, name, first in _marked() if first}
+    reported = _reported(cluster, state) if _answers(cluster, state) else {}
     return [
-        NodeStatus(cluster.name, node.name, node.name in running, reported.get(node.name, "Unknown"))
+        NodeStatus(
+            cluster.name,
+            node.name,
+            processes.first(node) is not None,
+            reported.get(node.name, "Unknown"),
+            tuple(sorted(program_names(node) - set(processes.programs(node)))),
+        )
         for node in cluster.nodes
     ]
+
+
+def _reported(cluster: Cluster, state: State) -> dict[str, str]:
+    """What each kubelet says of its node, since the node was started: before that it tells of an earlier life."""
+    api = client.CoreV1Api(kube_config.new_client_from_config(str(state.kubeconfig(cluster.name))))
+    reported: dict[str, str] = {}
+    for item in items(api.list_node()):
+        lock = state.lock(cluster.name, item.metadata.name)
+        for condition in item.status.conditions or ():
+            heard = condition.last_heartbeat_time.timestamp()
+            if condition.type == "Ready" and lock.exists() and heard >= int(lock.stat().st_mtime):
+                reported[item.metadata.name] = condition.status
+    return reported
 
 
 def _answers(cluster: Cluster, state: State) -> bool:
@@ -154,20 +185,12 @@ def _answers(cluster: Cluster, state: State) -> bool:
 
 def stop_node(node: Node) -> None:
     """Kills the node as a power cut would; its disk stays."""
-    for process, name, _ in _marked():
-        if name == node.name:
-            _kill(process)
+    processes.kill_all(lambda process: process.node == node.name)
 
 
 def down(lab: Lab, state: State, say: Say) -> None:
     """Removes every process, cgroup, namespace, link and file of the lab; raises LabError when something stays."""
-    for _ in range(50):
-        found = [process for process, _, _ in _marked()]
-        if not found:
-            break
-        for process in found:
-            _kill(process)
-        time.sleep(0.1)
+    processes.kill_all(lambda _: True)
     cgroups.remove()
     say("processes and cgroups are gone")
     network.down(lab)
@@ -179,19 +202,14 @@ def down(lab: Lab, state: State, say: Say) -> None:
 
 def leftovers(lab: Lab) -> list[str]:
     """What of the lab is still on the machine: processes, cgroups, mounts, namespaces and links."""
-    processes = [f"process {process} of {name}" for process, name, _ in _marked()]
+    running = [f"process {process.number} of {process.node}" for process in processes.find()]
     groups = [
         str(folder / cgroups.PARENT) for folder in cgroups.hierarchies() if (folder / cgroups.PARENT).exists()
     ]
     mounts = [
         line.split()[1] for line in Path("/proc/mounts").read_text().splitlines() if "/.lab/clusters/" in line
     ]
-    return [*processes, *groups, *mounts, *network.leftovers(lab)]
-
-
-def _kill(process: int) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(process, signal.SIGKILL)
+    return [*running, *groups, *mounts, *network.leftovers(lab)]
 
 
 # --- status and logs ----------------------------------------------------------
@@ -212,34 +230,12 @@ def log_files(lab: Lab, state: State, cluster: str | None, program: str | None) 
     )
 
 
-# --- processes ----------------------------------------------------------------
+# --- waiting and processes ------------------------------------------------------
 
 
 def all_processes() -> set[int]:
     """Every process of the lab on this machine: the nodes' programs, and what runs in pods."""
-    return {process for process, _, _ in _marked()} | set(cgroups.processes())
-
-
-def _marked() -> Iterable[tuple[int, str, bool]]:
-    """The lab's processes on this machine: (process, node, whether it is the node's first)."""
-    marker = MARKER.encode()
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit() or int(entry.name) == os.getpid():
-            continue
-        try:
-            environment = dict(
-                item.split(b"=", 1) for item in (entry / "environ").read_bytes().split(b"\0") if b"=" in item
-            )
-            if marker not in environment:
-                continue
-            numbers = next(
-                line.split()[1:]
-                for line in (entry / "status").read_text().splitlines()
-                if line.startswith("NSpid")
-            )
-        except (OSError, StopIteration):
-            continue
-        yield int(entry.name), environment[marker].decode(), len(numbers) == 2 and numbers[1] == "1"
+    return {process.number for process in processes.find()} | set(cgroups.processes())
 
 
 def _wait(condition: Callable[[], bool], what: str, state: State) -> None:

@@ -7,6 +7,7 @@ nothing is lost when it is stopped; a Service keeps its address as long as it li
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
 import subprocess
 import sys
@@ -61,7 +62,7 @@ class LoadBalancers:
     def __init__(self, api: client.CoreV1Api, cluster: Cluster) -> None:
         self.api = api
         self.cluster = cluster
-        self.held: set[IPv4Address] = set()
+        self.held = {address for address in _own_addresses() if address in cluster.load_balancers}
 
     def round(self) -> None:
         """Assigns what is missing and holds exactly the assigned addresses on the node."""
@@ -89,6 +90,13 @@ class LoadBalancers:
     @staticmethod
     def _hold(address: IPv4Address, verb: str) -> None:
         subprocess.run(["ip", "address", verb, f"{address}/32", "dev", "eth0"], check=verb == "replace")
+
+
+def _own_addresses() -> set[IPv4Address]:
+    """The node's addresses: those of load balancers outlive this program."""
+    command = ["ip", "-json", "-4", "address", "show", "dev", "eth0"]
+    links = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    return {IPv4Address(address["local"]) for link in links for address in link["addr_info"]}
 
 
 class Volumes:

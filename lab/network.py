@@ -1,7 +1,8 @@
 """The lab's network: a bridge on the machine, a network namespace for each node, and routes between a cluster's nodes.
 
-Everything is reached over the bridge as neighbours, so the machine routes nothing and none of its sysctls or
-iptables rules change. Rules that a node needs are made in its own namespace and vanish with it.
+Everything is reached over the bridge as neighbours, so the machine routes nothing and none of its sysctls change.
+Rules that a node needs are made in its own namespace and vanish with it. The machine's own rules get one more, tagged
+with the lab's name, and only where they would drop what goes over the bridge.
 """
 
 from __future__ import annotations
@@ -15,6 +16,10 @@ from pathlib import Path
 from lab.config import Cluster, Lab, Node
 
 PREFIX = "fedmesh-"
+CABLE = "fm-n"
+NAMESPACES = Path("/run/netns")
+BRIDGE_CALLS_IPTABLES = Path("/proc/sys/net/bridge/bridge-nf-call-iptables")
+RULE_TAG = "fedmesh-lab"
 
 
 def namespace(node: Node) -> str:
@@ -22,19 +27,28 @@ def namespace(node: Node) -> str:
     return PREFIX + node.name
 
 
+def cable(lab: Lab, node: Node) -> str:
+    """Name of the machine's end of the node's link to the bridge."""
+    return f"{CABLE}{[other for _, other in lab.nodes()].index(node)}"
+
+
 def up(lab: Lab) -> None:
-    """Makes bridge, namespaces, links, addresses and routes; what is there already is left."""
+    """Makes bridge, namespaces, links, addresses and routes; what is there already is left, but faults are healed."""
     if not _exists(lab.bridge):
         ip("link", "add", lab.bridge, "type", "bridge")
     ip("address", "replace", str(lab.bridge_address), "dev", lab.bridge)
     ip("link", "set", lab.bridge, "up")
-    for number, (cluster, node) in enumerate(lab.nodes()):
-        _node_up(lab, cluster, node, f"fm-n{number}")
+    if _drops_forwarded():
+        _forward_rule("-I", lab.bridge)
+    for cluster, node in lab.nodes():
+        _node_up(lab, cluster, node, cable(lab, node))
 
 
 def _node_up(lab: Lab, cluster: Cluster, node: Node, link: str) -> None:
     name = namespace(node)
-    if name not in namespaces():
+    if not _is_namespace(NAMESPACES / name):
+        # an `ip netns add` that was killed leaves a plain file
+        (NAMESPACES / name).unlink(missing_ok=True)
         ip("netns", "add", name)
     if not _exists("eth0", name):
         if _exists(link):
@@ -52,6 +66,7 @@ def _node_up(lab: Lab, cluster: Cluster, node: Node, link: str) -> None:
         "eth0",
     )
     ip("-n", name, "link", "set", "eth0", "up")
+    smooth(node)
     ip("-n", name, "route", "replace", "default", "via", str(lab.bridge_address.ip))
     for other in cluster.nodes:
         if other != node:
@@ -64,23 +79,45 @@ def _node_up(lab: Lab, cluster: Cluster, node: Node, link: str) -> None:
 
 
 def down(lab: Lab) -> None:
-    """Removes every namespace and link of the lab, also those of nodes that lab.yaml no longer names."""
+    """Removes every namespace, link and rule of the lab, also those of nodes that lab.yaml no longer names."""
     for name in namespaces():
-        ip("netns", "delete", name)
-    for link in _links():
-        if link == lab.bridge or link.startswith("fm-n"):
-            ip("link", "delete", link, check=False)
+        if _is_namespace(NAMESPACES / name):
+            ip("netns", "delete", name)
+        else:
+            (NAMESPACES / name).unlink(missing_ok=True)
+    for link in _own_links(lab):
+        ip("link", "delete", link, check=False)
+    while _rules():
+        _forward_rule("-D", lab.bridge)
+    if NAMESPACES.is_dir() and not any(NAMESPACES.iterdir()):
+        # `ip netns add` makes this folder, and mounts it on itself
+        subprocess.run(["umount", str(NAMESPACES)], check=False, capture_output=True)
+        NAMESPACES.rmdir()
+
+
+def plug(lab: Lab, node: Node, connected: bool) -> None:
+    """Puts the node's cable in or pulls it, at the machine's end: the node keeps its own addresses and routes."""
+    ip("link", "set", cable(lab, node), "up" if connected else "down")
+
+
+def slow(node: Node, *netem: str) -> None:
+    """Treats what the node sends as netem is told, for example "delay", "100ms", "loss", "5%"."""
+    inside(namespace(node), "tc", "qdisc", "replace", "dev", "eth0", "root", "netem", *netem)
+
+
+def smooth(node: Node) -> None:
+    """Takes back what `slow` did; nothing where it did nothing."""
+    inside(namespace(node), "tc", "qdisc", "delete", "dev", "eth0", "root", check=False)
 
 
 def namespaces() -> list[str]:
     """The lab's network namespaces that exist."""
-    folder = Path("/run/netns")
-    return sorted(path.name for path in folder.glob(f"{PREFIX}*")) if folder.is_dir() else []
+    return sorted(path.name for path in NAMESPACES.glob(f"{PREFIX}*")) if NAMESPACES.is_dir() else []
 
 
 def leftovers(lab: Lab) -> list[str]:
-    """Names of namespaces and links that are still there."""
-    return [*namespaces(), *(link for link in _links() if link == lab.bridge or link.startswith("fm-n"))]
+    """Namespaces, links and rules that are still there."""
+    return [*namespaces(), *_own_links(lab), *_rules()]
 
 
 def routes() -> Iterator[tuple[IPv4Network, str]]:
@@ -103,8 +140,38 @@ def inside(name: str, *command: str, check: bool = True) -> int:
     return subprocess.run(line, check=check, capture_output=True, text=True).returncode
 
 
-def _links() -> list[str]:
-    return sorted(path.name for path in Path("/sys/class/net").iterdir())
+def _forward_rule(verb: str, bridge: str) -> None:
+    """Adds (-I) or takes away (-D) the machine's rule that lets nodes reach each other over the bridge."""
+    rule = ["FORWARD", "-i", bridge, "-o", bridge, "-m", "comment", "--comment", RULE_TAG, "-j", "ACCEPT"]
+    subprocess.run(["iptables", "-w", verb, *rule], check=True, capture_output=True, text=True)
+
+
+def _drops_forwarded() -> bool:
+    if not BRIDGE_CALLS_IPTABLES.exists() or BRIDGE_CALLS_IPTABLES.read_text().strip() == "0":
+        return False
+    lines = _saved_rules()
+    filters = any(line.startswith(("-A FORWARD", ":FORWARD DROP")) for line in lines)
+    return filters and not any(RULE_TAG in line for line in lines)
+
+
+def _rules() -> list[str]:
+    return [line for line in _saved_rules() if RULE_TAG in line]
+
+
+def _saved_rules() -> list[str]:
+    command = ["iptables-save", "-t", "filter"]
+    return subprocess.run(command, check=False, capture_output=True, text=True).stdout.splitlines()
+
+
+def _is_namespace(path: Path) -> bool:
+    # a namespace's file lies on the kernel's own file system, as this process's does
+    return path.exists() and path.stat().st_dev == Path("/proc/self/ns/net").stat().st_dev
+
+
+def _own_links(lab: Lab) -> list[str]:
+    output = subprocess.run(["ip", "-json", "link"], check=True, capture_output=True, text=True).stdout
+    links = (link["ifname"] for link in json.loads(output))
+    return [link for link in links if link == lab.bridge or link.startswith(CABLE)]
 
 
 def _exists(link: str, name: str | None = None) -> bool:

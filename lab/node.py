@@ -7,6 +7,7 @@ it takes everything on the node with it when it ends, however it ends.
 from __future__ import annotations
 
 import argparse
+import fcntl
 import os
 import signal
 import socket
@@ -62,6 +63,19 @@ def mount_own(context: NodeContext) -> None:
     for file in network.iterdir():
         file.unlink()
     (network / "10-lab.conflist").write_bytes((context.folder / "10-lab.conflist").read_bytes())
+
+
+def lock(context: NodeContext) -> int | None:
+    """Makes this the node's only first process, for as long as it lives; None when there is one already."""
+    context.folder.mkdir(parents=True, exist_ok=True)
+    handle = os.open(context.state.lock(context.cluster.name, context.node.name), os.O_CREAT | os.O_RDWR)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return None
+    # when this file was changed tells since when the node runs
+    os.utime(handle)
+    return handle
 
 
 def _run(*command: str) -> None:
@@ -135,6 +149,9 @@ def main() -> int:
     cluster = config.load().cluster(options.cluster)
     node = next(node for node in cluster.nodes if node.name == options.node)
     context = NodeContext(cluster, node, State(options.state), options.tools, cgroup_of(node.name))
+    if lock(context) is None:
+        print(f"{node.name} runs already", file=sys.stderr)
+        return 1
     logs = context.state.logs(cluster.name, node.name)
     logs.mkdir(parents=True, exist_ok=True)
     prepare(context.cgroup)

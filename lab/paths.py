@@ -31,6 +31,10 @@ class State:
     def node(self, cluster: str, node: str) -> Path:
         return self.cluster(cluster) / "nodes" / node
 
+    def lock(self, cluster: str, node: str) -> Path:
+        """The file that a node's first process holds while it lives; touched when it starts."""
+        return self.node(cluster, node) / "lock"
+
     def logs(self, cluster: str, node: str) -> Path:
         return self.node(cluster, node) / "log"
 

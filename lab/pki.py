@@ -28,14 +28,23 @@ CLIENTS = {
 }
 
 
-def make(cluster: Cluster, folder: Path) -> None:
+class PkiError(Exception):
+    """The certificates that are there belong to another configuration of the cluster."""
+
+
+def make(cluster: Cluster, folder: Path) -> bool:
     """Writes <name>.crt, <name>.key and <name>.kubeconfig for every program of `cluster` into `folder`.
 
-    Does nothing when they are complete: the last file written tells.
+    Does nothing, and gives False, when they are complete: the last file written tells, and for which cluster.
+    Raises PkiError when that was another one than `cluster` is now.
     """
     complete = folder / "complete"
     if complete.exists():
-        return
+        if complete.read_text() != repr(cluster):
+            raise PkiError(
+                f"{cluster.name} was made by another lab.yaml than there is now; `make lab-down` first"
+            )
+        return False
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     authority = _Authority(cluster.name, folder)
     address = cluster.control_plane.address
@@ -64,7 +73,8 @@ def make(cluster: Cluster, folder: Path) -> None:
     (folder / "service-accounts.pub").write_bytes(
         signer.public_key().public_bytes(serialization.Encoding.PEM, public)
     )
-    complete.touch()
+    complete.write_text(repr(cluster))
+    return True
 
 
 class _Authority:

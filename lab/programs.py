@@ -14,6 +14,15 @@ from lab.paths import State
 
 CNI_FOLDERS = ("/usr/lib/cni", "/opt/cni/bin")
 CONTAINERD_SOCKET = "/run/containerd/containerd.sock"
+WORKER = ("containerd", "kubelet", "kube-proxy")
+CONTROL_PLANE = (
+    "etcd",
+    "kube-apiserver",
+    "kube-controller-manager",
+    "kube-scheduler",
+    "coredns",
+    "lab-controller",
+)
 PAUSE = "registry.k8s.io/pause:3.10"
 
 
@@ -50,6 +59,11 @@ def programs(context: NodeContext, python: str) -> list[Program]:
     """Everything that runs on the node: the control plane on the first node of a cluster, the rest on each."""
     own = _control_plane(context, python) if context.node.control_plane else []
     return [*own, *_worker(context)]
+
+
+def program_names(node: Node) -> set[str]:
+    """Names of the programs that run on a node."""
+    return {*WORKER, *(CONTROL_PLANE if node.control_plane else ())}
 
 
 def write_configs(context: NodeContext) -> None:

@@ -1,0 +1,81 @@
+"""Which nodes a fault is made on, and what the machine is told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from lab import config, faults, network, pki
+from lab.config import Lab, LabConfigError
+from lab.faults import Lever
+from lab.paths import State
+
+
+@pytest.fixture
+def lab() -> Lab:
+    return config.load()
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    commands: list[str] = []
+
+    def ip(*words: str) -> None:
+        commands.append(" ".join(words))
+
+    def inside(name: str, *words: str) -> int:
+        commands.append(f"{name}: {' '.join(words)}")
+        return 0
+
+    monkeypatch.setattr(network, "ip", ip)
+    monkeypatch.setattr(network, "inside", inside)
+    return commands
+
+
+def lever(lab: Lab) -> Lever:
+    return Lever(lab, State(Path("state")), Path("tools"))
+
+
+def test_a_clusters_name_stands_for_all_its_nodes(lab: Lab) -> None:
+    assert faults.nodes(lab, "cluster-2") == list(lab.cluster("cluster-2").nodes)
+
+
+def test_a_nodes_name_stands_for_that_node(lab: Lab) -> None:
+    assert [node.name for node in faults.nodes(lab, "cluster-1-spire")] == ["cluster-1-spire"]
+
+
+def test_an_unknown_name_is_refused_with_those_there_are(lab: Lab) -> None:
+    with pytest.raises(LabConfigError, match=r"cluster-3.*cluster-1, cluster-1-general"):
+        faults.nodes(lab, "cluster-3")
+
+
+def test_a_cut_pulls_the_cables_of_these_nodes_alone_and_healing_puts_them_back(
+    lab: Lab, told: list[str]
+) -> None:
+    targets = faults.nodes(lab, "cluster-2")
+    faults.cut(lever(lab), targets)
+    faults.plug_in(lever(lab), targets)
+    cables = [network.cable(lab, node) for node in targets]
+    assert told == [
+        *(f"link set {cable} down" for cable in cables),
+        *(f"link set {cable} up" for cable in cables),
+    ]
+
+
+def test_every_node_has_a_cable_of_its_own(lab: Lab) -> None:
+    cables = [network.cable(lab, node) for _, node in lab.nodes()]
+    assert len(set(cables)) == len(cables)
+
+
+def test_slow_links_are_slow_at_the_nodes_own_end(lab: Lab, told: list[str]) -> None:
+    faults.slow(lever(lab), faults.nodes(lab, "cluster-1-spire"))
+    assert told == [
+        "fedmesh-cluster-1-spire: tc qdisc replace dev eth0 root netem delay 100ms loss 5%",
+    ]
+
+
+def test_certificates_of_another_lab_yaml_are_not_taken_for_this_ones(lab: Lab, tmp_path: Path) -> None:
+    pki.make(lab.clusters[0], tmp_path)
+    with pytest.raises(pki.PkiError, match="lab-down"):
+        pki.make(lab.clusters[1], tmp_path)
