@@ -14,10 +14,17 @@ from pathlib import Path
 
 from lab import pki
 from lab.config import Cluster, Node
-from lab.programs import api_server
+from lab.programs import api_server, controller_manager
 
 START_SECONDS = 60.0
 LOOPBACK = IPv4Address("127.0.0.1")
+# what deletes what belongs to the deleted, ends namespaces, and gives accounts their tokens
+CONTROLLERS = (
+    "garbage-collector-controller",
+    "namespace-controller",
+    "serviceaccount-controller",
+    "serviceaccount-token-controller",
+)
 
 
 @dataclass(frozen=True)
@@ -31,9 +38,9 @@ class ApiServer:
 
 @contextmanager
 def running(name: str, tools: Path, folder: Path) -> Iterator[ApiServer]:
-    """etcd and kube-apiserver from `tools`, with their data in `folder`, until the block ends.
+    """etcd, kube-apiserver and a few controllers from `tools`, with their data in `folder`, until the block ends.
 
-    The server can't run pods; what needs a controller (tokens, endpoints, load balancers) never comes.
+    The server can't run pods, and what needs them or another controller (load balancers) never comes.
     Raises TimeoutError, with the end of its log, when the server is not ready within a minute.
     """
     ports = _free_ports(3)
@@ -60,6 +67,9 @@ def running(name: str, tools: Path, folder: Path) -> Iterator[ApiServer]:
         stack.enter_context(_process(server, folder / "apiserver.log"))
         kubeconfig = certificates / "admin.kubeconfig"
         _wait_ready(tools / "kubectl", kubeconfig, folder / "apiserver.log")
+        manager = [*controller_manager(tools, certificates), "--secure-port=0"]
+        manager += [f"--controllers={','.join(CONTROLLERS)}"]
+        stack.enter_context(_process(manager, folder / "controllers.log"))
         yield ApiServer(name, kubeconfig, cluster.server)
 
 

@@ -96,18 +96,7 @@ def _control_plane(context: NodeContext, python: str) -> list[Program]:
         Program("kube-apiserver", api_server(tools, pki, cluster, etcd), after=("127.0.0.1", 2379)),
         Program(
             "kube-controller-manager",
-            [
-                f"{tools}/kube-controller-manager",
-                kubeconfig.format(pki / "controller-manager.kubeconfig"),
-                f"--service-account-private-key-file={pki}/service-accounts.key",
-                f"--root-ca-file={pki}/ca.crt",
-                f"--cluster-signing-cert-file={pki}/ca.crt",
-                f"--cluster-signing-key-file={pki}/ca.key",
-                "--use-service-account-credentials",
-                "--leader-elect=false",
-                "--allocate-node-cidrs=false",
-                "--bind-address=127.0.0.1",
-            ],
+            controller_manager(tools, pki),
             after=api,
         ),
         Program(
@@ -126,6 +115,22 @@ def _control_plane(context: NodeContext, python: str) -> list[Program]:
             [python, "-m", "lab.controller", "--cluster", cluster.name, "--state", str(context.state.root)],
             after=api,
         ),
+    ]
+
+
+def controller_manager(tools: Path, pki: Path) -> list[str]:
+    """kube-controller-manager with all its controllers, answering on the loopback interface alone."""
+    return [
+        f"{tools}/kube-controller-manager",
+        f"--kubeconfig={pki / 'controller-manager.kubeconfig'}",
+        f"--service-account-private-key-file={pki}/service-accounts.key",
+        f"--root-ca-file={pki}/ca.crt",
+        f"--cluster-signing-cert-file={pki}/ca.crt",
+        f"--cluster-signing-key-file={pki}/ca.key",
+        "--use-service-account-credentials",
+        "--leader-elect=false",
+        "--allocate-node-cidrs=false",
+        "--bind-address=127.0.0.1",
     ]
 
 

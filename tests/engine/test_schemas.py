@@ -1,0 +1,113 @@
+"""Every object that the program and its charts make is one that Kubernetes accepts, field by field."""
+
+import json
+from typing import Any
+
+import pytest
+from tests.unit.mesh_recording import MeshRecorder, record_program
+
+from tests.engine.conftest import PROGRAMS, Checkout, Server, stack_config
+
+Document = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def mesh(servers: dict[str, Server]) -> MeshRecorder:
+    with pytest.MonkeyPatch.context() as patch:
+        return record_program(stack_config(servers), patch)
+
+
+@pytest.fixture(scope="module")
+def charts(
+    mesh: MeshRecorder, servers: dict[str, Server], tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, list[Document]]:
+    """What comes out of the first cluster's charts, with the program's values, by release."""
+    options = {
+        each.inputs["name"]: {
+            "path": each.inputs["chart"],
+            "release_name": each.inputs["name"],
+            "namespace": each.inputs["namespace"],
+            "values": each.inputs["values"],
+            "include_crds": True,
+        }
+        for each in mesh.of("Release")
+        if each.name.startswith("cluster-1")
+    }
+    options["base"] = next(
+        json.loads(arguments["jsonOpts"])
+        for token, arguments in mesh.calls
+        if token == "kubernetes:helm:template"
+    )
+    folder = tmp_path_factory.mktemp("charts")
+    (folder / "charts.json").write_text(json.dumps(options))
+    checkout = Checkout(folder, PROGRAMS / "charts.py", stack_config(servers))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KUBECONFIG", str(servers["cluster-1"].kubeconfig))
+        up = checkout.run("up")
+    assert up.went_well, up.output
+    return checkout.outputs()
+
+
+@pytest.fixture(scope="module")
+def server(charts: dict[str, list[Document]], servers: dict[str, Server]) -> Server:
+    """An API server that knows the CRDs of all charts."""
+    crds = [each for documents in charts.values() for each in documents if is_crd(each)]
+    assert len(crds) > 20
+    known = servers["cluster-1"]
+    known.kubectl("apply", "--server-side", "-f", "-", given=as_list(crds))
+    known.kubectl("wait", "--for=condition=Established", "--timeout=60s", "crd", "--all")
+    return known
+
+
+def is_crd(document: Document) -> bool:
+    return bool(document["kind"] == "CustomResourceDefinition")
+
+
+def as_list(documents: list[Document]) -> str:
+    return json.dumps({"apiVersion": "v1", "kind": "List", "items": documents})
+
+
+def accept(server: Server, documents: list[Document]) -> list[str]:
+    """Lets the API server judge documents without keeping them; unknown fields are errors."""
+    said = server.kubectl(
+        "apply", "--server-side", "--dry-run=server", "--validate=strict", "-f", "-", given=as_list(documents)
+    )
+    return said.splitlines()
+
+
+def test_every_object_of_the_program_is_accepted(mesh: MeshRecorder, server: Server) -> None:
+    documents = [plain(mesh, each.inputs) for each in mesh.resources if belongs(each.name, each.inputs)]
+    assert len(documents) > 50
+    assert len(accept(server, documents)) == len(documents)
+
+
+@pytest.mark.parametrize(
+    "chart", ["cert-manager", "istiod", "istio-ingressgateway", "istio-eastwestgateway", "spire-crds", "base"]
+)
+def test_every_object_of_a_chart_is_accepted(
+    chart: str, charts: dict[str, list[Document]], server: Server
+) -> None:
+    documents = [each for each in charts[chart] if not is_crd(each)] or charts[chart]
+    assert len(accept(server, documents)) == len(documents)
+
+
+def test_a_field_that_kubernetes_does_not_know_is_refused(server: Server) -> None:
+    faulty = {
+        "apiVersion": "spire.spiffe.io/v1alpha1",
+        "kind": "ClusterSPIFFEID",
+        "metadata": {"name": "faulty"},
+        "spec": {"spiffeIDTemplate": "spiffe://td/it", "federateWith": ["td2"]},
+    }
+    with pytest.raises(AssertionError, match="federateWith"):
+        accept(server, [faulty])
+
+
+def belongs(name: str, inputs: Document) -> bool:
+    """Whether a registration is an object on the first cluster, and not a CRD of the recorder's."""
+    first = name.startswith(("cluster-1-", "federation-cluster-1-", "remote-secrets-cluster-1-"))
+    return first and "metadata" in inputs and "kind" in inputs and not is_crd(inputs)
+
+
+def plain(mesh: MeshRecorder, inputs: Document) -> Document:
+    """The document with its secrets as the cluster gets them."""
+    return {key: mesh.plain(each) if mesh.is_secret(each) else each for key, each in inputs.items()}
