@@ -24,8 +24,9 @@ settings = load_settings()
 charts, registry, specs = settings.charts, settings.registry, {spec.name: spec for spec in settings.meshed}
 made = MadeClusters(settings)
 clusters = {**existing_clusters(settings, Path.cwd()), **made.clusters}
-providers = {name: k8s.Provider(name, kubeconfig=pulumi.Output.secret(cluster.kubeconfig), cluster_identifier=name)
-             for name, cluster in clusters.items()}
+providers = {name: k8s.Provider(  # ConfigMaps and Secrets change in place: nobody reads a gap
+    name, kubeconfig=pulumi.Output.secret(cluster.kubeconfig), cluster_identifier=name,
+    enable_config_map_mutable=True, enable_secret_mutable=True) for name, cluster in clusters.items()}
 on = {name: pulumi.ResourceOptions(providers=[provider]) for name, provider in providers.items()}
 
 # the layers of each cluster

@@ -157,11 +157,7 @@ def server_data(args: SpireArgs, issuer: str) -> dict[str, str]:
             "UpstreamAuthority": {"cert-manager": {"plugin_data": {"issuer_name": issuer}}},
         },
     }
-    manager = {
-        "clusterName": args.cluster.name,
-        "trustDomain": args.cluster.trust_domain,
-        "logLevel": settings.log_level.lower(),
-    }
+    manager = {"clusterName": args.cluster.name, "trustDomain": args.cluster.trust_domain}
     return {
         "server.json": as_json(load_one("spire/server-config.yaml", server)),
         "controller-manager.json": as_json(load_one("spire/controller-manager-config.yaml", manager)),
