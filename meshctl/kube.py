@@ -164,6 +164,7 @@ class Kube:
         try:
             if stdin is not None:
                 socket.write_stdin(stdin)
+                socket.close_channel(0)  # the end of the input, for commands that read to it
             socket.run_forever(timeout=timeout)
             out, err = socket.read_channel(1) or "", socket.read_channel(2) or ""
             code, complaint = _ended(socket)

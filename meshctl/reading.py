@@ -139,9 +139,13 @@ class Cluster:
         """Running istiod pods."""
         return self.pods(ISTIO_NAMESPACE, app="istiod")
 
-    def mesh_pods(self) -> list[Json]:
-        """Running pods with a proxy, gateways among them."""
-        return [pod for pod in self.pods() if PROXY in containers(pod)]
+    def mesh_pods(self, starting: bool = False) -> list[Json]:
+        """Running pods with a proxy, gateways among them; with `starting` also those that do not run yet."""
+        return [
+            pod
+            for pod in self.pods(running=not starting)
+            if PROXY in containers(pod) and (is_running(pod) or is_pending(pod))
+        ]
 
     def run(self, pod: Json, container: str, command: list[str], stdin: str | None = None) -> str:
         """Standard output of a command in a pod; raises KubeError when the command fails."""
@@ -182,6 +186,11 @@ def containers(pod: Json) -> set[str]:
 def is_running(pod: Json) -> bool:
     """Whether a pod runs and is not being deleted."""
     return pod.get("status", {}).get("phase") == "Running" and "deletionTimestamp" not in pod["metadata"]
+
+
+def is_pending(pod: Json) -> bool:
+    """Whether a pod has yet to run and is not being deleted."""
+    return pod.get("status", {}).get("phase") == "Pending" and "deletionTimestamp" not in pod["metadata"]
 
 
 def is_ready(pod: Json) -> bool:

@@ -2,67 +2,75 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-from typing import Any
+from collections.abc import Sequence
 
-from lab import config, network
+from lab import config
+from lab import faults as lab_faults
 from lab.config import Node
-from meshctl.drill.faults import calls_go_to_the_peer
+from lab.faults import Lever
+from lab.paths import State, cache, project
+from meshctl.drill.faults import calls_go_to_the_peer, kill_istiod
 from meshctl.drill.scene import Fault, Scene
-
-DELAY = ("delay", "100ms", "loss", "5%")
 
 
 def cut_peer(scene: Scene) -> None:
     """Pull the network cables of every node of the peer, its API server's among them."""
-    for node in _nodes(scene.peer.name):
-        _cut(scene, node)
+    _cut(scene, _nodes(scene.peer.name))
 
 
-def cut_workers_of_peer(scene: Scene) -> None:
-    """Pull the cable of the peer's nodes other than the one with the control plane."""
-    for node in _nodes(scene.peer.name):
-        if not node.control_plane:
-            _cut(scene, node)
+def stop_worker_of_peer(scene: Scene) -> None:
+    """Take the power of the peer's nodes other than the one with the control plane."""
+    _stop(scene, [node for node in _nodes(scene.peer.name) if not node.control_plane])
+
+
+def stop_peer(scene: Scene) -> None:
+    """Take the power of the whole peer, and kill the control plane that is left."""
+    _stop(scene, _nodes(scene.peer.name))
+    kill_istiod(scene)
 
 
 def slow_peer(scene: Scene) -> None:
     """Make the links of every node of the peer slow and lossy."""
-    for node in _nodes(scene.peer.name):
-        name = network.namespace(node)
-        scene.taken.push(
-            f"take netem off {node.name}",
-            lambda name=name: network.inside(name, "tc", "qdisc", "del", "dev", "eth0", "root", check=False),
-        )
-        network.inside(name, "tc", "qdisc", "replace", "dev", "eth0", "root", "netem", *DELAY)
+    lever, nodes = _lever(), _nodes(scene.peer.name)
+    scene.taken.push(f"smooth the links of {scene.peer.name}", lambda: lab_faults.smooth(lever, nodes))
+    lab_faults.slow(lever, nodes)
 
 
-def _cut(scene: Scene, node: Node) -> None:
-    cable = _cable(node)
-    scene.taken.push(
-        f"plug {node.name} in (ip link set {cable} up)", lambda: network.ip("link", "set", cable, "up")
-    )
-    network.ip("link", "set", cable, "down")
+def _cut(scene: Scene, nodes: Sequence[Node]) -> None:
+    lever = _lever()
+    scene.taken.push(f"plug {_names(nodes)} in", lambda: lab_faults.plug_in(lever, nodes))
+    lab_faults.cut(lever, nodes)
 
 
-def _cable(node: Node) -> str:
-    """The machine's end of a node's cable: pulled there, the node keeps its own addresses and routes."""
-    inner = _show("-n", network.namespace(node), "link", "show", "eth0")[0]
-    return next(link["ifname"] for link in _show("link", "show") if link["ifindex"] == inner["link_index"])
+def _stop(scene: Scene, nodes: Sequence[Node]) -> None:
+    lever = _lever()
+    # The load goes on while the nodes start: nobody waits for them here.
+    scene.taken.push(f"start {_names(nodes)}", lambda: lab_faults.start(lever, nodes, wait=False))
+    lab_faults.stop(lever, nodes)
 
 
-def _show(*arguments: str) -> list[dict[str, Any]]:
-    done = subprocess.run(["ip", "-json", *arguments], check=True, capture_output=True, text=True)
-    return json.loads(done.stdout)
+def _lever() -> Lever:
+    return Lever(config.load(), State(project() / ".lab"), cache() / "bin")
 
 
-def _nodes(cluster: str) -> tuple[Node, ...]:
-    return config.load().cluster(cluster).nodes
+def _nodes(name: str) -> Sequence[Node]:
+    return lab_faults.nodes(config.load(), name)
+
+
+def _names(nodes: Sequence[Node]) -> str:
+    return ", ".join(node.name for node in nodes)
 
 
 FAULTS = (
-    Fault(8, "node", "a node of the peer is cut off", cut_workers_of_peer, destructive=True, lab=True),
+    Fault(8, "node", "a node of the peer loses its power", stop_worker_of_peer, destructive=True, lab=True),
     Fault(9, "cluster-cut", "the peer is cut off, API server and all", cut_peer, destructive=True, lab=True),
+    Fault(
+        10,
+        "cluster-stopped",
+        "the peer loses its power, and istiod is killed meanwhile",
+        stop_peer,
+        destructive=True,
+        lab=True,
+    ),
     Fault(11, "slow-links", "the peer's links are slow and lossy", slow_peer, calls_go_to_the_peer, lab=True),
 )

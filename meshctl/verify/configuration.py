@@ -114,7 +114,7 @@ def federation_is_addressed(mesh: Mesh, cluster: Cluster) -> str:
 )
 def pods_have_the_socket(_mesh: Mesh, cluster: Cluster) -> str:
     """Every pod with a proxy mounts SPIRE's socket through the CSI driver."""
-    return judge_sockets(cluster.mesh_pods())
+    return judge_sockets(cluster.mesh_pods(starting=True))
 
 
 @check(

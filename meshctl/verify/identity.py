@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from meshctl.certs import chain_fault, human, life_left, spiffe_id
 from meshctl.envoy import ProxySecrets
 from meshctl.kube import Json, KubeError
-from meshctl.reading import Cluster, full_name
+from meshctl.reading import PROXY, Cluster, full_name, is_pending
 from meshctl.spire import Bundle
 from meshctl.verify.model import Failed, Mesh, check, refuse
 
 # SPIRE renews at half of a certificate's life; one with this little left is not being renewed.
 LEAST_LIFE = 0.2
+# A pod that takes longer to start does not merely start slowly.
+PATIENCE = timedelta(minutes=1)
 
 
 @check(
@@ -41,9 +43,27 @@ def certificates_are_from_spire(mesh: Mesh, cluster: Cluster) -> str:
 
     with ThreadPoolExecutor(max_workers=8) as pool:
         verdicts = list(pool.map(judge, pods))
-    refuse([fault for fault, _ in verdicts if fault])
+    stuck = waiting_for_identity(cluster.mesh_pods(starting=True), now)
+    refuse([*(fault for fault, _ in verdicts if fault), *stuck])
     soonest = min(expiry for _, expiry in verdicts if expiry)
     return f"{len(pods)} proxies, the first certificate to renew has {human(soonest - now)} left"
+
+
+def waiting_for_identity(pods: Sequence[Json], now: datetime) -> list[str]:
+    """Pods whose proxy has been starting for too long, as it does when SPIRE gives it no identity."""
+    return [
+        f"the proxy of {full_name(pod)} has been waiting for an identity for {human(now - made)}"
+        for pod in pods
+        if is_pending(pod)
+        and (made := datetime.fromisoformat(pod["metadata"]["creationTimestamp"])) < now - PATIENCE
+        and any(status["name"] == PROXY and not status.get("ready") for status in proxy_statuses(pod))
+    ]
+
+
+def proxy_statuses(pod: Json) -> list[Json]:
+    """Statuses of a pod's containers, native sidecars among them."""
+    status = pod.get("status", {})
+    return [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]
 
 
 def judge_secrets(

@@ -9,7 +9,7 @@ from meshctl.connect import connect
 from meshctl.drill.undo import Undo
 from meshctl.kube import KubeError
 from meshctl.probe import Janitor
-from meshctl.reading import Cluster
+from meshctl.reading import Cluster, full_name
 from meshctl.stack import load
 from meshctl.verify.checks import ALL
 from meshctl.verify.model import Mesh
@@ -70,6 +70,13 @@ class Patient:
                 pytest.fail(f"not healed: {result.detail}")
             time.sleep(0.5)
 
+    def wait_until_whole(self, within=180.0):
+        """Wait until every pod of the mesh and below it is ready."""
+        end = time.monotonic() + within
+        while bad := [pod for api in self.apis.values() for pod in _unready(api)]:
+            assert time.monotonic() < end, f"not ready: {bad}"
+            time.sleep(0.5)
+
     def make(self, collection, body, number=1):
         """Create an object for the length of the test."""
         api = self.api(number)
@@ -100,6 +107,20 @@ class Patient:
         self.change(path, {"spec": {"replicas": replicas}}, {"spec": {"replicas": old}}, number)
 
 
+def _unready(api):
+    """Workloads of the mesh that lack ready pods."""
+    lacking = []
+    for namespace in ("cert-manager", "spire", "istio-system", "helloworld", "sleep"):
+        for kind in ("deployments", "statefulsets"):
+            for item in api.items(f"/apis/apps/v1/namespaces/{namespace}/{kind}"):
+                if item.get("status", {}).get("readyReplicas", 0) < item["spec"].get("replicas", 1):
+                    lacking.append(full_name(item))
+        for item in api.items(f"/apis/apps/v1/namespaces/{namespace}/daemonsets"):
+            if item["status"]["numberReady"] < max(1, item["status"]["desiredNumberScheduled"]):
+                lacking.append(full_name(item))
+    return lacking
+
+
 def _create(api, collection, body):
     for _ in range(60):
         try:
@@ -116,5 +137,7 @@ def _create(api, collection, body):
 def patient(topology):
     """A healthy mesh; whatever the test does to it is undone."""
     patient = Patient(topology)
+    patient.wait_until_whole()
     yield patient
     assert patient.undo.run() == []
+    patient.wait_until_whole()

@@ -57,7 +57,7 @@ def test_an_issuer_without_its_secret(patient):
         "spec": {"ca": {"secretName": "fault-is-not-there"}},
     }
     patient.make(f"{CERTS}/sleep/issuers", issuer)
-    named(patient.says("issuers are ready", "sleep/fault"), "fault-is-not-there")
+    named(patient.says("issuers are ready", "fault-is-not-there"), "fault-is-not-there")
 
 
 def certificate(name):

@@ -28,7 +28,7 @@ from meshctl.verify import traffic
 from meshctl.verify.certificates import judge_certificates, judge_issuers
 from meshctl.verify.checks import ALL
 from meshctl.verify.cluster import judge_nodes
-from meshctl.verify.identity import judge_secrets
+from meshctl.verify.identity import judge_secrets, waiting_for_identity
 from meshctl.verify.istio import gateway_addresses, judge_istiod, judge_remote_clusters
 from meshctl.verify.model import Check, Failed, Mesh, Result, check, refuse
 from meshctl.verify.report import as_json, print_table
@@ -206,6 +206,18 @@ def test_a_proxy_that_does_not_trust_a_peer_is_told():
 
 def test_a_proxy_without_a_certificate_has_an_empty_chain():
     assert envoy.parse_secrets({"configs": []}).chain == ()
+
+
+def starting(minutes, ready=False):
+    found = pod("p")
+    found["metadata"]["creationTimestamp"] = (NOW - timedelta(minutes=minutes)).isoformat()
+    found["status"] = {"phase": "Pending", "initContainerStatuses": [{"name": "istio-proxy", "ready": ready}]}
+    return found
+
+
+def test_a_proxy_that_waits_too_long_for_an_identity_is_named():
+    (fault,) = waiting_for_identity([starting(5), starting(0.5), starting(5, ready=True)], NOW)
+    assert fault == "the proxy of sleep/p has been waiting for an identity for 5m"
 
 
 # Traffic
