@@ -98,23 +98,27 @@ def start_node(state: State, cluster: Cluster, node: Node, tools: Path) -> None:
     command += ["unshare", "--mount", "--uts", "--pid", "--fork", "--kill-child", "--mount-proc"]
     command += [sys.executable, "-m", "lab.node", "--cluster", cluster.name, "--node", node.name]
     command += ["--state", str(state.root), "--tools", str(tools)]
-    environment = {
+    with log.open("ab") as output:
+        subprocess.Popen(
+            command,
+            cwd=project(),
+            env=environment(state, node),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+
+
+def environment(state: State, node: Node) -> dict[str, str]:
+    """What processes of a node are started with; by it they are found again."""
+    return {
         **os.environ,
         processes.NODE_MARKER: node.name,
         processes.STATE_MARKER: str(state.root),
         "PYTHONPATH": str(project()),
         "PYTHONDONTWRITEBYTECODE": "1",
     }
-    with log.open("ab") as output:
-        subprocess.Popen(
-            command,
-            cwd=project(),
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-        )
 
 
 def enter(node: Node, mount: bool = False) -> list[str]:

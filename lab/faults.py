@@ -14,7 +14,8 @@ from lab import clusters, network, processes
 from lab.config import Lab, LabConfigError, Node
 from lab.paths import State
 
-SLOW = ("delay", "100ms", "loss", "5%")
+DELAY = 0.1
+LOSS = 0.05
 
 
 @dataclass(frozen=True)
@@ -58,16 +59,16 @@ def plug_in(lever: Lever, targets: Iterable[Node]) -> None:
         network.plug(lever.lab, node, True)
 
 
-def slow(_lever: Lever, targets: Iterable[Node], netem: Sequence[str] = SLOW) -> None:
-    """Delays and loses what the nodes send to others, as `tc netem` is told."""
+def slow(lever: Lever, targets: Iterable[Node], delay: float = DELAY, loss: float = LOSS) -> None:
+    """Delays what the nodes send to others by `delay` seconds, and loses the share `loss` of it."""
     for node in targets:
-        network.slow(node, *netem)
+        network.slow(lever.lab, node, delay, loss, clusters.environment(lever.state, node))
 
 
-def smooth(_lever: Lever, targets: Iterable[Node]) -> None:
+def smooth(lever: Lever, targets: Iterable[Node]) -> None:
     """Ends `slow`."""
     for node in targets:
-        network.smooth(node)
+        network.smooth(lever.lab, node)
 
 
 def stop(_lever: Lever, targets: Iterable[Node]) -> None:
@@ -102,7 +103,7 @@ def kill(targets: Iterable[Node], program: str) -> None:
 
 FAULTS = {
     "cut": Fault("pull the cables of nodes", cut, plug_in),
-    "slow": Fault(f"make links slow and lossy ({' '.join(SLOW)})", slow, smooth),
+    "slow": Fault(f"make links slow and lossy ({DELAY * 1000:.0f} ms, {LOSS:.0%})", slow, smooth),
     "stop": Fault("take the nodes' power away", stop, start),
 }
 

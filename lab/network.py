@@ -9,14 +9,19 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Iterator
+import sys
+import time
+from collections.abc import Iterator, Mapping
 from ipaddress import IPv4Network
 from pathlib import Path
+from typing import Any
 
 from lab.config import Cluster, Lab, Node
 
 PREFIX = "fedmesh-"
-CABLE = "fm-n"
+LINKS = "fm-"
+CABLE = f"{LINKS}n"
+RELAY_SECONDS = 10.0
 NAMESPACES = Path("/run/netns")
 BRIDGE_CALLS_IPTABLES = Path("/proc/sys/net/bridge/bridge-nf-call-iptables")
 RULE_TAG = "fedmesh-lab"
@@ -35,7 +40,9 @@ def cable(lab: Lab, node: Node) -> str:
 def up(lab: Lab) -> None:
     """Makes bridge, namespaces, links, addresses and routes; what is there already is left, but faults are healed."""
     if not _exists(lab.bridge):
-        ip("link", "add", lab.bridge, "type", "bridge")
+        # an address of its own: else the bridge takes one of its ports', and another when ports come and go
+        hardware = "02:fe:" + lab.bridge_address.ip.packed.hex(":")
+        ip("link", "add", lab.bridge, "address", hardware, "type", "bridge")
     ip("address", "replace", str(lab.bridge_address), "dev", lab.bridge)
     ip("link", "set", lab.bridge, "up")
     if _drops_forwarded():
@@ -66,7 +73,7 @@ def _node_up(lab: Lab, cluster: Cluster, node: Node, link: str) -> None:
         "eth0",
     )
     ip("-n", name, "link", "set", "eth0", "up")
-    smooth(node)
+    smooth(lab, node)
     ip("-n", name, "route", "replace", "default", "via", str(lab.bridge_address.ip))
     for other in cluster.nodes:
         if other != node:
@@ -100,14 +107,38 @@ def plug(lab: Lab, node: Node, connected: bool) -> None:
     ip("link", "set", cable(lab, node), "up" if connected else "down")
 
 
-def slow(node: Node, *netem: str) -> None:
-    """Treats what the node sends as netem is told, for example "delay", "100ms", "loss", "5%"."""
-    inside(namespace(node), "tc", "qdisc", "replace", "dev", "eth0", "root", "netem", *netem)
+def slow(lab: Lab, node: Node, delay: float, loss: float, environment: Mapping[str, str]) -> None:
+    """Delays what the node sends by `delay` seconds and loses the share `loss` of it (lab.relay); until `smooth`.
+
+    `environment` is the relay's. Raises TimeoutError when the relay does not start.
+    """
+    smooth(lab, node)
+    outer, inner, link = _detour(lab, node, "s"), _detour(lab, node, "r"), cable(lab, node)
+    ip("link", "add", outer, "type", "veth", "peer", "name", inner)
+    ip("link", "set", outer, "master", lab.bridge, "up")
+    ip("link", "set", inner, "up")
+    line = [sys.executable, "-m", "lab.relay", link, inner, f"--delay={delay}", f"--loss={loss}"]
+    quiet = subprocess.DEVNULL
+    subprocess.Popen(
+        line, env=dict(environment), stdin=quiet, stdout=quiet, stderr=quiet, start_new_session=True
+    )
+    deadline = time.monotonic() + RELAY_SECONDS
+    while "master" in _link(link):
+        if time.monotonic() > deadline:
+            smooth(lab, node)
+            raise TimeoutError(f"the relay of {node.name}'s link did not start")
+        time.sleep(0.02)
 
 
-def smooth(node: Node) -> None:
+def smooth(lab: Lab, node: Node) -> None:
     """Takes back what `slow` did; nothing where it did nothing."""
-    inside(namespace(node), "tc", "qdisc", "delete", "dev", "eth0", "root", check=False)
+    # the relay ends with its interface
+    ip("link", "delete", _detour(lab, node, "s"), check=False)
+    ip("link", "set", cable(lab, node), "master", lab.bridge)
+
+
+def _detour(lab: Lab, node: Node, end: str) -> str:
+    return cable(lab, node).replace(CABLE, f"{LINKS}{end}")
 
 
 def namespaces() -> list[str]:
@@ -171,7 +202,12 @@ def _is_namespace(path: Path) -> bool:
 def _own_links(lab: Lab) -> list[str]:
     output = subprocess.run(["ip", "-json", "link"], check=True, capture_output=True, text=True).stdout
     links = (link["ifname"] for link in json.loads(output))
-    return [link for link in links if link == lab.bridge or link.startswith(CABLE)]
+    return [link for link in links if link == lab.bridge or link.startswith(LINKS)]
+
+
+def _link(name: str) -> dict[str, Any]:
+    command = ["ip", "-json", "link", "show", name]
+    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)[0]
 
 
 def _exists(link: str, name: str | None = None) -> bool:

@@ -10,6 +10,7 @@ from lab import config, faults, network, pki
 from lab.config import Lab, LabConfigError
 from lab.faults import Lever
 from lab.paths import State
+from lab.relay import Line
 
 
 @pytest.fixture
@@ -68,11 +69,24 @@ def test_every_node_has_a_cable_of_its_own(lab: Lab) -> None:
     assert len(set(cables)) == len(cables)
 
 
-def test_slow_links_are_slow_at_the_nodes_own_end(lab: Lab, told: list[str]) -> None:
-    faults.slow(lever(lab), faults.nodes(lab, "cluster-1-spire"))
-    assert told == [
-        "fedmesh-cluster-1-spire: tc qdisc replace dev eth0 root netem delay 100ms loss 5%",
-    ]
+def test_frames_arrive_in_order_after_the_delay_and_not_before() -> None:
+    line = Line(delay=0.1, loss=0.0)
+    line.take(b"one", now=1.0)
+    line.take(b"two", now=1.05)
+    assert line.due(now=1.09) == []
+    assert line.pause(now=1.09) == pytest.approx(0.01)
+    assert line.due(now=1.1) == [b"one"]
+    assert line.due(now=1.2) == [b"two"]
+    assert line.pause(now=1.2) is None
+
+
+def test_a_lossy_line_loses_about_its_share() -> None:
+    line = Line(delay=0.0, loss=0.2)
+    arrived = 0
+    for number in range(5000):
+        line.take(b"frame", now=number)
+        arrived += len(line.due(now=number))
+    assert 0.15 < 1 - arrived / 5000 < 0.25
 
 
 def test_certificates_of_another_lab_yaml_are_not_taken_for_this_ones(lab: Lab, tmp_path: Path) -> None:
