@@ -53,7 +53,7 @@ remote_secrets = RemoteSecrets("remote-secrets", RemoteSecretsArgs({name: Remote
     clusters[name].api_server, istio[name].namespace, providers[name]) for name in specs}))
 
 # the applications
-apps = {name: Samples(f"{name}-samples", SamplesArgs(version, [istio[name], spire[name], federation], registry), on[name])
-        for name, version in zip(specs, cycle(VERSIONS)) if settings.samples.enabled}
+apps = {name: Samples(f"{name}-samples", SamplesArgs(kind, [istio[name], spire[name], federation], registry), on[name])
+        for name, kind in zip(specs, cycle(VERSIONS)) if settings.samples.enabled}
 
 export(settings, clusters, spire, gateways, made.ways_in(gateways))
