@@ -4,22 +4,23 @@ import json
 from typing import Any
 
 import pytest
-from tests.unit.mesh_recording import MeshRecorder, record_program
 
 from tests.engine.conftest import PROGRAMS, Checkout, Server, stack_config
+from tests.unit.program import Program, run
 
 Document = dict[str, Any]
 
 
 @pytest.fixture(scope="module")
-def mesh(servers: dict[str, Server]) -> MeshRecorder:
-    with pytest.MonkeyPatch.context() as patch:
-        return record_program(stack_config(servers), patch)
+def mesh(servers: dict[str, Server]) -> Program:
+    config = {key.removeprefix("fedmesh:"): each for key, each in stack_config(servers).items()}
+    own = {"connectTimeout": "3s", "retries": {"attempts": 0}}
+    return run({**config, "failover": {"hosts": {"slow.shop.svc.cluster.local": own}}})
 
 
 @pytest.fixture(scope="module")
 def charts(
-    mesh: MeshRecorder, servers: dict[str, Server], tmp_path_factory: pytest.TempPathFactory
+    mesh: Program, servers: dict[str, Server], tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, list[Document]]:
     """What comes out of the first cluster's charts, with the program's values, by release."""
     options = {
@@ -28,16 +29,12 @@ def charts(
             "release_name": each.inputs["name"],
             "namespace": each.inputs["namespace"],
             "values": each.inputs["values"],
-            "include_crds": True,
+            "kube_version": "1.34.0",
         }
-        for each in mesh.of("Release")
-        if each.name.startswith("cluster-1")
+        for each in mesh.objects
+        if each.type.endswith(":Release") and each.provider == "cluster-1"
     }
-    options["base"] = next(
-        json.loads(arguments["jsonOpts"])
-        for token, arguments in mesh.calls
-        if token == "kubernetes:helm:template"
-    )
+    options["base"] = mesh.rendered[0]
     folder = tmp_path_factory.mktemp("charts")
     (folder / "charts.json").write_text(json.dumps(options))
     checkout = Checkout(folder, PROGRAMS / "charts.py", stack_config(servers))
@@ -75,9 +72,10 @@ def accept(server: Server, documents: list[Document]) -> list[str]:
     return said.splitlines()
 
 
-def test_every_object_of_the_program_is_accepted(mesh: MeshRecorder, server: Server) -> None:
-    documents = [plain(mesh, each.inputs) for each in mesh.resources if belongs(each.name, each.inputs)]
-    assert len(documents) > 50
+def test_every_object_of_the_program_is_accepted(mesh: Program, server: Server) -> None:
+    first = [each for each in mesh.objects if each.provider == "cluster-1" and not each.read]
+    documents = [each.document for each in first if each.document and not is_crd(each.document)]
+    assert len(documents) > 40
     assert len(accept(server, documents)) == len(documents)
 
 
@@ -100,14 +98,3 @@ def test_a_field_that_kubernetes_does_not_know_is_refused(server: Server) -> Non
     }
     with pytest.raises(AssertionError, match="federateWith"):
         accept(server, [faulty])
-
-
-def belongs(name: str, inputs: Document) -> bool:
-    """Whether a registration is an object on the first cluster, and not a CRD of the recorder's."""
-    first = name.startswith(("cluster-1-", "federation-cluster-1-", "remote-secrets-cluster-1-"))
-    return first and "metadata" in inputs and "kind" in inputs and not is_crd(inputs)
-
-
-def plain(mesh: MeshRecorder, inputs: Document) -> Document:
-    """The document with its secrets as the cluster gets them."""
-    return {key: mesh.plain(each) if mesh.is_secret(each) else each for key, each in inputs.items()}

@@ -52,10 +52,10 @@ class Object:
 
 @dataclass
 class Program(pulumi.runtime.Mocks):
-    """What the program registered, in its order, and what it exported."""
+    """What the program registered, in its order, and with which options it had charts rendered."""
 
     objects: list[Object] = field(default_factory=list)
-    outputs: dict[str, Any] = field(default_factory=dict)
+    rendered: list[dict[str, Any]] = field(default_factory=list)
 
     def new_resource(self, args: pulumi.runtime.MockResourceArgs) -> tuple[str | None, dict[str, Any]]:
         metadata = args.inputs.get("metadata", {})
@@ -64,6 +64,7 @@ class Program(pulumi.runtime.Mocks):
 
     def call(self, args: pulumi.runtime.MockCallArgs) -> dict[str, Any]:
         assert args.token == "kubernetes:helm:template", args.token
+        self.rendered.append(json.loads(args.args["jsonOpts"]))
         return {"result": [CRD]}
 
     def one(self, name: str) -> Object:
