@@ -79,9 +79,9 @@ def encryption(kind: str, inputs: Inputs, _config: Config) -> Iterator[str]:
                 yield f"the disk {disk.get('deviceName')} is not encrypted"
     if kind == "aws:kms/key:Key" and not inputs.get("enableKeyRotation"):
         yield "the key is never rotated: set enableKeyRotation"
-    if kind.endswith(":StorageClass") and inputs.get("provisioner") == "ebs.csi.aws.com":
-        if (inputs.get("parameters") or {}).get("encrypted") != "true":
-            yield "volumes of this class are not encrypted: set the parameter encrypted"
+    is_ebs = kind.endswith(":StorageClass") and inputs.get("provisioner") == "ebs.csi.aws.com"
+    if is_ebs and (inputs.get("parameters") or {}).get("encrypted") != "true":
+        yield "volumes of this class are not encrypted: set the parameter encrypted"
 
 
 def wildcard_iam(kind: str, inputs: Inputs, _config: Config) -> Iterator[str]:
@@ -102,21 +102,22 @@ def wildcard_iam(kind: str, inputs: Inputs, _config: Config) -> Iterator[str]:
 
 def world_ingress(kind: str, inputs: Inputs, config: Config) -> Iterator[str]:
     """Only the edge may be reached from everywhere."""
-    if kind == "aws:vpc/securityGroupIngressRule:SecurityGroupIngressRule":
-        if inputs.get("cidrIpv4") in WORLD or inputs.get("cidrIpv6") in WORLD:
-            yield "lets everybody in: name the ranges"
-    if kind == "aws:ec2/securityGroup:SecurityGroup":
-        for rule in inputs.get("ingress") or []:
-            if any(
-                each in WORLD
-                for each in [*(rule.get("cidrBlocks") or []), *(rule.get("ipv6CidrBlocks") or [])]
-            ):
-                yield "lets everybody in: name the ranges"
-    if kind == "aws:ec2/securityGroupRule:SecurityGroupRule" and inputs.get("type") == "ingress":
-        if any(each in WORLD for each in inputs.get("cidrBlocks") or []):
-            yield "lets everybody in: name the ranges"
+    if any(each in WORLD for each in _ingress_ranges(kind, inputs)):
+        yield "lets everybody in: name the ranges"
     if kind == "kubernetes:core/v1:Service":
         yield from _world_service(inputs, config)
+
+
+def _ingress_ranges(kind: str, inputs: Inputs) -> list[str]:
+    if kind == "aws:vpc/securityGroupIngressRule:SecurityGroupIngressRule":
+        return [inputs.get("cidrIpv4") or "", inputs.get("cidrIpv6") or ""]
+    rules: list[Inputs] = []
+    if kind == "aws:ec2/securityGroup:SecurityGroup":
+        rules = inputs.get("ingress") or []
+    if kind == "aws:ec2/securityGroupRule:SecurityGroupRule" and inputs.get("type") == "ingress":
+        rules = [inputs]
+    fields = ("cidrBlocks", "ipv6CidrBlocks")
+    return [each for rule in rules for field in fields for each in rule.get(field) or []]
 
 
 def _world_service(inputs: Inputs, config: Config) -> Iterator[str]:
@@ -131,9 +132,9 @@ def _world_service(inputs: Inputs, config: Config) -> Iterator[str]:
 
 def imds(kind: str, inputs: Inputs, _config: Config) -> Iterator[str]:
     """Version 1 of the instance metadata service gives a node's credentials to any request that is forwarded to it."""
-    if kind in (LAUNCH_TEMPLATE, "aws:ec2/instance:Instance"):
-        if (inputs.get("metadataOptions") or {}).get("httpTokens") != "required":
-            yield "IMDSv1 is on: set metadataOptions.httpTokens to required"
+    has_metadata = kind in (LAUNCH_TEMPLATE, "aws:ec2/instance:Instance")
+    if has_metadata and (inputs.get("metadataOptions") or {}).get("httpTokens") != "required":
+        yield "IMDSv1 is on: set metadataOptions.httpTokens to required"
 
 
 def images(kind: str, inputs: Inputs, config: Config) -> Iterator[str]:
@@ -157,9 +158,9 @@ def strict_mtls(kind: str, inputs: Inputs, _config: Config) -> Iterator[str]:
         for mode in modes:
             if mode.get("mode", "STRICT") not in ("STRICT", "UNSET"):
                 yield f"mTLS is {mode['mode']}: STRICT is the only mode"
-    if kind.startswith("kubernetes:networking.istio.io/") and kind.endswith(":DestinationRule"):
-        if ((spec.get("trafficPolicy") or {}).get("tls") or {}).get("mode") == "DISABLE":
-            yield "turns mTLS off towards a host"
+    is_rule = kind.startswith("kubernetes:networking.istio.io/") and kind.endswith(":DestinationRule")
+    if is_rule and ((spec.get("trafficPolicy") or {}).get("tls") or {}).get("mode") == "DISABLE":
+        yield "turns mTLS off towards a host"
 
 
 def required_tags(kind: str, inputs: Inputs, config: Config) -> Iterator[str]:

@@ -45,10 +45,21 @@ class Outcome:
 
 
 class Engine:
-    """One stack. Its state, passphrase, plugins and config are in `folder`; the work tree stays as it is."""
+    """One stack. Its state, passphrase, plugins and config are in `folder`; the work tree stays as it is.
 
-    def __init__(self, project: Path, folder: Path, stack: str, cloud: Mapping[str, str]) -> None:
-        self._project = project
+    `program` is the folder with Pulumi.yaml where that is not the project's own.
+    """
+
+    def __init__(
+        self,
+        project: Path,
+        folder: Path,
+        stack: str,
+        cloud: Mapping[str, str],
+        program: Path | None = None,
+    ) -> None:
+        self._program = program or project
+        self.project = project
         self._folder = folder
         self._stack = stack
         self.clusters = folder / "clusters"
@@ -65,7 +76,7 @@ class Engine:
 
     def committed(self) -> dict[str, Any]:
         """The stack's config as it is in the work tree, for the caller to change and give to `configure`."""
-        document = yaml.safe_load((self._project / f"Pulumi.{self._stack}.yaml").read_text(encoding="utf-8"))
+        document = yaml.safe_load((self._program / f"Pulumi.{self._stack}.yaml").read_text(encoding="utf-8"))
         return dict(document["config"])
 
     def configure(self, config: Mapping[str, Any]) -> None:
@@ -85,7 +96,7 @@ class Engine:
         command += ["--non-interactive", "--event-log", str(events), "--suppress-progress"]
         command += [] if verb == "preview" else ["--yes", "--skip-preview"]
         started = time.monotonic()
-        done = self._call([*command, *arguments], self._project)
+        done = self._call([*command, *arguments], self._program)
         seconds = time.monotonic() - started
         if done.returncode != 0:
             raise EngineError(done.stdout[-6000:] + done.stderr[-2000:])
@@ -123,7 +134,7 @@ class Engine:
     def _prepare(self) -> str:
         """Makes the stack where it is missing, in a folder apart, and gives the salt of its secrets."""
         nursery = self._folder / "init"
-        shutil.copy(self._project / "Pulumi.yaml", nursery)
+        shutil.copy(self._program / "Pulumi.yaml", nursery)
         salted = nursery / f"Pulumi.{self._stack}.yaml"
         if not salted.exists():
             made = self._call(["pulumi", "stack", "init", self._stack, "--non-interactive"], nursery)

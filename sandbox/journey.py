@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from tempfile import mkdtemp
 from typing import Any
 
 from lab import apiserver, paths
@@ -56,8 +55,16 @@ class Journey:
             self._say(f"  {name:<44} {outcome or 'as expected'}")
         return seconds
 
+    def come_stay_and_go(self) -> None:
+        """The shortest journey: up, up again without a change, destroy. Raises as `run` does."""
+        self._up(self._half, "create")
+        self._unchanged()
+        self._engine.run("destroy")
+        self._nothing_left()
+
     def _steps(self) -> Iterator[tuple[str, Callable[[], Outcome | str | None]]]:
         yield "preview of everything, mesh included", self._preview
+        yield "the same, with every policy", self._policies
         yield "up, AWS half", lambda: self._up(self._half, "create")
         yield "up again changes nothing", self._unchanged
         yield "refresh finds no drift", lambda: self._refresh(expected=0)
@@ -82,6 +89,9 @@ class Journey:
         outcome = self._engine.run("preview")
         expect(set(outcome.changes) == {"create"}, f"a first preview only creates, not {outcome}")
         return outcome
+
+    def _policies(self) -> Outcome:
+        return self._engine.run("preview", "--policy-pack", str(self._engine.project / "policies"))
 
     def _up(self, config: changes.Config, operation: str) -> Outcome:
         self._engine.configure(config)
@@ -157,11 +167,8 @@ def api_servers(names: list[str], folder: Path) -> Iterator[dict[str, Path]]:
 
 def run(project: Path, stacks: list[str], say: Say) -> dict[str, dict[str, float]]:
     """The journeys of some stacks, each with a fresh AWS. Gives seconds by stack and step."""
-    folder = Path(mkdtemp(prefix="fedmesh-sandbox-"))
-    try:
+    with _folder(project) as folder:
         return {stack: _run(project, folder / stack, stack, say) for stack in stacks}
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _run(project: Path, folder: Path, stack: str, say: Say) -> dict[str, float]:
@@ -179,19 +186,27 @@ def _run(project: Path, folder: Path, stack: str, say: Say) -> dict[str, float]:
 
 def scale(project: Path, stack: str, counts: list[int], say: Say) -> dict[int, float]:
     """Seconds that a preview of everything takes, by the number of clusters."""
-    folder = Path(mkdtemp(prefix="fedmesh-sandbox-"))
     seconds: dict[int, float] = {}
+    with _folder(project) as folder, running.running(folder / "aws.log") as cloud:
+        engine = Engine(project, folder, stack, cloud)
+        for count in counts:
+            engine.configure(changes.grown(engine.committed(), count))
+            outcome = engine.run("preview")
+            seconds[count] = outcome.seconds
+            say(f"  preview of {count:>2} clusters {outcome}")
+    return seconds
+
+
+@contextmanager
+def _folder(project: Path) -> Iterator[Path]:
+    """A fresh folder for state and logs, which hold secrets: gone afterwards, and at the next start at the latest."""
+    folder = project / ".sandbox" / "run"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
     try:
-        with running.running(folder / "aws.log") as cloud:
-            engine = Engine(project, folder, stack, cloud)
-            for count in counts:
-                engine.configure(changes.grown(engine.committed(), count))
-                outcome = engine.run("preview")
-                seconds[count] = outcome.seconds
-                say(f"  preview of {count:>2} clusters {outcome}")
+        yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    return seconds
 
 
 def _made(folder: Path) -> Path:
