@@ -290,7 +290,7 @@ def test_an_agent_that_was_evicted(patient):
         patient.ask("SPIRE agents are attested on every node"),
         "no attested agent on cluster-1-general",
     )
-    patient.api().delete(f"{spire}/{agent['metadata']['name']}", gracePeriodSeconds="0")
+    patient.api().delete(f"{spire}/{agent['metadata']['name']}", gracePeriodSeconds="1")
     patient.heals("SPIRE agents are attested on every node")
 
 
