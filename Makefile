@@ -68,9 +68,23 @@ destroy: $(VENV)/.runtime ## remove all that STACK made
 verify: $(VENV)/.runtime ## check the live mesh of STACK
 	@$(PYTHON) -m meshctl verify --stack $(STACK) $(QUIET)
 
+# --- the AWS half ---------------------------------------------------------
+
+.PHONY: sandbox policy
+sandbox: $(VENV)/.dev ## the life of the stacks dev and prod against a simulated AWS, with the real engine
+	@$(PYTHON) -m lab preflight --install $(QUIET)
+	@$(PYTHON) -m lab build --for-engine $(QUIET)
+	@$(PYTHON) -m sandbox run
+
+policy: $(VENV)/.dev ## each rule of the policy pack, with a good and a bad case
+	@$(VENV)/bin/pytest tests/unit/test_policies.py
+
 # --- figures --------------------------------------------------------------
 
-.PHONY: bench bench-cold
+.PHONY: bench bench-cold drill
+drill: $(VENV)/.runtime ## put faults to the lab's mesh under load; reports in docs/drills
+	@$(PYTHON) -m meshctl drill all --baseline --html docs/drills/drills.html
+
 bench: $(VENV)/.runtime ## measure the lab and write docs/benchmarks.md (takes the lab down first)
 	@$(PYTHON) -m lab.bench
 
