@@ -47,11 +47,11 @@ def prepare(cgroup: str) -> None:
                     (folder / name).write_text((parent / name).read_text())
 
 
-def processes() -> Iterator[int]:
-    """Every process in one of the lab's cgroups."""
+def processes(node: str = "") -> Iterator[int]:
+    """Every process in one of the lab's cgroups, or in those of one node."""
     seen: set[int] = set()
     for hierarchy in hierarchies():
-        for file in (hierarchy / PARENT).rglob("cgroup.procs"):
+        for file in (hierarchy / PARENT / node).rglob("cgroup.procs"):
             try:
                 found = {int(line) for line in file.read_text().split()} - seen
             except OSError:

@@ -20,7 +20,7 @@ from pathlib import Path
 from kubernetes import client
 from kubernetes import config as kube_config
 
-from lab import cgroups, image_store, network, pki, processes
+from lab import cgroups, clock, image_store, network, pki, processes
 from lab.config import Cluster, Lab, Node
 from lab.controller import items
 from lab.paths import State, project
@@ -71,6 +71,7 @@ def up(lab: Lab, state: State, tools: Path, images: Path, say: Say) -> None:
         if not link.is_symlink():
             link.symlink_to(folder.relative_to(link.parent) / "admin.kubeconfig")
     network.up(lab)
+    clock.right(node for _, node in lab.nodes())
     say("network, certificates and kubeconfigs are there")
     for cluster, node in lab.nodes():
         if processes.first(node) is None:

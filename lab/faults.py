@@ -1,4 +1,4 @@
-"""Faults that happen in life, made on purpose: cables pulled, links slow, nodes without power, programs killed.
+"""Faults of real life, made on purpose: cables pulled, links slow, clocks wrong, power gone, programs killed.
 
 Each has what takes it back, which does no harm where there is nothing to take back: a fault that was interrupted is
 healed by `heal`, and by `python -m lab up`.
@@ -10,12 +10,13 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab import clusters, network, processes
+from lab import clock, clusters, network, processes
 from lab.config import Lab, LabConfigError, Node
 from lab.paths import State
 
 DELAY = 0.1
 LOSS = 0.05
+CLOCK_SECONDS = 600
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,17 @@ def smooth(lever: Lever, targets: Iterable[Node]) -> None:
         network.smooth(lever.lab, node)
 
 
+def put_clocks(lever: Lever, targets: Iterable[Node], seconds: int = CLOCK_SECONDS) -> None:
+    """Puts the nodes' clocks forward by `seconds`, or back when negative, for all that runs on them."""
+    for node in targets:
+        clock.put(node, seconds, clusters.environment(lever.state, node))
+
+
+def right_clocks(_lever: Lever, targets: Iterable[Node]) -> None:
+    """Gives the nodes the machine's time again."""
+    clock.right(targets)
+
+
 def stop(_lever: Lever, targets: Iterable[Node]) -> None:
     """Takes the nodes' power away: everything on them is killed at once, their disks stay."""
     for node in targets:
@@ -104,6 +116,7 @@ def kill(targets: Iterable[Node], program: str) -> None:
 FAULTS = {
     "cut": Fault("pull the cables of nodes", cut, plug_in),
     "slow": Fault(f"make links slow and lossy ({DELAY * 1000:.0f} ms, {LOSS:.0%})", slow, smooth),
+    "clock": Fault(f"put clocks {CLOCK_SECONDS} s forward", put_clocks, right_clocks),
     "stop": Fault("take the nodes' power away", stop, start),
 }
 

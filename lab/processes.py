@@ -72,13 +72,21 @@ def programs(node: Node) -> dict[str, int]:
     for process in find():
         try:
             stat = Path(f"/proc/{process.number}/stat").read_text().rsplit(")", 1)[1].split()
-            arguments = Path(f"/proc/{process.number}/cmdline").read_bytes().decode().split("\0")
         except OSError:
             continue
-        if int(stat[1]) == parent and stat[0] != "Z":
-            name = "lab-controller" if "lab.controller" in arguments else Path(arguments[0]).name
+        line = arguments(process.number)
+        if int(stat[1]) == parent and line:
+            name = "lab-controller" if "lab.controller" in line else Path(line[0]).name
             found[name] = process.number
     return found
+
+
+def arguments(number: int) -> list[str]:
+    """A process's command line; empty when it has ended."""
+    try:
+        return Path(f"/proc/{number}/cmdline").read_bytes().decode().split("\0")[:-1]
+    except OSError:
+        return []
 
 
 def kill(number: int) -> None:

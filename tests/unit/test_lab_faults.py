@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from lab import config, faults, network, pki
+from lab import config, faults, network, pki, vdso
 from lab.config import Lab, LabConfigError
 from lab.faults import Lever
 from lab.paths import State
@@ -93,3 +98,50 @@ def test_certificates_of_another_lab_yaml_are_not_taken_for_this_ones(lab: Lab, 
     pki.make(lab.clusters[0], tmp_path)
     with pytest.raises(pki.PkiError, match="lab-down"):
         pki.make(lab.clusters[1], tmp_path)
+
+
+CLOCK_PROGRAM = """
+import datetime, sys, time
+for _ in sys.stdin:
+    print(time.time(), datetime.datetime.now().timestamp(), time.monotonic(), flush=True)
+"""
+
+
+@pytest.fixture
+def process() -> Iterator[subprocess.Popen[str]]:
+    line = [sys.executable, "-c", CLOCK_PROGRAM]
+    with subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
+        yield child
+        child.kill()
+
+
+def asked(process: subprocess.Popen[str]) -> tuple[float, float, float]:
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write("\n")
+    process.stdin.flush()
+    day, also_day, monotonic = process.stdout.readline().split()
+    return float(day), float(also_day), float(monotonic)
+
+
+@pytest.mark.skipif(
+    (platform.system(), platform.machine()) != ("Linux", "x86_64"), reason="the vDSO of Linux on x86_64"
+)
+@pytest.mark.parametrize("seconds", [600, -600])
+def test_a_running_process_sees_another_time_of_day_until_it_is_put_right(
+    process: subprocess.Popen[str], seconds: int
+) -> None:
+    asked(process)
+    vdso.shift(process.pid, vdso.own(), seconds)
+    day, also_day, monotonic = asked(process)
+    assert day == pytest.approx(time.time() + seconds, abs=5)
+    assert also_day == pytest.approx(day, abs=5)
+    assert monotonic == pytest.approx(time.monotonic(), abs=5)
+    vdso.shift(process.pid, vdso.own(), 0)
+    assert asked(process)[0] == pytest.approx(time.time(), abs=5)
+
+
+def test_a_process_that_has_gone_is_left_alone() -> None:
+    with subprocess.Popen([sys.executable, "-c", ""]) as child:
+        child.wait()
+    vdso.shift(child.pid, vdso.own(), 600)
