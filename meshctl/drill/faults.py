@@ -68,7 +68,9 @@ def take_spire_server(scene: Scene) -> None:
 def kill_spire_agent(scene: Scene) -> None:
     """Kill the SPIRE agents of the caller's cluster."""
     pods = scene.client.api.items(f"/api/v1/namespaces/{SPIRE_NAMESPACE}/pods")
-    _delete(scene.client, [pod for pod in pods if pod["metadata"]["name"].startswith("spire-agent-")])
+    agents = [pod for pod in pods if pod["metadata"]["name"].startswith("spire-agent-")]
+    # Agents share the node's network: a new one beside one that is not quite gone finds its ports taken.
+    _delete(scene.client, agents, grace=1)
 
 
 def scale(
@@ -134,14 +136,14 @@ def _kill(cluster: Cluster, namespace: str, selector: str) -> None:
     _delete(cluster, cluster.api.items(f"/api/v1/namespaces/{namespace}/pods", labelSelector=selector))
 
 
-def _delete(cluster: Cluster, pods: list[Json]) -> None:
+def _delete(cluster: Cluster, pods: list[Json], grace: int = 0) -> None:
     if not [pod for pod in pods if is_ready(pod)]:
         raise LookupError(f"there is no ready pod to kill on {cluster.name}")
     for pod in pods:
         meta = pod["metadata"]
-        # No grace: a crash gives none.
+        # No grace by default: a crash gives none.
         cluster.api.delete(
-            f"/api/v1/namespaces/{meta['namespace']}/pods/{meta['name']}", gracePeriodSeconds="0"
+            f"/api/v1/namespaces/{meta['namespace']}/pods/{meta['name']}", gracePeriodSeconds=str(grace)
         )
 
 
