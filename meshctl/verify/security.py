@@ -54,9 +54,10 @@ def foreign_certificates_are_refused(mesh: Mesh, cluster: Cluster) -> str:
 
 def judge_plaintext(answer: curl.Answer, control: curl.Answer) -> str:
     """Whether plain HTTP was cut off while the same port let a member in."""
-    _judge_control(control)
+    # First: a port that takes plaintext may take no other TLS than the mesh's own.
     if answer.status:
         raise Failed(f"plaintext was answered with {answer.status}")
+    _judge_control(control)
     # 52: closed without an answer, 56: reset. Anything else (7: refused, 28: silence) proves no refusal.
     if answer.code not in (52, 56):
         raise Failed(f"plaintext did not reach the proxy: {answer.error}")
