@@ -9,6 +9,8 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
+from sandbox.permissions import record
+
 RETRIES = Config(retries={"max_attempts": 2}, connect_timeout=5, read_timeout=60)
 
 
@@ -33,7 +35,9 @@ class Aws:
 
 @cache
 def _client(service: str, region: str) -> Any:
-    return boto3.Session().client(service, region_name=region, config=RETRIES)
+    client = boto3.Session().client(service, region_name=region, config=RETRIES)
+    record(client)
+    return client
 
 
 def is_missing(error: ClientError) -> bool:

@@ -14,8 +14,10 @@ from typing import Any
 
 import yaml
 
+from lab.builder import LANGUAGE_HOST
 from lab.environment import engine_environment
 from sandbox.cluster_plugin import CLUSTERS_FOLDER
+from sandbox.permissions import CALLS_FILE
 
 PLUGINS = {"aws": "sandbox.aws_plugin", "eks": "sandbox.cluster_plugin"}
 SALT = "encryptionsalt"
@@ -63,6 +65,7 @@ class Engine:
         self._folder = folder
         self._stack = stack
         self.clusters = folder / "clusters"
+        self.calls = folder / "calls"
         self._config = folder / f"Pulumi.{stack}.yaml"
         for each in (folder / "state", folder / "init", folder / "bin", self.clusters):
             each.mkdir(parents=True, exist_ok=True)
@@ -112,6 +115,8 @@ class Engine:
             script = self._folder / "bin" / f"pulumi-resource-{plugin}"
             script.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m {module} "$@"\n', encoding="utf-8")
             script.chmod(0o755)
+        # This checkout's own language host: the cache may hold that of another, which may be older.
+        shutil.copy(LANGUAGE_HOST, self._folder / "bin")
         passphrase = self._folder / "passphrase"
         if not passphrase.exists():
             passphrase.touch(mode=0o600)
@@ -129,6 +134,7 @@ class Engine:
             # Without it the engine does not know --event-log.
             "PULUMI_DEBUG_COMMANDS": "true",
             CLUSTERS_FOLDER: str(self.clusters),
+            CALLS_FILE: str(self.calls),
         }
 
     def _prepare(self) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lab import apiserver, paths
-from sandbox import changes, inventory
+from sandbox import changes, inventory, permissions
 from sandbox.aws import Aws
 from sandbox.cloud import running
 from sandbox.engine import Engine, EngineError, Outcome
@@ -83,6 +83,7 @@ class Journey:
             yield "protection taken off", lambda: self._up(self._half, "update")
         yield "destroy", lambda: self._engine.run("destroy")
         yield "nothing is left", self._nothing_left
+        yield "the permissions in docs/iam-policy.json sufficed", self._permitted
 
     def _preview(self) -> Outcome:
         self._engine.configure(self._config)
@@ -144,6 +145,12 @@ class Journey:
             raise JourneyError("clusters with deletion protection were destroyed")
         self._engine.run("up")
         return "refused, and up made whole what the try had taken"
+
+    def _permitted(self) -> str:
+        actions = permissions.recorded(self._engine.calls)
+        lacking = permissions.not_allowed(actions, self._engine.project / "docs" / "iam-policy.json")
+        expect(not lacking, f"docs/iam-policy.json lacks {', '.join(lacking)}")
+        return f"{len(actions)} different actions"
 
     def _nothing_left(self) -> None:
         left = inventory.take(self._regions).left

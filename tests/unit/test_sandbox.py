@@ -9,7 +9,7 @@ import pytest
 from google.protobuf import struct_pb2
 from pulumi.runtime.proto import provider_pb2 as proto
 
-from sandbox import changes, inventory
+from sandbox import changes, inventory, permissions
 from sandbox.cloud import running
 from sandbox.cluster_component import refuse_unsupported
 from sandbox.kinds import KINDS
@@ -322,3 +322,12 @@ def test_changes_leave_the_config_that_they_were_given_alone() -> None:
     assert {cluster["eks"]["version"] for cluster in grown["fedmesh:clusters"]} == {"1.34"}
     assert len({cluster["eks"]["vpcCidr"] for cluster in grown["fedmesh:clusters"]}) == 4
     assert grown["fedmesh:clusters"][0]["eks"]["nodeGroups"]["general"] == {"desired": 3, "max": 3}
+
+
+def test_an_action_that_the_policy_lacks_is_named(tmp_path: Path) -> None:
+    policy = tmp_path / "policy.json"
+    policy.write_text(
+        '{"Statement": [{"Action": ["ec2:Describe*", "iam:GetRole"]}, {"Action": "eks:CreateCluster"}]}'
+    )
+    asked = {"ec2:DescribeVpcs", "iam:GetRole", "eks:CreateCluster", "ec2:DeleteVpc"}
+    assert permissions.not_allowed(asked, policy) == ["ec2:DeleteVpc"]

@@ -1,0 +1,41 @@
+"""Which calls a run made to AWS, and whether an IAM policy allows them."""
+
+import json
+import os
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+# Names that IAM has for a service where they are not those of the API.
+IAM_NAMES = {"elbv2": "elasticloadbalancing"}
+CALLS_FILE = "FEDMESH_SANDBOX_CALLS"
+
+
+def record(client: Any) -> None:
+    """Has a boto3 client note its calls in the file that FEDMESH_SANDBOX_CALLS names, where it names one."""
+    path = os.environ.get(CALLS_FILE)
+    if not path:
+        return
+    service = client.meta.service_model.service_name
+    prefix = IAM_NAMES.get(service, service)
+
+    def note(model: Any, **_: Any) -> None:
+        with Path(path).open("a", encoding="utf-8") as file:
+            file.write(f"{prefix}:{model.name}\n")
+
+    client.meta.events.register("before-call", note)
+
+
+def recorded(path: Path) -> set[str]:
+    """The calls noted so far, as IAM actions."""
+    return set(path.read_text(encoding="utf-8").split()) if path.exists() else set()
+
+
+def not_allowed(actions: set[str], policy: Path) -> list[str]:
+    """The actions that a policy document does not allow."""
+    statements = json.loads(policy.read_text(encoding="utf-8"))["Statement"]
+    lists = [each["Action"] if isinstance(each["Action"], list) else [each["Action"]] for each in statements]
+    allowed = [pattern for patterns in lists for pattern in patterns]
+    return sorted(
+        action for action in actions if not any(fnmatchcase(action, pattern) for pattern in allowed)
+    )
