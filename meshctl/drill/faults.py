@@ -36,8 +36,10 @@ def hang_app(scene: Scene) -> None:
 
 
 def kill_gateway(scene: Scene) -> None:
-    """Kill the peer's east-west gateways while all calls go through them."""
-    _kill(scene.peer, ISTIO_NAMESPACE, f"{NETWORK_LABEL}={scene.peer.member.network},istio=eastwestgateway")
+    """Kill one of the peer's east-west gateways while all calls go through them."""
+    selector = f"{NETWORK_LABEL}={scene.peer.member.network},istio=eastwestgateway"
+    pods = scene.peer.api.items(f"/api/v1/namespaces/{ISTIO_NAMESPACE}/pods", labelSelector=selector)
+    _delete(scene.peer, [pod for pod in pods if is_ready(pod)][:1])
 
 
 def calls_go_to_the_peer(scene: Scene) -> None:
@@ -152,7 +154,7 @@ FAULTS = (
     Fault(2, "app-killed", "the local app's pods are killed", kill_app),
     Fault(3, "app-503", "the local app answers 503", break_app),
     Fault(3, "app-hangs", "the local app does not answer", hang_app),
-    Fault(4, "gateway", "the peer's east-west gateway is killed", kill_gateway, calls_go_to_the_peer),
+    Fault(4, "gateway", "an east-west gateway of the peer is killed", kill_gateway, calls_go_to_the_peer),
     Fault(5, "istiod", "istiod is killed", kill_istiod, destructive=True),
     Fault(6, "spire-server", "the SPIRE server is away", take_spire_server, seconds=90.0, destructive=True),
     Fault(7, "spire-agent", "the SPIRE agents are killed", kill_spire_agent, destructive=True),
