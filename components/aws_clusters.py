@@ -46,13 +46,13 @@ class AwsClusters(pulumi.ComponentResource):
 
     Outputs, by the clusters' names in the mesh:
         networks, clusters;
-        zone: the private zone;
+        zone: the private zone, None where the stack wants none;
         linked: routes between the networks; what calls a peer may depend on it.
     """
 
     networks: dict[str, Network]
     clusters: dict[str, EksCluster]
-    zone: PrivateZone
+    zone: PrivateZone | None
     linked: NetworkLinks
 
     def __init__(self, name: str, args: AwsClustersArgs, opts: pulumi.ResourceOptions | None = None) -> None:
@@ -68,20 +68,21 @@ class AwsClusters(pulumi.ComponentResource):
             ),
             self._in(args.clusters[0].region),
         )
-        self.zone = PrivateZone(
-            f"{name}-dns",
-            PrivateZoneArgs(
-                domain=args.settings.private_zone,
-                networks=[ZoneNetwork(c.region, self.networks[c.name].vpc_id) for c in args.clusters],
-                tags=args.settings.tags,
-            ),
-            self._in(args.clusters[0].region),
-        )
+        self.zone = self._zone(f"{name}-dns") if args.settings.private_zone else None
         self.clusters = {cluster.name: self._cluster(cluster) for cluster in args.clusters}
         self.register_outputs({"endpoints": {name: made.endpoint for name, made in self.clusters.items()}})
 
     def _in(self, region: str) -> pulumi.ResourceOptions:
         return pulumi.ResourceOptions(parent=self, providers=[self._args.providers[region]])
+
+    def _zone(self, name: str) -> PrivateZone:
+        clusters = self._args.clusters
+        args = PrivateZoneArgs(
+            domain=self._args.settings.private_zone,
+            networks=[ZoneNetwork(c.region, self.networks[c.name].vpc_id) for c in clusters],
+            tags=self._args.settings.tags,
+        )
+        return PrivateZone(name, args, self._in(clusters[0].region))
 
     def _network(self, cluster: AwsCluster) -> Network:
         return Network(

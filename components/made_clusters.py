@@ -77,9 +77,9 @@ class MadeClusters:
 
     def named(self, name: str, label: str, address: pulumi.Input[str]) -> pulumi.Input[str]:
         """A name that lasts for a load balancer of a made cluster; for other clusters the address itself."""
-        if not self._made or name not in self._specs:
+        zone = self._made.zone if self._made and name in self._specs else None
+        if zone is None:
             return address
-        zone = self._made.zone
         return MeshName(
             f"{name}-{label}-name",
             MeshNameArgs(f"{label}.{name}.{zone.domain}", zone.zone_id, address),

@@ -96,6 +96,7 @@ class ControllerSpec:
 class AwsSettings:
     """What holds for all EKS clusters of a stack.
 
+    Without `private_zone` (""), clusters know each other by the addresses of their load balancers alone.
     `mesh` unset stops the program after clusters and storage: the AWS half alone, for a first look.
     """
 
@@ -150,7 +151,9 @@ def parse_aws(raw: object, source: str, key: str = "fedmesh:aws") -> AwsSettings
     join = section.choice("join", ("peering", "transit-gateway"), "peering")
     settings = AwsSettings(
         join="transit-gateway" if join == "transit-gateway" else "peering",
-        private_zone=section.text("privateZone", "mesh.internal", DOMAIN, "a domain name"),
+        private_zone=section.text(
+            "privateZone", "mesh.internal", f"({DOMAIN})?", 'a domain name, or "" for none'
+        ),
         edge=_edge(section.section("edge")),
         controller=_controller(section.section("loadBalancerController")),
         tags={"project": "fedmesh"} | section.text_map("tags"),

@@ -8,7 +8,7 @@ from tests.unit.recording import Recorder, record
 from tests.unit.test_settings_aws import FILE, spec
 
 
-def clusters(count: int, endpoint: dict[str, object] | None = None) -> Recorder:
+def clusters(count: int, endpoint: dict[str, object] | None = None, **aws_config: object) -> Recorder:
     regions = ("us-east-1", "eu-west-1")
 
     def build() -> None:
@@ -22,7 +22,7 @@ def clusters(count: int, endpoint: dict[str, object] | None = None) -> Recorder:
             for n in range(count)
         ]
         providers = {region: aws.Provider(f"aws-{region}", region=region) for region in regions}
-        AwsClusters("aws", AwsClustersArgs(specs, parse_aws({}, FILE), providers))
+        AwsClusters("aws", AwsClustersArgs(specs, parse_aws(aws_config, FILE), providers))
 
     return record(build)
 
@@ -37,6 +37,10 @@ def test_every_cluster_has_its_own_network_and_knows_all_peers() -> None:
 def test_every_vpc_sees_the_private_zone() -> None:
     (zone,) = clusters(3).of("Zone")
     assert len(zone.inputs["vpcs"]) == 3
+
+
+def test_a_stack_can_do_without_a_private_zone() -> None:
+    assert not clusters(2, privateZone="").of("Zone")
 
 
 def test_a_public_api_server_lets_the_peers_in_by_their_nat_addresses() -> None:
