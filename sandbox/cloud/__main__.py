@@ -14,13 +14,14 @@ from moto.moto_server.werkzeug_app import (
 )
 from werkzeug.serving import run_simple
 
-from sandbox.cloud import eks_api
+from sandbox.cloud import accelerator, eks_api
 
 
 def main() -> None:
     """Runs in the foreground."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     eks_api.install()
+    accelerator.install()
     application = DomainDispatcherApplication(create_backend_app)
     run_simple("127.0.0.1", int(sys.argv[1]), application, threaded=True, request_handler=MotoRequestHandler)
 

@@ -331,3 +331,46 @@ def test_an_action_that_the_policy_lacks_is_named(tmp_path: Path) -> None:
     )
     asked = {"ec2:DescribeVpcs", "iam:GetRole", "eks:CreateCluster", "ec2:DeleteVpc"}
     assert permissions.not_allowed(asked, policy) == ["ec2:DeleteVpc"]
+
+
+def test_an_accelerator_leads_to_load_balancers_that_exist_and_goes_again(
+    plugin: Plugin, network: tuple[str, list[str]]
+) -> None:
+    from sandbox.aws import Aws
+
+    balancers = Aws(REGION).client("elbv2")
+    asked = balancers.create_load_balancer(Name="ingress", Type="network", Subnets=network[1])
+    arn = asked["LoadBalancers"][0]["LoadBalancerArn"]
+    kind = "aws:globalaccelerator/{}:{}".format
+    accelerator, state = plugin.create(kind("accelerator", "Accelerator"), {"enabled": True})
+    assert state["dnsName"].endswith(".awsglobalaccelerator.com")
+    ports = {"acceleratorArn": accelerator, "protocol": "TCP", "portRanges": [{"fromPort": 80, "toPort": 80}]}
+    listener, ports_state = plugin.create(kind("listener", "Listener"), ports)
+    group = {
+        "listenerArn": listener,
+        "endpointGroupRegion": REGION,
+        "endpointConfigurations": [{"endpointId": arn}],
+    }
+    with pytest.raises(RefusedError, match="is no load balancer"):
+        wrong = {**group, "endpointConfigurations": [{"endpointId": "arn:none"}]}
+        plugin.create(kind("endpointGroup", "EndpointGroup"), wrong)
+    made, group_state = plugin.create(kind("endpointGroup", "EndpointGroup"), group)
+    with pytest.raises(RefusedError, match="still has children"):
+        plugin.delete(kind("listener", "Listener"), listener, ports_state)
+    plugin.delete(kind("endpointGroup", "EndpointGroup"), made, group_state)
+    plugin.delete(kind("listener", "Listener"), listener, ports_state)
+    plugin.delete(kind("accelerator", "Accelerator"), accelerator, state)
+    assert plugin.read(kind("accelerator", "Accelerator"), accelerator, state, {}).id == ""
+
+
+def test_a_record_changes_its_address_and_its_type(plugin: Plugin, network: tuple[str, list[str]]) -> None:
+    zone, _ = plugin.create(
+        "aws:route53/zone:Zone", {"name": "mesh.internal", "vpcs": [{"vpcId": network[0]}]}
+    )
+    record = "aws:route53/record:Record"
+    old = {"zoneId": zone, "name": "spire.mesh.internal", "type": "A", "ttl": 30, "records": ["10.2.0.1"]}
+    id_, state = plugin.create(record, old)
+    new = {**old, "type": "CNAME", "records": ["nlb.example"]}
+    plugin.update(record, id_, state, old, new)
+    assert from_struct(plugin.read(record, id_, {**state, **new}, new).inputs)["records"] == ["nlb.example"]
+    plugin.delete(record, id_, {**state, **new})
