@@ -6,7 +6,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from sandbox import journey
+from lab.journey import PhaseError
+from sandbox import complete, journey
 from sandbox.engine import EngineError
 
 
@@ -19,13 +20,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     run.add_argument("--figures", type=Path, help="write the seconds of each step to this JSON file")
     scale = commands.add_parser("scale", help="seconds of a preview by the number of clusters")
     scale.add_argument("counts", nargs="*", type=int, default=[2, 10])
+    lab = commands.add_parser("lab", help="a stack's AWS half simulated, its mesh on the lab's clusters")
+    lab.add_argument("--stack", default="dev", help="name of the stack (default: dev)")
+    lab.add_argument("-q", "--quiet", action="store_true", help="less of what the lab's phases say")
     options = parser.parse_args(arguments)
     try:
+        if options.command == "lab":
+            complete.run(Path.cwd(), options.stack, _say, options.quiet)
+            return 0
         if options.command == "scale":
             journey.scale(Path.cwd(), "dev", options.counts, _say)
             return 0
         seconds = journey.run(Path.cwd(), options.stacks, _say)
-    except (EngineError, journey.JourneyError, TimeoutError) as error:
+    except (EngineError, PhaseError, journey.JourneyError, TimeoutError) as error:
         print(f"sandbox: {error}", file=sys.stderr)
         return 1
     if options.figures:

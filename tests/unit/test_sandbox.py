@@ -9,7 +9,7 @@ import pytest
 from google.protobuf import struct_pb2
 from pulumi.runtime.proto import provider_pb2 as proto
 
-from sandbox import changes, inventory, permissions
+from sandbox import changes, complete, inventory, permissions
 from sandbox.cloud import running
 from sandbox.cluster_component import refuse_unsupported
 from sandbox.kinds import KINDS
@@ -374,3 +374,26 @@ def test_a_record_changes_its_address_and_its_type(plugin: Plugin, network: tupl
     plugin.update(record, id_, state, old, new)
     assert from_struct(plugin.read(record, id_, {**state, **new}, new).inputs)["records"] == ["nlb.example"]
     plugin.delete(record, id_, {**state, **new})
+
+
+def test_on_the_lab_a_stack_takes_what_belongs_to_the_machines_from_the_lab() -> None:
+    lab = {
+        "fedmesh:charts": {"istiod": {"path": "x"}},
+        "fedmesh:clusters": [],
+        "fedmesh:storage": {"class": "local"},
+    }
+    config = complete.on_the_lab({**CONFIG, "fedmesh:aws": {"join": "peering"}}, lab)
+    assert config["fedmesh:clusters"] == CONFIG["fedmesh:clusters"]
+    assert config["fedmesh:storage"] == {"class": "local"}
+    assert config["fedmesh:aws"]["join"] == "peering"
+    assert config["fedmesh:aws"]["loadBalancerController"] == {"enabled": False}
+
+
+def test_kubeconfigs_are_merged_by_context() -> None:
+    def one(name: str) -> str:
+        entries = {kind: [{"name": name}] for kind in ("clusters", "users", "contexts")}
+        return json.dumps({**entries, "current-context": name})
+
+    merged = complete.merged_kubeconfigs({"a": one("a"), "b": one("b")})
+    assert [context["name"] for context in merged["contexts"]] == ["a", "b"]
+    assert merged["current-context"] == "a"
