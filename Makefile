@@ -40,8 +40,8 @@ tools: $(VENV)/.runtime ## build the lab's programs, images and charts into the 
 # --- the lab --------------------------------------------------------------
 
 .PHONY: lab lab-up lab-down lab-status lab-logs up unchanged destroy verify
-lab: $(VENV)/.runtime ## everything: tools, two clusters, `pulumi up`, verification (STACK=lab)
-	@$(PYTHON) -m lab.journey --stack $(STACK) $(QUIET)
+lab: $(VENV)/.runtime ## everything: tools, two clusters, `pulumi up`, verification (STACK=dev: with a simulated AWS)
+	@$(PYTHON) -m $(if $(filter lab,$(STACK)),lab.journey,sandbox lab) --stack $(STACK) $(QUIET)
 
 lab-up: $(VENV)/.runtime ## start the lab's clusters
 	@$(PYTHON) -m lab preflight --install $(QUIET)
