@@ -92,7 +92,7 @@ bench-cold: $(VENV)/.runtime ## measure cold builds of the tools and add them to
 	@$(PYTHON) -m lab.bench --cold
 
 # in this order: the last two take the lab down and bring it up again, and take it down for good
-LAB_TESTS := verify verify_faults killed leaves_nothing
+LAB_TESTS := verify verify_faults clusters killed leaves_nothing
 
 # --- tests ----------------------------------------------------------------
 

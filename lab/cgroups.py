@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
+
+from lab.processes import kill
 
 ROOT = Path("/sys/fs/cgroup")
 PARENT = "fedmesh"
@@ -51,38 +52,36 @@ def processes(node: str = "") -> Iterator[int]:
     """Every process in one of the lab's cgroups, or in those of one node."""
     seen: set[int] = set()
     for hierarchy in hierarchies():
-        for file in (hierarchy / PARENT / node).rglob("cgroup.procs"):
+        for folder in _folders(hierarchy / PARENT / node):
             try:
-                found = {int(line) for line in file.read_text().split()} - seen
+                found = {int(line) for line in (folder / "cgroup.procs").read_text().split()} - seen
             except OSError:
                 continue
             seen |= found
             yield from found
 
 
-def remove(patience: float = 10.0) -> None:
-    """Kills what is left in the lab's cgroups and removes them; raises TimeoutError after `patience` seconds."""
+def remove(node: str = "", patience: float = 10.0) -> None:
+    """Kills what is left in the lab's cgroups, or in those of one node, and removes them.
+
+    Raises TimeoutError after `patience` seconds.
+    """
     deadline = time.monotonic() + patience
-    while any((hierarchy / PARENT).exists() for hierarchy in hierarchies()):
-        for process in processes():
+    while tops := [top for hierarchy in hierarchies() if (top := hierarchy / PARENT / node).exists()]:
+        for process in processes(node):
             if process != os.getpid():
-                _kill(process)
-        for hierarchy in hierarchies():
-            for folder in sorted(
-                filter(Path.is_dir, (hierarchy / PARENT).rglob("*")),
-                key=lambda path: len(path.parts),
-                reverse=True,
-            ):
+                kill(process)
+        for top in tops:
+            for folder in _folders(top):
                 _rmdir(folder)
-            _rmdir(hierarchy / PARENT)
         if time.monotonic() > deadline:
             raise TimeoutError(f"cgroups below {PARENT} are still in use")
         time.sleep(0.05)
 
 
-def _kill(process: int) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(process, signal.SIGKILL)
+def _folders(top: Path) -> Iterator[Path]:
+    """`top` and all below it, the deepest first; what vanishes meanwhile is passed over."""
+    return (Path(folder) for folder, _, _ in os.walk(top, topdown=False))
 
 
 def _rmdir(folder: Path) -> None:

@@ -19,7 +19,7 @@ from pathlib import Path
 from types import FrameType
 
 from lab import config
-from lab.cgroups import cgroup_of, prepare
+from lab.cgroups import cgroup_of, prepare, remove
 from lab.paths import State
 from lab.programs import NodeContext, Program, programs, write_configs
 
@@ -154,6 +154,8 @@ def main() -> int:
         return 1
     logs = context.state.logs(cluster.name, node.name)
     logs.mkdir(parents=True, exist_ok=True)
+    # of an earlier life: the kubelet would wait seconds for each container that it finds there
+    remove(node.name)
     prepare(context.cgroup)
     write_configs(context)
     mount_own(context)
