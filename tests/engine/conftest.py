@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -23,13 +24,14 @@ TOOLS = paths.cache() / "bin"
 CHARTS = paths.cache() / "charts"
 STACK = "engine"
 NAMESPACES = ("spire", "istio-system", "cert-manager", "sleep", "helloworld")
-TIMEOUT_SECONDS = 180
+TIMEOUT_SECONDS = 400
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.engine)
+            item.add_marker(pytest.mark.timeout(600))
 
 
 @dataclass(frozen=True)
@@ -122,17 +124,22 @@ class Checkout:
         return dict(json.loads(self._run(line).output))
 
     def _run(self, command: list[str]) -> Answer:
-        done = subprocess.run(
+        with subprocess.Popen(
             command,
             cwd=self.folder,
             env=self._environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            check=False,
-            timeout=TIMEOUT_SECONDS,
-        )
-        return Answer(done.returncode, done.stdout)
+            start_new_session=True,
+        ) as engine:
+            try:
+                output, _ = engine.communicate(timeout=TIMEOUT_SECONDS)
+            except BaseException:
+                # its providers and programs too
+                os.killpg(engine.pid, signal.SIGKILL)
+                raise
+            return Answer(engine.returncode, output)
 
 
 def stack_config(servers: dict[str, Server]) -> dict[str, Any]:

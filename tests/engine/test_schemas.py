@@ -1,6 +1,7 @@
 """Every object that the program and its charts make is one that Kubernetes accepts, field by field."""
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -46,14 +47,15 @@ def charts(
 
 
 @pytest.fixture(scope="module")
-def server(charts: dict[str, list[Document]], servers: dict[str, Server]) -> Server:
-    """An API server that knows the CRDs of all charts."""
+def server(charts: dict[str, list[Document]], servers: dict[str, Server]) -> Iterator[Server]:
+    """An API server that knows the CRDs of all charts, for as long as this module runs."""
     crds = [each for documents in charts.values() for each in documents if is_crd(each)]
     assert len(crds) > 20
     known = servers["cluster-1"]
     known.kubectl("apply", "--server-side", "-f", "-", given=as_list(crds))
     known.kubectl("wait", "--for=condition=Established", "--timeout=60s", "crd", "--all")
-    return known
+    yield known
+    known.kubectl("delete", "crd", "--all")
 
 
 def is_crd(document: Document) -> bool:
