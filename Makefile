@@ -83,7 +83,7 @@ policy: $(VENV)/.dev ## each rule of the policy pack, with a good and a bad case
 
 .PHONY: bench bench-cold drill
 drill: $(VENV)/.runtime ## put faults to the lab's mesh under load; reports in docs/drills
-	@$(PYTHON) -m meshctl drill all --baseline --html docs/drills/drills.html
+	@$(PYTHON) -m meshctl drill all --baseline --html docs/drills/drills.html --output docs/drills/drills.json
 
 bench: $(VENV)/.runtime ## measure the lab and write docs/benchmarks.md (takes the lab down first)
 	@$(PYTHON) -m lab.bench

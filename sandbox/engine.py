@@ -87,8 +87,8 @@ class Engine:
         text = yaml.safe_dump({"config": dict(config), SALT: self._salt}, sort_keys=False)
         self._config.write_text(text, encoding="utf-8")
 
-    def run(self, verb: str, *arguments: str) -> Outcome:
-        """Runs `preview`, `up`, `refresh` or `destroy`.
+    def run(self, verb: str, *arguments: str, variables: Mapping[str, str] | None = None) -> Outcome:
+        """Runs `preview`, `up`, `refresh` or `destroy`, with some environment variables more.
 
         Raises:
             EngineError: the engine said no.
@@ -99,7 +99,7 @@ class Engine:
         command += ["--non-interactive", "--event-log", str(events), "--suppress-progress"]
         command += [] if verb == "preview" else ["--yes", "--skip-preview"]
         started = time.monotonic()
-        done = self._call([*command, *arguments], self._program)
+        done = self._call([*command, *arguments], self._program, variables)
         seconds = time.monotonic() - started
         if done.returncode != 0:
             raise EngineError(done.stdout[-6000:] + done.stderr[-2000:])
@@ -148,11 +148,13 @@ class Engine:
                 raise EngineError(made.stderr)
         return str(yaml.safe_load(salted.read_text(encoding="utf-8"))[SALT])
 
-    def _call(self, command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    def _call(
+        self, command: list[str], folder: Path, variables: Mapping[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             command,
             cwd=folder,
-            env=self._environment,
+            env={**self._environment, **(variables or {})},
             check=False,
             capture_output=True,
             text=True,

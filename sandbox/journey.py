@@ -27,6 +27,28 @@ def expect(condition: bool, text: str) -> None:
         raise JourneyError(text)
 
 
+class ApiServers:
+    """One bare API server per cluster; `kubeconfigs` by the cluster's name."""
+
+    def __init__(self, names: list[str], folder: Path) -> None:
+        self.kubeconfigs: dict[str, Path] = {}
+        self._running: dict[str, ExitStack] = {}
+        tools = paths.cache() / "bin"
+        for name in names:
+            stack = self._running[name] = ExitStack()
+            started = stack.enter_context(apiserver.running(name, tools, _made(folder / name)))
+            self.kubeconfigs[name] = started.kubeconfig
+
+    def stop(self, name: str) -> None:
+        """Ends one of them for good."""
+        self._running.pop(name).close()
+
+    def stop_all(self) -> None:
+        """Ends those that still run."""
+        for name in list(self._running):
+            self.stop(name)
+
+
 class Journey:
     """One stack's journey. `steps` gives name and function of each step, in order."""
 
@@ -36,6 +58,7 @@ class Journey:
         self._config = engine.committed()
         self._half = changes.aws_half(self._config)
         self._regions = tuple(sorted({cluster["region"] for cluster in self._config[changes.CLUSTERS]}))
+        self._servers: ApiServers
         self._before = inventory.take(self._regions).left
 
     @property
@@ -45,8 +68,9 @@ class Journey:
         grown = changes.grown(self._config, count)[changes.CLUSTERS]
         return [f"istio-eks-{cluster['name']}" for cluster in grown]
 
-    def run(self) -> dict[str, float]:
+    def run(self, servers: ApiServers) -> dict[str, float]:
         """Takes every step; gives the seconds of each. Raises JourneyError or EngineError."""
+        self._servers = servers
         seconds: dict[str, float] = {}
         for name, step in self._steps():
             started = time.monotonic()
@@ -77,6 +101,8 @@ class Journey:
         yield "one more cluster", self._grow
         yield "that cluster removed again", lambda: self._up(self._half, "delete")
         yield "up again changes nothing, still", self._unchanged
+        yield "one API server dies, up for the others", self._survive
+        yield "what lay on the dead one leaves the state", self._forget_dead
         if self._config[changes.CLUSTERS][0]["eks"].get("deletionProtection"):
             yield "protected clusters refuse to be destroyed", self._refused
             self._half = changes.unprotected(self._half)
@@ -136,6 +162,16 @@ class Journey:
     def _grow(self) -> Outcome:
         return self._up(changes.grown(self._half, len(self._half[changes.CLUSTERS]) + 1), "create")
 
+    def _survive(self) -> Outcome:
+        self._servers.stop(self.cluster_names[-2])
+        self._half = changes.resized(self._half, 1)
+        return self._up(self._half, "update")
+
+    def _forget_dead(self) -> Outcome:
+        outcome = self._engine.run("refresh", variables={"PULUMI_K8S_DELETE_UNREACHABLE": "true"})
+        expect(outcome.changes.get("delete", 0) > 0, f"nothing left the state: {outcome}")
+        return outcome
+
     def _refused(self) -> str:
         try:
             self._engine.run("destroy")
@@ -161,15 +197,15 @@ class Journey:
 
 
 @contextmanager
-def api_servers(names: list[str], folder: Path) -> Iterator[dict[str, Path]]:
-    """One bare API server per cluster; gives their kubeconfigs."""
-    with ExitStack() as stack:
-        yield {
-            name: stack.enter_context(
-                apiserver.running(name, paths.cache() / "bin", _made(folder / name))
-            ).kubeconfig
-            for name in names
-        }
+def api_servers(engine: Engine, names: list[str], folder: Path) -> Iterator[ApiServers]:
+    """Runs API servers and gives them to an engine's clusters of these names."""
+    servers = ApiServers(names, folder)
+    try:
+        for name, kubeconfig in servers.kubeconfigs.items():
+            shutil.copy(kubeconfig, engine.clusters / f"{name}.kubeconfig")
+        yield servers
+    finally:
+        servers.stop_all()
 
 
 def run(project: Path, stacks: list[str], say: Say) -> dict[str, dict[str, float]]:
@@ -185,10 +221,8 @@ def _run(project: Path, folder: Path, stack: str, say: Say) -> dict[str, float]:
         inventory.use(cloud)
         engine = Engine(project, folder, stack, cloud)
         journey = Journey(engine, say)
-        with api_servers(journey.cluster_names, folder) as kubeconfigs:
-            for name, kubeconfig in kubeconfigs.items():
-                shutil.copy(kubeconfig, engine.clusters / f"{name}.kubeconfig")
-            return journey.run()
+        with api_servers(engine, journey.cluster_names, folder) as servers:
+            return journey.run(servers)
 
 
 def scale(project: Path, stack: str, counts: list[int], say: Say) -> dict[int, float]:

@@ -9,7 +9,7 @@ import inspect
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from threading import Lock
 from typing import Any
 
@@ -35,7 +35,7 @@ class Schema:
         return self.outputs - set(self.inputs)
 
 
-@lru_cache
+@cache
 def schema_of(token: str) -> Schema:
     """The schema of a resource type.
 
@@ -57,7 +57,7 @@ def schema_of(token: str) -> Schema:
         raise LookupError(f"the package pulumi-{package} has no resource type {token}") from None
     return Schema(
         token=token,
-        inputs=_types.input_type_types(args),
+        inputs=_inputs(args),
         required=_required(args),
         outputs=frozenset(_types.resource_py_to_pulumi_names(resource).values()),
     )
@@ -97,7 +97,7 @@ def _failures_of_one(path: str, kind: Any, value: Any) -> list[tuple[str, str]]:
     if inspect.isclass(kind) and _types.is_input_type(kind):
         if not isinstance(value, Mapping):
             return [(path, f"must be an object, not {_name(value)}")]
-        return _object_failures(f"{path}.", _types.input_type_types(kind), _required(kind), value)
+        return _object_failures(f"{path}.", _inputs(kind), _required(kind), value)
     return _scalar_failures(path, kind, value)
 
 
@@ -137,6 +137,12 @@ def _options(kind: Any) -> list[Any]:
     return kept
 
 
+@cache
+def _inputs(args: type) -> Mapping[str, Any]:
+    return _types.input_type_types(args)
+
+
+@cache
 def _required(args: type) -> frozenset[str]:
     names = _types.input_type_py_to_pulumi_names(args)
     parameters = inspect.signature(args.__init__).parameters

@@ -35,9 +35,7 @@ def test_the_aws_half_of_dev_comes_stays_and_goes(cloud: dict[str, str], tmp_pat
     engine = Engine(PROJECT, tmp_path / "engine", "dev", cloud)
     lines: list[str] = []
     taken = journey.Journey(engine, lines.append)
-    with journey.api_servers(taken.cluster_names[:2], tmp_path) as kubeconfigs:
-        for name, kubeconfig in kubeconfigs.items():
-            (engine.clusters / f"{name}.kubeconfig").write_bytes(kubeconfig.read_bytes())
+    with journey.api_servers(engine, taken.cluster_names[:2], tmp_path):
         before = inventory.take(("us-east-1",)).left
         taken.come_stay_and_go()
         assert inventory.take(("us-east-1",)).left == before
