@@ -102,6 +102,7 @@ def _add_drill(commands: Any, shared: argparse.ArgumentParser) -> None:
     )
     play.add_argument("--json", action="store_true", help="print the findings as JSON")
     play.add_argument("--html", type=Path, metavar="FILE", help="write one self-contained page with pictures")
+    play.add_argument("--output", type=Path, metavar="FILE", help="also write the findings as JSON to a file")
     play.set_defaults(run=_drill)
 
 
@@ -115,5 +116,6 @@ def _drill(mesh: Topology, given: argparse.Namespace) -> int:
         baseline=given.baseline,
         json=given.json,
         html=given.html,
+        output=given.output,
     )
     return drill(mesh, given.project or project_folder(Path.cwd()), options)

@@ -44,6 +44,7 @@ class Options:
     baseline: bool
     json: bool
     html: Path | None
+    output: Path | None
 
 
 def drill(topology: Topology, project: Path, options: Options) -> int:
@@ -69,8 +70,7 @@ def drill(topology: Topology, project: Path, options: Options) -> int:
             played = play(fault, scene, loads, options.pace, console.log)
             reports.append(replace(played, stack=topology.stack))
             report.print_table(console, reports[-1])
-            if options.html:
-                options.html.write_text(report.page(reports), encoding="utf-8")
+            _write(options, reports)
     except (KubeError, LookupError) as error:
         raise DrillError(str(error)) from error
     finally:
@@ -136,6 +136,17 @@ def _loads(scene: Scene, janitor: Janitor, options: Options) -> list[Running]:
     time.sleep(1.0)
     loads = [Running(mesh_stream(), inside), Running(ingress_stream(ingress_address(scene)), outside)]
     return [*loads, Running(baseline.stream(), inside)] if options.baseline else loads
+
+
+def _write(options: Options, reports: Sequence[DrillReport]) -> None:
+    """Write what is known so far, so that a long row of drills that ends early was not for nothing."""
+    for place, text in (
+        (options.html, report.page(reports)),
+        (options.output, report.as_json(reports) + "\n"),
+    ):
+        if place:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_text(text, encoding="utf-8")
 
 
 def _stop_orderly() -> None:
