@@ -231,6 +231,12 @@ def test_istiod_knows_who_its_cluster_is_and_whom_it_accepts(mesh: Program) -> N
     assert values["global"]["meshID"] == "mesh1"
 
 
+def test_strict_trust_accepts_the_peers_without_making_them_one(folder: Path) -> None:
+    config = istiod(two(folder, istio={"trust": "strict"}))["meshConfig"]
+    assert "trustDomainAliases" not in config
+    assert config["caCertificates"] == [{"trustDomains": ["td2.example"]}]
+
+
 def test_a_proxy_without_spire_can_not_take_another_identity(mesh: Program) -> None:
     socket = istiod(mesh)["meshConfig"]["defaultConfig"]["proxyMetadata"]["WORKLOAD_IDENTITY_SOCKET_FILE"]
     config = json.loads(mesh.one("cluster-1-spire-spire-agent-configmap").inputs["data"]["agent.json"])
