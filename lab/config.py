@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
 DEFAULT_FILE = Path(__file__).with_name("lab.yaml")
 # the kernel's limit for interface names is 15 characters, and nodes' interfaces are named by number
 MAX_NODES = 200
+NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,38}[a-z0-9])?")
+EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
+T = TypeVar("T")
 
 
 class LabConfigError(Exception):
@@ -82,14 +86,16 @@ class Lab:
 def load(path: Path = DEFAULT_FILE) -> Lab:
     """Reads and checks the lab's config; raises LabConfigError."""
     try:
-        raw = yaml.safe_load(path.read_text())
+        top = _Section("", yaml.safe_load(path.read_text()), {"bridge", "clusters"})
+        bridge = _Section("bridge", top.raw("bridge"), {"name", "address"})
         lab = Lab(
-            bridge=raw["bridge"]["name"],
-            bridge_address=IPv4Interface(raw["bridge"]["address"]),
-            clusters=tuple(_cluster(item) for item in raw["clusters"]),
+            bridge=bridge.take("name", _name),
+            bridge_address=bridge.take("address", IPv4Interface),
+            clusters=tuple(
+                _cluster(f"clusters[{number}]", item)
+                for number, item in enumerate(top.take("clusters", _list))
+            ),
         )
-    except KeyError as missing:
-        raise LabConfigError(f"{path}: key {missing} is missing") from missing
     except (OSError, TypeError, ValueError, yaml.YAMLError) as wrong:
         raise LabConfigError(f"{path}: {wrong}") from wrong
     problem = next(_problems(lab), None)
@@ -98,32 +104,98 @@ def load(path: Path = DEFAULT_FILE) -> Lab:
     return lab
 
 
-def _cluster(raw: Mapping[str, Any]) -> Cluster:
-    pods = IPv4Network(raw["podRange"])
-    place = {"topology.kubernetes.io/region": raw["region"], "topology.kubernetes.io/zone": raw["zone"]}
+class _Section:
+    """A mapping of the file; what it refuses, it refuses with the key's path."""
+
+    def __init__(self, path: str, content: object, known: set[str]) -> None:
+        self._path = path
+        if not isinstance(content, dict):
+            raise TypeError(f"{path or 'the file'} must be a mapping with {', '.join(sorted(known))}")
+        self._content: dict[str, Any] = content
+        for key in content:
+            if key not in known:
+                raise ValueError(f"{self._at(key)} is unknown; allowed are {', '.join(sorted(known))}")
+
+    def raw(self, key: str) -> Any:
+        if key not in self._content:
+            raise ValueError(f"{self._at(key)} is missing")
+        return self._content[key]
+
+    def take(self, key: str, kind: Callable[[Any], T], default: T | None = None) -> T:
+        if default is not None and key not in self._content:
+            return default
+        try:
+            return kind(self.raw(key))
+        except (TypeError, ValueError) as wrong:
+            if key not in self._content:
+                raise
+            raise ValueError(f"{self._at(key)}: {wrong}") from wrong
+
+    def _at(self, key: object) -> str:
+        return f"{self._path}.{key}" if self._path else str(key)
+
+
+def _name(raw: object) -> str:
+    if not isinstance(raw, str) or not NAME.fullmatch(raw):
+        raise ValueError(f"{raw!r} is no name: small letters, digits and hyphens, at most 40 characters")
+    return raw
+
+
+def _list(raw: object) -> list[Any]:
+    if not isinstance(raw, list):
+        raise TypeError("must be a list")
+    return raw
+
+
+def _texts(raw: object) -> dict[str, str]:
+    if not isinstance(raw, dict) or not all(isinstance(text, str) for pair in raw.items() for text in pair):
+        raise ValueError("must be a mapping of texts")
+    return raw
+
+
+def _taints(raw: object) -> tuple[Mapping[str, str], ...]:
+    taints = tuple(_texts(item) for item in _list(raw))
+    if any({"key", "effect"} - set(taint) or taint["effect"] not in EFFECTS for taint in taints):
+        raise ValueError(f"a taint has a key and an effect, one of {', '.join(EFFECTS)}")
+    return taints
+
+
+def _cluster(path: str, raw: object) -> Cluster:
+    known = {"name", "region", "zone", "podRange", "serviceRange", "loadBalancers", "nodes"}
+    section = _Section(path, raw, known)
+    pods = section.take("podRange", IPv4Network)
+    place = {
+        "topology.kubernetes.io/region": section.take("region", _name),
+        "topology.kubernetes.io/zone": section.take("zone", _name),
+    }
+    items = section.take("nodes", _list)
     # the first /24 stays free, so that a node's pods are recognised by its number
-    ranges = itertools.islice(pods.subnets(new_prefix=24), 1, None)
-    nodes = tuple(
-        Node(
-            name=item["name"],
-            address=IPv4Address(item["address"]),
-            pods=own,
-            labels={**place, **item.get("labels", {})},
-            taints=tuple(item.get("taints", ())),
-            control_plane=number == 0,
-        )
-        for number, (item, own) in enumerate(zip(raw["nodes"], ranges, strict=False))
+    ranges = (
+        list(itertools.islice(pods.subnets(new_prefix=24), 1, len(items) + 1)) if pods.prefixlen < 24 else []
     )
-    if len(nodes) < len(raw["nodes"]):
-        raise ValueError(
-            f"clusters.{raw['name']}.podRange {pods} has no /24 for each of {len(raw['nodes'])} nodes"
-        )
+    if len(ranges) < len(items):
+        raise ValueError(f"{path}.podRange {pods} has no /24 for each of {len(items)} nodes")
     return Cluster(
-        name=raw["name"],
+        name=section.take("name", _name),
         pods=pods,
-        services=IPv4Network(raw["serviceRange"]),
-        load_balancers=IPv4Network(raw["loadBalancers"]),
-        nodes=nodes,
+        services=section.take("serviceRange", IPv4Network),
+        load_balancers=section.take("loadBalancers", IPv4Network),
+        nodes=tuple(
+            _node(f"{path}.nodes[{number}]", item, own, place, number == 0)
+            for number, (item, own) in enumerate(zip(items, ranges, strict=True))
+        ),
+    )
+
+
+def _node(path: str, raw: object, pods: IPv4Network, place: Mapping[str, str], first: bool) -> Node:
+    section = _Section(path, raw, {"name", "address", "labels", "taints"})
+    return Node(
+        name=section.take("name", _name),
+        address=section.take("address", IPv4Address),
+        pods=pods,
+        labels={**place, **section.take("labels", _texts, {})},
+        taints=section.take("taints", _taints, ()),
+        control_plane=first,
     )
 
 

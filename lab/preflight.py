@@ -23,7 +23,6 @@ COMMANDS = {
     "runc": "runc",
     "iptables": "iptables",
     "ip": "iproute2",
-    "tc": "iproute2",
     "conntrack": "conntrack",
     "nsenter": "util-linux",
     "unshare": "util-linux",

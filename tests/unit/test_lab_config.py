@@ -88,6 +88,30 @@ def no_bridge(raw: dict[str, Any]) -> None:
     del raw["bridge"]
 
 
+def unknown_key(raw: dict[str, Any]) -> None:
+    raw["clusters"][0]["nodes"][1]["label"] = {}
+
+
+def wrong_range(raw: dict[str, Any]) -> None:
+    raw["clusters"][1]["podRange"] = "many"
+
+
+def number_as_label(raw: dict[str, Any]) -> None:
+    raw["clusters"][0]["nodes"][1]["labels"] = {"dedicated": 1}
+
+
+def wrong_effect(raw: dict[str, Any]) -> None:
+    raw["clusters"][0]["nodes"][1]["taints"] = [{"key": "dedicated", "effect": "Run"}]
+
+
+def capitals(raw: dict[str, Any]) -> None:
+    raw["clusters"][0]["name"] = "Cluster"
+
+
+def clusters_by_name(raw: dict[str, Any]) -> None:
+    raw["clusters"] = {"cluster-1": raw["clusters"][0]}
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -100,7 +124,13 @@ def no_bridge(raw: dict[str, Any]) -> None:
         (pods_too_few, "has no /24 for each of 2 nodes"),
         (host_bits, "has host bits set"),
         (no_clusters, "at least one cluster"),
-        (no_bridge, "'bridge' is missing"),
+        (no_bridge, "bridge is missing"),
+        (unknown_key, "clusters[0].nodes[1].label is unknown; allowed are address, labels, name, taints"),
+        (wrong_range, "clusters[1].podRange: Expected 4 octets in 'many'"),
+        (number_as_label, "clusters[0].nodes[1].labels: must be a mapping of texts"),
+        (wrong_effect, "one of NoSchedule, PreferNoSchedule, NoExecute"),
+        (capitals, "clusters[0].name: 'Cluster' is no name"),
+        (clusters_by_name, "clusters: must be a list"),
     ],
 )
 def test_wrong_config_is_refused_by_file_and_key(tmp_path: Path, change: Change, said: str) -> None:
