@@ -1,6 +1,7 @@
 """Calls to the simulated AWS, one boto3 client per service and region."""
 
 import hashlib
+import os
 from collections.abc import Mapping
 from functools import cache
 from typing import Any
@@ -22,7 +23,7 @@ class Aws:
 
     def client(self, service: str, region: str | None = None) -> Any:
         """A boto3 client; `region` overrides the region of this view."""
-        return _client(service, region or self.region)
+        return _client(service, region or self.region, os.environ.get("AWS_ENDPOINT_URL"))
 
     def account(self) -> str:
         """The account's number."""
@@ -34,8 +35,8 @@ class Aws:
 
 
 @cache
-def _client(service: str, region: str) -> Any:
-    client = boto3.Session().client(service, region_name=region, config=RETRIES)
+def _client(service: str, region: str, endpoint: str | None) -> Any:
+    client = boto3.Session().client(service, region_name=region, endpoint_url=endpoint, config=RETRIES)
     record(client)
     return client
 

@@ -1,41 +1,52 @@
 """What a resource type takes and gives, read from the typed args of the installed Pulumi packages.
 
 The packages are generated from the providers' own schemas, so an argument that the real provider refuses for its
-name, its type or its absence is refused here too.
+name, its type or its absence is refused here too. Reading them takes seconds of CPU, so that what was read is kept.
 """
 
+import hashlib
 import importlib
 import inspect
+import json
+import os
 import typing
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cache
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from pulumi import _types
-
+from lab import paths
 from sandbox.values import UNKNOWN
 
 LOADING = Lock()
+SCALARS: dict[str, type | tuple[type, ...]] = {"str": str, "int": int, "float": (int, float), "bool": bool}
+
+# What a value may be, as JSON: {"is": "str"}, {"list": shape}, {"map": shape}, {"object": name -> shape,
+# "required": names}, {"one_of": shapes}, or {} for anything.
+Shape = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Schema:
-    """One resource type: its inputs with their types, which of them are required, and the names of its outputs."""
+    """One resource type: its inputs with their shapes, which of them are required, and the names of its outputs."""
 
     token: str
-    inputs: Mapping[str, Any]
-    required: frozenset[str]
-    outputs: frozenset[str]
+    inputs: Mapping[str, Shape]
+    required: Sequence[str]
+    outputs: Sequence[str]
 
     @property
-    def computed(self) -> frozenset[str]:
+    def computed(self) -> set[str]:
         """Outputs that are never inputs: only AWS can tell them."""
-        return self.outputs - set(self.inputs)
+        return set(self.outputs) - set(self.inputs)
 
 
-@cache
+_schemas: dict[str, Schema] = {}
+
+
 def schema_of(token: str) -> Schema:
     """The schema of a resource type.
 
@@ -45,22 +56,11 @@ def schema_of(token: str) -> Schema:
     Raises:
         LookupError: no installed package has this type.
     """
-    package, module, name = token.split(":")
-    path = module.split("/")[0]
-    where = f"pulumi_{package}" if path == "index" else f"pulumi_{package}.{path}"
-    try:
-        # The packages load their modules when first touched, and not safely from several threads.
-        with LOADING:
-            namespace = importlib.import_module(where)
-            args, resource = getattr(namespace, f"{name}Args"), getattr(namespace, name)
-    except (ImportError, AttributeError):
-        raise LookupError(f"the package pulumi-{package} has no resource type {token}") from None
-    return Schema(
-        token=token,
-        inputs=_inputs(args),
-        required=_required(args),
-        outputs=frozenset(_types.resource_py_to_pulumi_names(resource).values()),
-    )
+    # The packages load their modules when first touched, and not safely from several threads.
+    with LOADING:
+        if token not in _schemas:
+            _schemas[token] = _kept(token) or _keep(_read(token))
+        return _schemas[token]
 
 
 def failures(schema: Schema, inputs: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -68,60 +68,79 @@ def failures(schema: Schema, inputs: Mapping[str, Any]) -> list[tuple[str, str]]
     return _object_failures("", schema.inputs, schema.required, inputs)
 
 
-def _object_failures(
-    path: str, allowed: Mapping[str, Any], required: frozenset[str], given: Mapping[str, Any]
-) -> list[tuple[str, str]]:
-    found = [(path + name, "missing required argument") for name in sorted(required - set(given))]
-    for name, value in given.items():
-        if name in allowed:
-            found += _failures(path + name, allowed[name], value)
-        else:
-            found.append((path + name, f"unexpected argument; allowed: {', '.join(sorted(allowed))}"))
-    return found
+def _file(token: str) -> Path:
+    package = token.partition(":")[0]
+    key = f"{version(f'pulumi-{package}')} {Path(__file__).read_text(encoding='utf-8')}"
+    digest = hashlib.sha256(key.encode()).hexdigest()[:16]
+    return paths.cache() / "schemas" / digest / f"{token.replace('/', '.').replace(':', '.')}.json"
 
 
-def _failures(path: str, kind: Any, value: Any) -> list[tuple[str, str]]:
-    if value is UNKNOWN or value is None:
-        return []
-    options = _options(kind)
-    results = [_failures_of_one(path, option, value) for option in options]
-    return min(results, key=len) if results else []
+def _kept(token: str) -> Schema | None:
+    with suppress(FileNotFoundError):
+        return Schema(**json.loads(_file(token).read_text(encoding="utf-8")))
+    return None
 
 
-def _failures_of_one(path: str, kind: Any, value: Any) -> list[tuple[str, str]]:
+def _keep(schema: Schema) -> Schema:
+    file = _file(schema.token)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    # Written apart and renamed: several plugins start at once.
+    fresh = file.with_suffix(f".{os.getpid()}")
+    fresh.write_text(json.dumps(asdict(schema)), encoding="utf-8")
+    fresh.rename(file)
+    return schema
+
+
+def _read(token: str) -> Schema:
+    package, module, name = token.split(":")
+    path = module.split("/")[0]
+    where = f"pulumi_{package}" if path == "index" else f"pulumi_{package}.{path}"
+    try:
+        namespace = importlib.import_module(where)
+        args, resource = getattr(namespace, f"{name}Args"), getattr(namespace, name)
+    except (ImportError, AttributeError):
+        raise LookupError(f"the package pulumi-{package} has no resource type {token}") from None
+    from pulumi import _types  # noqa: PLC0415 - half a second of imports that what is kept spares
+
+    shape = _object(args)
+    outputs = sorted(_types.resource_py_to_pulumi_names(resource).values())
+    return Schema(token, shape["object"], shape["required"], outputs)
+
+
+def _object(args: type) -> Shape:
+    from pulumi import _types  # noqa: PLC0415
+
+    names = _types.input_type_py_to_pulumi_names(args)
+    parameters = inspect.signature(args.__init__).parameters
+    required = [
+        names[name]
+        for name, parameter in parameters.items()
+        if name in names and parameter.default is inspect.Parameter.empty
+    ]
+    types = _types.input_type_types(args)
+    return {"object": {name: _shape(kind) for name, kind in types.items()}, "required": sorted(required)}
+
+
+def _shape(kind: Any) -> Shape:
+    options = [_shape_of_one(option) for option in _options(kind)]
+    return options[0] if len(options) == 1 else {"one_of": options} if options else {}
+
+
+def _shape_of_one(kind: Any) -> Shape:
+    from pulumi import _types  # noqa: PLC0415
+
     origin = typing.get_origin(kind)
     if origin and issubclass(origin, Sequence):
-        return _list_failures(path, typing.get_args(kind)[0], value)
+        return {"list": _shape(typing.get_args(kind)[0])}
     if origin and issubclass(origin, Mapping):
-        return _map_failures(path, typing.get_args(kind)[1], value)
-    if inspect.isclass(kind) and _types.is_input_type(kind):
-        if not isinstance(value, Mapping):
-            return [(path, f"must be an object, not {_name(value)}")]
-        return _object_failures(f"{path}.", _inputs(kind), _required(kind), value)
-    return _scalar_failures(path, kind, value)
-
-
-def _list_failures(path: str, item: Any, value: Any) -> list[tuple[str, str]]:
-    if not isinstance(value, list):
-        return [(path, f"must be a list, not {_name(value)}")]
-    return [bad for number, each in enumerate(value) for bad in _failures(f"{path}[{number}]", item, each)]
-
-
-def _map_failures(path: str, item: Any, value: Any) -> list[tuple[str, str]]:
-    if not isinstance(value, Mapping):
-        return [(path, f"must be a map, not {_name(value)}")]
-    return [bad for key, each in value.items() for bad in _failures(f"{path}.{key}", item, each)]
-
-
-def _scalar_failures(path: str, kind: Any, value: Any) -> list[tuple[str, str]]:
-    if kind is Any or not inspect.isclass(kind):
-        return []
-    wanted = (int, float) if kind is float else str if issubclass(kind, str) else kind
-    is_right = isinstance(value, wanted) and not (isinstance(value, bool) and kind is not bool)
-    # A resource passed as an argument arrives as its id or URN.
-    if is_right or not issubclass(kind, str | int | float | bool):
-        return []
-    return [(path, f"must be of type {kind.__name__}, not {_name(value)}")]
+        return {"map": _shape(typing.get_args(kind)[1])}
+    if not inspect.isclass(kind):
+        return {}
+    if _types.is_input_type(kind):
+        return _object(kind)
+    # Enums are strings on the wire; a resource as an argument arrives as its id or URN, which may be anything.
+    name = "str" if issubclass(kind, str) else kind.__name__
+    return {"is": name} if name in SCALARS else {}
 
 
 def _options(kind: Any) -> list[Any]:
@@ -137,20 +156,41 @@ def _options(kind: Any) -> list[Any]:
     return kept
 
 
-@cache
-def _inputs(args: type) -> Mapping[str, Any]:
-    return _types.input_type_types(args)
+def _object_failures(
+    path: str, allowed: Mapping[str, Shape], required: Sequence[str], given: Mapping[str, Any]
+) -> list[tuple[str, str]]:
+    found = [(path + name, "missing required argument") for name in sorted(set(required) - set(given))]
+    for name, value in given.items():
+        if name in allowed:
+            found += _failures(path + name, allowed[name], value)
+        else:
+            found.append((path + name, f"unexpected argument; allowed: {', '.join(sorted(allowed))}"))
+    return found
 
 
-@cache
-def _required(args: type) -> frozenset[str]:
-    names = _types.input_type_py_to_pulumi_names(args)
-    parameters = inspect.signature(args.__init__).parameters
-    return frozenset(
-        names[name]
-        for name, parameter in parameters.items()
-        if name in names and parameter.default is inspect.Parameter.empty
-    )
+def _failures(path: str, shape: Shape, value: Any) -> list[tuple[str, str]]:
+    if value is UNKNOWN or value is None or not shape:
+        return []
+    if "one_of" in shape:
+        return min((_failures(path, option, value) for option in shape["one_of"]), key=len)
+    return _scalar_failures(path, shape["is"], value) if "is" in shape else _part_failures(path, shape, value)
+
+
+def _part_failures(path: str, shape: Shape, value: Any) -> list[tuple[str, str]]:
+    if "object" in shape and isinstance(value, Mapping):
+        return _object_failures(f"{path}.", shape["object"], shape["required"], value)
+    if "list" in shape and isinstance(value, list):
+        items = [(f"{path}[{number}]", each) for number, each in enumerate(value)]
+        return [bad for at, each in items for bad in _failures(at, shape["list"], each)]
+    if "map" in shape and isinstance(value, Mapping):
+        return [bad for key, each in value.items() for bad in _failures(f"{path}.{key}", shape["map"], each)]
+    wanted = "a list" if "list" in shape else "a map" if "map" in shape else "an object"
+    return [(path, f"must be {wanted}, not {_name(value)}")]
+
+
+def _scalar_failures(path: str, name: str, value: Any) -> list[tuple[str, str]]:
+    is_right = isinstance(value, SCALARS[name]) and not (isinstance(value, bool) and name != "bool")
+    return [] if is_right else [(path, f"must be of type {name}, not {_name(value)}")]
 
 
 def _name(value: object) -> str:
