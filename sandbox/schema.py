@@ -97,7 +97,9 @@ def _read(token: str) -> Schema:
     where = f"pulumi_{package}" if path == "index" else f"pulumi_{package}.{path}"
     try:
         namespace = importlib.import_module(where)
-        args, resource = getattr(namespace, f"{name}Args"), getattr(namespace, name)
+        # InitArgs where a nested type has taken the name.
+        args = getattr(namespace, f"{name}InitArgs", None) or getattr(namespace, f"{name}Args")
+        resource = getattr(namespace, name)
     except (ImportError, AttributeError):
         raise LookupError(f"the package pulumi-{package} has no resource type {token}") from None
     from pulumi import _types  # noqa: PLC0415 - half a second of imports that what is kept spares

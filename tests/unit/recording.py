@@ -44,7 +44,12 @@ class Recorder(pulumi.runtime.Mocks):
     def new_resource(self, args: pulumi.runtime.MockResourceArgs) -> tuple[str | None, dict[str, Any]]:
         self.resources.append(Registered(args.typ, args.name, dict(args.inputs)))
         fresh = {"arn": f"arn:aws:mock:::{args.name}", "name": args.name, "zoneId": f"{args.name}-id"}
-        same = {"keyId": f"{args.name}-id", "allocationId": f"{args.name}-id", "publicIp": "198.51.100.1"}
+        same = {
+            "fqdn": args.inputs.get("name"),
+            "keyId": f"{args.name}-id",
+            "allocationId": f"{args.name}-id",
+            "publicIp": "198.51.100.1",
+        }
         return f"{args.name}-id", {**fresh, **same, **args.inputs, **COMPUTED.get(args.typ, {})}
 
     def call(self, args: pulumi.runtime.MockCallArgs) -> dict[str, Any]:

@@ -145,6 +145,11 @@ def test_every_kind_is_one_that_pulumi_aws_has() -> None:
         assert schema_of(token).token == token
 
 
+def test_a_kind_whose_name_a_nested_type_shares_has_its_own_inputs() -> None:
+    accepter = "aws:ec2/vpcPeeringConnectionAccepter:VpcPeeringConnectionAccepter"
+    assert "vpcPeeringConnectionId" in schema_of(accepter).inputs
+
+
 def test_a_name_is_made_up_once_and_kept(plugin: Plugin) -> None:
     first, _ = plugin.check(ROLE, {"assumeRolePolicy": TRUST}, "node")
     assert first["name"].startswith("node-")
