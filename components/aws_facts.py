@@ -2,7 +2,7 @@
 
 from datetime import date
 
-# End of extended support by Kubernetes version (EKS user guide, "Kubernetes versions", 2026-04-24).
+# End of extended support by Kubernetes version, as the EKS release calendar had it on 2026-04-24.
 # Versions newer than the table are let through: EKS itself refuses what it does not have.
 END_OF_EXTENDED_SUPPORT = {
     "1.30": date(2026, 7, 23),
@@ -13,7 +13,7 @@ END_OF_EXTENDED_SUPPORT = {
     "1.35": date(2028, 3, 27),
 }
 
-# Regions by partition (AWS General Reference, "AWS service endpoints for Amazon EKS", 2026-04).
+# Regions that have EKS, by partition (the endpoint data of botocore 1.44.5).
 # VPC peering and transit gateway peering work between any two regions of one partition, and never across.
 REGIONS_BY_PARTITION = {
     "aws": frozenset(

@@ -57,6 +57,13 @@ def _rules(aws: Aws) -> int:
     return sum(not rule["IsEgress"] and "CidrIpv4" in rule for rule in rules)
 
 
+def _peerings(aws: Aws) -> int:
+    """Counted where they were asked for: those between regions are seen in both."""
+    listed = aws.client("ec2").describe_vpc_peering_connections()["VpcPeeringConnections"]
+    own = [each for each in listed if each["RequesterVpcInfo"]["Region"] == aws.region]
+    return sum(_state(each) != "deleted" for each in own)
+
+
 def _keys(aws: Aws) -> int:
     kms = aws.client("kms")
     keys = [kms.describe_key(KeyId=key["KeyId"])["KeyMetadata"] for key in kms.list_keys()["Keys"]]
@@ -92,7 +99,7 @@ REGIONAL: dict[str, Count] = {
     "flow logs": _ec2("describe_flow_logs", "FlowLogs"),
     "security groups": _groups,
     "ingress rules": _rules,
-    "peering connections": _ec2("describe_vpc_peering_connections", "VpcPeeringConnections"),
+    "peering connections": _peerings,
     "transit gateways": _ec2("describe_transit_gateways", "TransitGateways"),
     "transit gateway attachments": _ec2("describe_transit_gateway_attachments", "TransitGatewayAttachments"),
     "launch templates": _ec2("describe_launch_templates", "LaunchTemplates"),
@@ -192,7 +199,7 @@ def as_text(inventory: Inventory) -> str:
     ]
     costs = [f"  {kind:<28} {cost:>9.2f}" for kind, cost in inventory.costs.items() if cost]
     total = f"  {'total':<28} {sum(inventory.costs.values()):>9.2f}"
-    heading = f"US dollars a month (prices of {_prices()['read']}; without traffic, logs and load balancers)"
+    heading = f"US dollars a month (prices of {_prices()['asOf']}; without traffic, logs and load balancers)"
     return "\n".join(["made", *kinds, heading, *costs, total])
 
 

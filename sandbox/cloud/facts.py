@@ -1,4 +1,4 @@
-"""What the simulated EKS offers. Read in the EKS user guide in 2026-04; only the form matters to the program."""
+"""What the simulated EKS offers: examples in the form of EKS's own, of which only the form matters."""
 
 VERSIONS = ("1.32", "1.33", "1.34", "1.35")
 
