@@ -16,7 +16,7 @@ from meshctl.kube import KubeError
 from meshctl.stack import load, project_folder
 from meshctl.status.command import status
 from meshctl.topology import Topology
-from meshctl.verify.command import verify
+from meshctl.verify.command import DEADLINE, verify
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -51,7 +51,16 @@ def _parser() -> argparse.ArgumentParser:
     examine.add_argument("--json", action="store_true", help="print the report as JSON")
     examine.add_argument("--output", type=Path, metavar="FILE", help="also write the JSON report to a file")
     examine.add_argument("-q", "--quiet", action="store_true", help="print failures only")
-    examine.set_defaults(run=lambda mesh, given: verify(mesh, given.json, given.quiet, given.output))
+    examine.add_argument(
+        "--timeout",
+        type=float,
+        default=DEADLINE,
+        metavar="SECONDS",
+        help=f"a check that has not answered by then has failed (default: {DEADLINE:.0f})",
+    )
+    examine.set_defaults(
+        run=lambda mesh, given: verify(mesh, given.json, given.quiet, given.output, given.timeout)
+    )
     show = commands.add_parser(
         "status", parents=[shared], help="show clusters, certificates, federation, traffic"
     )

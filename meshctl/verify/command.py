@@ -19,10 +19,10 @@ from meshctl.verify.runner import run
 DEADLINE = 18.0
 
 
-def verify(topology: Topology, json_output: bool, quiet: bool, output: Path | None = None) -> int:
+def verify(topology: Topology, json_output: bool, quiet: bool, output: Path | None, timeout: float) -> int:
     """Examine the mesh and print the report; returns the exit code, 0 when every check passed."""
     began = time.monotonic()
-    results = examine(topology)
+    results = examine(topology, timeout)
     seconds = time.monotonic() - began
     text = report.as_json(topology.stack, results, seconds)
     if output:
@@ -34,7 +34,7 @@ def verify(topology: Topology, json_output: bool, quiet: bool, output: Path | No
     return 0 if results and all(result.ok for result in results) else 1
 
 
-def examine(topology: Topology) -> list[Result]:
+def examine(topology: Topology, timeout: float = DEADLINE) -> list[Result]:
     """Run every check against the live clusters, and remove what the checks made."""
     clusters, unreachable = connect(topology.members)
     for cluster in clusters.values():
@@ -42,7 +42,7 @@ def examine(topology: Topology) -> list[Result]:
     janitor = Janitor()
     mesh = Mesh(topology, clusters, janitor)
     try:
-        return run(mesh, ALL, unreachable, DEADLINE)
+        return run(mesh, ALL, unreachable, timeout)
     finally:
         for path in janitor.clean():
             print(f"could not be removed, do so by hand: {path}", file=sys.stderr)
