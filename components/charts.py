@@ -14,6 +14,7 @@ from components.settings_mesh import ChartSpec
 
 KEEP = "helm.sh/resource-policy"
 TIMEOUT_SECONDS = 600
+RENDERED_FOR = "1.32.0"  # the oldest Kubernetes that clusters may have; unless told, Helm takes 1.20
 
 
 def release(
@@ -69,7 +70,13 @@ def rendered(
         if chart.path
         else {"chart": chart.name, "version": chart.version, "fetch_opts": {"repo": chart.repository}}
     )
-    options = {"release_name": chart.name, "namespace": namespace, "values": values, **source}
+    options = {
+        "release_name": chart.name,
+        "namespace": namespace,
+        "values": values,
+        "kube_version": RENDERED_FOR,
+        **source,
+    }
     template = pulumi.runtime.invoke_output(
         "kubernetes:helm:template",
         {"jsonOpts": json.dumps(options)},

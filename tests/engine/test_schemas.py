@@ -30,7 +30,7 @@ def charts(
             "release_name": each.inputs["name"],
             "namespace": each.inputs["namespace"],
             "values": each.inputs["values"],
-            "kube_version": "1.34.0",
+            "kube_version": mesh.rendered[0]["kube_version"],
         }
         for each in mesh.objects
         if each.type.endswith(":Release") and each.provider == "cluster-1"
