@@ -98,15 +98,15 @@ class Journey:
         self._half = changes.resized(self._half, 1)
         yield "next Kubernetes version", lambda: self._up(changes.upgraded(self._half), "update")
         self._half = changes.upgraded(self._half)
+        if self._config[changes.CLUSTERS][0]["eks"].get("deletionProtection"):
+            yield "protected clusters refuse to be destroyed", self._refused
+            self._half = changes.unprotected(self._half)
+            yield "protection taken off", lambda: self._up(self._half, "update")
         yield "one more cluster", self._grow
         yield "that cluster removed again", lambda: self._up(self._half, "delete")
         yield "up again changes nothing, still", self._unchanged
         yield "one API server dies, up for the others", self._survive
         yield "what lay on the dead one leaves the state", self._forget_dead
-        if self._config[changes.CLUSTERS][0]["eks"].get("deletionProtection"):
-            yield "protected clusters refuse to be destroyed", self._refused
-            self._half = changes.unprotected(self._half)
-            yield "protection taken off", lambda: self._up(self._half, "update")
         yield "destroy", lambda: self._engine.run("destroy")
         yield "nothing is left", self._nothing_left
         yield "the permissions in docs/iam-policy.json sufficed", self._permitted
