@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lab import paths
-from lab.interrupted import forget_pending_releases, locked_by_the_dead, unlock
+from lab.interrupted import forget_lost_releases, locked_by_the_dead, unlock
 
 SALT_KEY = "encryptionsalt"
 
@@ -58,7 +58,8 @@ class Stack:
         self._in(nursery, environment, "select", self.name)
         if locked_by_the_dead(self.state / "state"):
             unlock(self.name, self.project, environment)
-            forget_pending_releases(sorted(self.state.glob("clusters/*/admin.kubeconfig")), environment)
+            kubeconfigs = {file.parent.name: file for file in self.state.glob("clusters/*/admin.kubeconfig")}
+            forget_lost_releases(self.name, self.project, kubeconfigs, environment)
         salt = next(line for line in salted.read_text().splitlines() if line.startswith(SALT_KEY))
         committed = (self.project / f"Pulumi.{self.name}.yaml").read_text().splitlines()
         kept = [line for line in committed if not line.startswith(SALT_KEY)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -17,6 +19,7 @@ from lab import config, journey, pki
 from lab.config import Cluster, Node
 from lab.controller import assigned, next_address
 from lab.environment import engine_environment
+from lab.interrupted import locked_by_the_dead, recorded_releases
 from lab.paths import State
 from lab.programs import NodeContext, programs, write_configs
 from lab.stack import Stack
@@ -172,3 +175,33 @@ def test_a_failed_phase_ends_the_journey_with_its_exit_code(tmp_path: Path) -> N
 def test_the_summary_adds_up_the_phases() -> None:
     last = journey.summary({"clusters": 10.0, "pulumi up": 32.5}).splitlines()[-1]
     assert last.split() == ["total", "42.5", "s"]
+
+
+def test_only_a_stacks_helm_releases_are_known() -> None:
+    provider = "urn:pulumi:lab::fedmesh::pulumi:providers:kubernetes::cluster-1::d37e2a4b"
+    release = {
+        "type": "kubernetes:helm.sh/v3:Release",
+        "provider": provider,
+        "inputs": {"namespace": "istio-system", "name": "istiod"},
+    }
+    namespace = {"type": "kubernetes:core/v1:Namespace", "provider": provider, "inputs": {}}
+    assert recorded_releases([release, namespace]) == {("cluster-1", "istio-system", "istiod")}
+
+
+def lock(backend: Path, process: int, host: str) -> None:
+    folder = backend / ".pulumi" / "locks" / "organization" / "fedmesh" / "lab"
+    folder.mkdir(parents=True)
+    (folder / "lock.json").write_text(json.dumps({"pid": process, "hostname": host}))
+
+
+def test_the_lock_of_a_process_that_ended_is_taken_away(tmp_path: Path) -> None:
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    lock(tmp_path, ended.pid, os.uname().nodename)
+    assert locked_by_the_dead(tmp_path)
+
+
+@pytest.mark.parametrize("host", [os.uname().nodename, "another-machine"])
+def test_the_lock_of_a_living_or_unknown_process_stays(tmp_path: Path, host: str) -> None:
+    lock(tmp_path, os.getpid(), host)
+    assert not locked_by_the_dead(tmp_path)
