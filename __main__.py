@@ -1,8 +1,5 @@
 """The architecture: clusters, the layers of each, the links between them, the applications."""
 
-from itertools import cycle
-from pathlib import Path
-
 import pulumi
 import pulumi_kubernetes as k8s
 
@@ -12,9 +9,10 @@ from components.federation import Federation, FederationArgs, FederationMember
 from components.istio import Istio, IstioArgs
 from components.istio_gateways import IstioGateways, IstioGatewaysArgs
 from components.made_clusters import MadeClusters
+from components.observability import Observability, ObservabilityArgs, ObservabilityMember
 from components.outputs import export
 from components.remote_secrets import RemoteSecrets, RemoteSecretsArgs, RemoteSecretsMember
-from components.samples import VERSIONS, Samples, SamplesArgs
+from components.samples import Samples, SamplesArgs
 from components.settings import load_settings
 from components.spire import Spire, SpireArgs
 from components.storage import Storage, StorageArgs
@@ -23,7 +21,7 @@ from components.storage import Storage, StorageArgs
 settings = load_settings()
 charts, registry, specs = settings.charts, settings.registry, {spec.name: spec for spec in settings.meshed}
 made = MadeClusters(settings)
-clusters = {**existing_clusters(settings, Path.cwd()), **made.clusters}
+clusters = {**existing_clusters(settings), **made.clusters}
 providers = {name: k8s.Provider(  # ConfigMaps and Secrets change in place: nobody reads a gap
     name, kubeconfig=pulumi.Output.secret(cluster.kubeconfig), cluster_identifier=name,
     enable_config_map_mutable=True, enable_secret_mutable=True) for name, cluster in clusters.items()}
@@ -51,9 +49,11 @@ gateways = {name: IstioGateways(f"{name}-gateways", IstioGatewaysArgs(
     doors[name].annotations), on[name]) for name, spec in specs.items()}
 remote_secrets = RemoteSecrets("remote-secrets", RemoteSecretsArgs({name: RemoteSecretsMember(
     clusters[name].api_server, istio[name].namespace, providers[name]) for name in specs}))
+observability = Observability("observability", ObservabilityArgs(settings, {name: ObservabilityMember(
+    storage[name].class_name, clusters[name].api_server, providers[name]) for name in specs}))
 
 # the applications
 apps = {name: Samples(f"{name}-samples", SamplesArgs(kind, [istio[name], spire[name], federation], registry), on[name])
-        for name, kind in zip(specs, cycle(VERSIONS)) if settings.samples.enabled}
+        for name, kind in settings.sample_versions.items()}
 
 export(settings, clusters, spire, gateways, made.ways_in(gateways))

@@ -36,11 +36,11 @@ class ExistingCluster:
     api_server: str
 
 
-def existing_clusters(settings: Settings, folder: Path) -> dict[str, ExistingCluster]:
+def existing_clusters(settings: Settings, folder: Path = Path()) -> dict[str, ExistingCluster]:
     """Reads and checks all clusters that the stack does not make itself, by name.
 
     Args:
-        folder: where the kubeconfigs' relative paths start, the project's folder.
+        folder: where the kubeconfigs' relative paths start, by default the working folder: the project's.
 
     Raises:
         ConfigError: a kubeconfig or context does not exist, an API server does not answer or is too old.

@@ -10,17 +10,20 @@ import pulumi_kubernetes as k8s
 
 from components.manifests import Document, identity
 
+FIELD_MANAGER = "pulumi.com/patchFieldManager"
 MODULES = {
     "v1": "core.v1",
     "apps/v1": "apps.v1",
     "rbac.authorization.k8s.io/v1": "rbac.v1",
     "storage.k8s.io/v1": "storage.v1",
+    "networking.k8s.io/v1": "networking.v1",
     "admissionregistration.k8s.io/v1": "admissionregistration.v1",
 }
 
 
 def register(prefix: str, document: Document, opts: pulumi.ResourceOptions) -> pulumi.CustomResource:
     """Registers one object as `<prefix>-<name of the object>-<kind>`."""
+    document = with_field_manager(document)
     kind = str(document["kind"])
     name = f"{prefix}-{document['metadata']['name']}-{kind.lower()}"
     fields = {key: value for key, value in document.items() if key not in ("apiVersion", "kind")}
@@ -36,6 +39,16 @@ def register(prefix: str, document: Document, opts: pulumi.ResourceOptions) -> p
         )
     resource = getattr(importlib.import_module(f"pulumi_kubernetes.{module}"), kind)
     return resource(name, opts=opts, **{snake_case(key): value for key, value in fields.items()})
+
+
+def with_field_manager(document: Document) -> Document:
+    """The object under one name of the field manager in all runs.
+
+    Under the provider's random names a run would refuse what an earlier, killed one had made but not recorded.
+    """
+    metadata = document["metadata"]
+    annotations = {FIELD_MANAGER: "fedmesh-program", **metadata.get("annotations", {})}
+    return {**document, "metadata": {**metadata, "annotations": annotations}}
 
 
 def register_all(

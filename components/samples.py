@@ -8,7 +8,6 @@ import pulumi
 from components.manifests import Document, load, with_registry
 from components.objects import child_of, register_all
 
-VERSIONS = ("v1", "v2")
 IMAGE = "docker.io/istio/examples-helloworld-{}:1.0"
 
 

@@ -5,6 +5,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,15 +17,18 @@ from components.settings_aws import AwsSettings, EksSpec, check_topology, parse_
 from components.settings_mesh import (
     DNS_LABEL,
     GP3,
+    SAMPLE_VERSIONS,
     ChartSettings,
     FailoverSettings,
     IstioSettings,
+    ObservabilitySettings,
     SampleSettings,
     SpireSettings,
     StorageSettings,
     parse_charts,
     parse_failover,
     parse_istio,
+    parse_observability,
     parse_samples,
     parse_spire,
     parse_storage,
@@ -42,6 +46,7 @@ SECTIONS = (
     "istio",
     "failover",
     "samples",
+    "observability",
     "aws",
 )
 TRUST_DOMAIN = r"[a-z0-9._-]{1,255}"
@@ -94,6 +99,7 @@ class Settings:
     istio: IstioSettings
     failover: FailoverSettings
     samples: SampleSettings
+    observability: ObservabilitySettings
     aws: AwsSettings
 
     def peers_of(self, cluster: ClusterSpec) -> tuple[ClusterSpec, ...]:
@@ -104,6 +110,15 @@ class Settings:
     def meshed(self) -> tuple[ClusterSpec, ...]:
         """The clusters that get the mesh: all, unless the stack asks for the AWS half alone."""
         return self.clusters if self.aws.mesh else ()
+
+    @property
+    def sample_versions(self) -> dict[str, str]:
+        """The version of the sample helloworld on each cluster: they take turns. Empty without samples."""
+        return (
+            dict(zip((each.name for each in self.meshed), cycle(SAMPLE_VERSIONS)))
+            if self.samples.enabled
+            else {}
+        )
 
     def storage_of(self, cluster: ClusterSpec) -> StorageSettings:
         """The StorageClass of a cluster: what the stack says, else encrypted gp3 on EKS."""
@@ -145,6 +160,7 @@ def parse(raw: Mapping[str, object], source: str) -> Settings:
         istio=parse_istio(section("istio")),
         failover=parse_failover(section("failover")),
         samples=parse_samples(section("samples")),
+        observability=parse_observability(section("observability")),
         aws=aws,
     )
 

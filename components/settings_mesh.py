@@ -13,6 +13,8 @@ DNS_LABEL = r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?"
 HOST = r"(\*|[a-z0-9-]+)(\.[a-z0-9-]+)+"
 CHART_VERSION = r"v?[0-9]+\.[0-9]+\.[0-9]+([-+].+)?"
 
+SAMPLE_VERSIONS = ("v1", "v2")
+
 ISTIO_CHARTS = "https://istio-release.storage.googleapis.com/charts"
 OFFICIAL_CHARTS = {
     "certManager": ("cert-manager", "https://charts.jetstack.io", "v1.21.2"),
@@ -20,6 +22,7 @@ OFFICIAL_CHARTS = {
     "istiod": ("istiod", ISTIO_CHARTS, "1.31.0"),
     "istioGateway": ("gateway", ISTIO_CHARTS, "1.31.0"),
     "spireCrds": ("spire-crds", "https://spiffe.github.io/helm-charts-hardened", "0.5.0"),
+    "kiali": ("kiali-server", "https://kiali.org/helm-charts", "2.31.0"),
 }
 
 
@@ -42,6 +45,7 @@ class ChartSettings:
     istiod: ChartSpec
     istio_gateway: ChartSpec
     spire_crds: ChartSpec
+    kiali: ChartSpec
 
 
 @dataclass(frozen=True)
@@ -115,6 +119,22 @@ class SampleSettings:
     enabled: bool
 
 
+@dataclass(frozen=True)
+class ObservabilitySettings:
+    """Prometheus on every cluster; Grafana on every cluster and Kiali on the first one where asked for.
+
+    Attributes:
+        retention: how long Prometheus keeps what it scraped, as a duration.
+        volume_size: size of its volume.
+    """
+
+    enabled: bool
+    retention: str
+    volume_size: str
+    grafana: bool
+    kiali: bool
+
+
 def parse_charts(section: Section) -> ChartSettings:
     """Reads `fedmesh:charts`; the official repositories by default. Raises ConfigError."""
     specs = {key: _chart(section.section(key), key) for key in OFFICIAL_CHARTS}
@@ -125,6 +145,7 @@ def parse_charts(section: Section) -> ChartSettings:
         istiod=specs["istiod"],
         istio_gateway=specs["istioGateway"],
         spire_crds=specs["spireCrds"],
+        kiali=specs["kiali"],
     )
 
 
@@ -237,6 +258,28 @@ def parse_samples(section: Section) -> SampleSettings:
     settings = SampleSettings(enabled=section.flag("enabled", True))
     section.finish()
     return settings
+
+
+def parse_observability(section: Section) -> ObservabilitySettings:
+    """Reads `fedmesh:observability`. Raises ConfigError."""
+    settings = ObservabilitySettings(
+        enabled=section.flag("enabled", True),
+        retention=_duration(section, "retention", "168h"),
+        volume_size=section.text("volumeSize", "8Gi", QUANTITY, "a size such as 8Gi"),
+        grafana=_enabled(section.section("grafana")),
+        kiali=_enabled(section.section("kiali")),
+    )
+    section.finish()
+    for name in ("grafana", "kiali"):
+        if getattr(settings, name) and not settings.enabled:
+            raise section.error(name, "shows what Prometheus knows: set enabled to true as well")
+    return settings
+
+
+def _enabled(section: Section) -> bool:
+    enabled = section.flag("enabled", False)
+    section.finish()
+    return enabled
 
 
 def seconds(duration: str) -> float:

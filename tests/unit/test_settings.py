@@ -127,7 +127,7 @@ def test_a_wrong_cluster_is_refused(changes: dict[str, Any], key: str, text: str
         ("mesh", {"id": "Mesh 1"}, "id", "DNS label"),
         ("mesh", {"name": "mesh1"}, "name", "unknown"),
         ("images", {"registry": "https://registry.example"}, "registry", "registry.example/mirror"),
-        ("charts", {"kiali": {}}, "kiali", "unknown"),
+        ("charts", {"jaeger": {}}, "jaeger", "unknown"),
         ("charts", {"istiod": {"path": "x", "repository": "https://r"}}, "istiod.path", "leave out"),
         ("charts", {"istiod": {"version": "latest"}}, "istiod.version", "1.31.0"),
         ("charts", {"istiod": {"repository": "ftp://r"}}, "istiod.repository", "URL"),
@@ -150,6 +150,10 @@ def test_a_wrong_cluster_is_refused(changes: dict[str, Any], key: str, text: str
         ("failover", {"hosts": {"a.b.svc": {"timeout": "1s"}}}, "hosts.a.b.svc.timeout", "unknown"),
         ("samples", {"enabled": 1}, "enabled", "true or false"),
         ("samples", [], "", "mapping"),
+        ("observability", {"retention": "7d"}, "retention", "duration"),
+        ("observability", {"kiali": True}, "kiali", "mapping"),
+        ("observability", {"kiali": {"on": True}}, "kiali.on", "unknown"),
+        ("observability", {"enabled": False, "grafana": {"enabled": True}}, "grafana", "enabled to true"),
     ],
 )
 def test_a_wrong_value_is_refused(section: str, values: Any, key: str, text: str) -> None:
