@@ -13,9 +13,11 @@ WORLD = ("0.0.0.0/0", "::/0")
 ALLOWED_REGISTRIES = (
     "docker.io/istio",
     "docker.io/curlimages",
+    "docker.io/prom",
     "ghcr.io/spiffe",
-    "registry.k8s.io",
     "quay.io/jetstack",
+    "quay.io/kiali",
+    "registry.k8s.io",
 )
 REQUIRED_TAGS = ("project", "environment", "owner")
 EDGE_SERVICES = ("istio-ingressgateway",)
