@@ -80,7 +80,7 @@ def test_every_ordered_pair_trusts_and_reads_each_other(mesh: Program) -> None:
         assert trust["trustDomainBundle"] == '{"keys": []}'
         secret = mesh.one(f"remote-secrets-{here}-istio-remote-secret-{there}-secret").inputs
         assert secret["metadata"]["labels"] == {"istio/multiCluster": "true"}
-        assert secret["metadata"]["annotations"] == {"networking.istio.io/cluster": there}
+        assert secret["metadata"]["annotations"]["networking.istio.io/cluster"] == there
 
 
 def test_remote_secrets_are_pulumi_secrets_with_ca_and_token_inline(mesh: Program) -> None:
@@ -266,7 +266,7 @@ def test_every_service_stays_in_its_network_until_that_fails(mesh: Program) -> N
 
 def test_crds_of_charts_go_with_the_stack(mesh: Program) -> None:
     crd = mesh.one("cluster-1-istio-base-gateways.networking.istio.io-customresourcedefinition")
-    assert "annotations" not in crd.inputs["metadata"]
+    assert "helm.sh/resource-policy" not in crd.inputs["metadata"]["annotations"]
     assert mesh.one("cluster-1-cert-manager-release").inputs["values"]["crds"] == {
         "enabled": True,
         "keep": False,
@@ -330,3 +330,11 @@ def test_a_host_with_its_own_failover_gets_rules_of_its_own(folder: Path) -> Non
     assert spec_of(mesh, "cluster-1-istio-failover-destinationrule")["trafficPolicy"]["connectionPool"] == {
         "tcp": {"connectTimeout": "1s"}
     }
+
+
+def test_objects_are_applied_under_one_name_so_that_a_killed_run_can_be_repeated(mesh: Program) -> None:
+    for kind in ("StatefulSet", "DaemonSet", "Deployment", "Service", "ConfigMap"):
+        assert of(mesh, kind), kind
+        for each in of(mesh, kind):
+            manager = each.inputs["metadata"]["annotations"]["pulumi.com/patchFieldManager"]
+            assert manager == "fedmesh-program", each.name
