@@ -110,7 +110,7 @@ types: $(VENV)/.dev ## check types (strict on components/)
 	@$(VENV)/bin/pyright
 
 test-unit: $(VENV)/.dev ## unit tests: Python packages alone, under a minute
-	@$(VENV)/bin/pytest tests/unit
+	@$(VENV)/bin/pytest -n auto --dist loadfile tests/unit
 
 test-engine: $(VENV)/.dev ## the real engine and provider against one API server
 	@$(PYTHON) -m lab preflight --install $(QUIET)

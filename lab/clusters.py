@@ -84,7 +84,7 @@ def up(lab: Lab, state: State, tools: Path, images: Path, say: Say) -> None:
 
 
 def _refuse_others(state: State) -> None:
-    others = {process.state for process in processes.find() if process.first} - {str(state.root), ""}
+    others = {process.state for process in processes.find() if process.first} - {str(state.root)}
     if others:
         raise LabError(
             f"a lab of {' and '.join(sorted(others))} runs on this machine: `make lab-down` ends it"
