@@ -1,8 +1,11 @@
 """Trust between the clusters: every cluster accepts the identities of every other."""
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import permutations
+from typing import Any
 
 import pulumi
 import pulumi_kubernetes as k8s
@@ -18,7 +21,7 @@ class FederationMember:
 
     Attributes:
         trust_domain: its SPIFFE trust domain.
-        bundle: its bundle in SPIFFE's JSON form, the seed of the relationship.
+        bundle: its bundle in SPIFFE's JSON form, as it is now.
         bundle_address: IP or name of its bundle endpoint.
         crds: what the relationships on this cluster need first.
         provider: access to the cluster.
@@ -54,7 +57,9 @@ class Federation(pulumi.ComponentResource):
     def _trust(
         self, here: str, member: FederationMember, there: str, peer: FederationMember
     ) -> pulumi.CustomResource:
-        url = pulumi.Output.concat("https://", peer.bundle_address, f":{BUNDLE_PORT}")
+        bundle = pulumi.Output.from_input(peer.bundle)
+        # SPIRE takes a new seed only with a new URL, so the URL's fragment, which is never sent, names the seed's roots
+        url = pulumi.Output.concat("https://", peer.bundle_address, f":{BUNDLE_PORT}/#", bundle.apply(roots))
         document = load_one(
             "federation/trust-domain.yaml",
             {
@@ -65,17 +70,11 @@ class Federation(pulumi.ComponentResource):
                     "bundleEndpointProfile": {
                         "endpointSPIFFEID": f"spiffe://{peer.trust_domain}/spire/server"
                     },
-                    "trustDomainBundle": peer.bundle,
+                    "trustDomainBundle": bundle.apply(seed),
                 },
             },
         )
-        # the bundle is a seed: from then on the servers refresh each other
-        opts = pulumi.ResourceOptions(
-            parent=self,
-            provider=member.provider,
-            depends_on=[member.crds],
-            ignore_changes=["spec.trustDomainBundle"],
-        )
+        opts = pulumi.ResourceOptions(parent=self, provider=member.provider, depends_on=[member.crds])
         return register(f"{self._name}-{here}", document, opts)
 
     def _workloads(
@@ -91,3 +90,24 @@ class Federation(pulumi.ComponentResource):
             parent=self, provider=members[here].provider, depends_on=[members[here].crds, *trusts]
         )
         register(f"{self._name}-{here}", document, opts)
+
+
+def seed(bundle: str) -> str:
+    """What a relationship starts from: the X.509 roots of a bundle, and how often to ask for the rest.
+
+    From then on the servers refresh each other. What they change, such as JWT keys and sequence numbers, is left out:
+    the seed stays the same until a root does.
+    """
+    whole = json.loads(bundle)
+    hint = {key: whole[key] for key in ("spiffe_refresh_hint",) if key in whole}
+    return json.dumps({"keys": _x509(whole), **hint}, sort_keys=True)
+
+
+def roots(bundle: str) -> str:
+    """A name for the X.509 roots of a bundle, the same for the same roots."""
+    return hashlib.sha256(json.dumps(_x509(json.loads(bundle)), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _x509(bundle: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    keys = [key for key in bundle["keys"] if key["use"] == "x509-svid"]
+    return sorted(keys, key=lambda key: key["x5c"])

@@ -1,6 +1,7 @@
 """The links between two API servers by the real engine: applied, applied again, changed and taken away."""
 
 import base64
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,23 @@ from tests.engine.conftest import PROGRAMS, Checkout, Server, stack_config
 TRUST = "clusterfederatedtrustdomains"
 
 
+def bundle(root: str, number: int = 1) -> str:
+    """A bundle as SPIRE publishes it, with keys that the seed leaves out."""
+    keys = [{"use": "x509-svid", "kty": "EC", "x5c": [root]}, {"use": "jwt-svid", "kid": f"key-{number}"}]
+    return json.dumps({"keys": keys, "spiffe_sequence": number, "spiffe_refresh_hint": 60})
+
+
+def trust_of(server: Server) -> dict[str, Any]:
+    (trust,) = server.get(TRUST)["items"]
+    return dict(trust)
+
+
 @pytest.fixture(scope="module")
 def checkout(servers: dict[str, Server], tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     made = Checkout(
         tmp_path_factory.mktemp("trust"),
         PROGRAMS / "trust.py",
-        {**stack_config(servers), "test:seed": "first"},
+        {**stack_config(servers), "test:bundle": bundle("first")},
     )
     up = made.run("up")
     assert up.went_well, up.output
@@ -26,17 +38,16 @@ def checkout(servers: dict[str, Server], tmp_path_factory: pytest.TempPathFactor
 
 def test_each_cluster_trusts_the_other_and_not_itself(checkout: Checkout, servers: dict[str, Server]) -> None:
     for here, there in (("cluster-1", "cluster-2"), ("cluster-2", "cluster-1")):
-        (trust,) = servers[here].get(TRUST)["items"]
+        trust = trust_of(servers[here])
         assert trust["metadata"]["name"] == there
-        assert trust["spec"] == {
-            "trustDomain": f"wsc-cluster{there[-1]}.com",
-            "bundleEndpointURL": "https://192.0.2.7:8443",
-            "bundleEndpointProfile": {
-                "type": "https_spiffe",
-                "endpointSPIFFEID": f"spiffe://wsc-cluster{there[-1]}.com/spire/server",
-            },
-            "trustDomainBundle": "first",
+        spec = trust["spec"]
+        assert spec["trustDomain"] == f"wsc-cluster{there[-1]}.com"
+        assert spec["bundleEndpointURL"].startswith("https://192.0.2.7:8443/#")
+        assert spec["bundleEndpointProfile"] == {
+            "type": "https_spiffe",
+            "endpointSPIFFEID": f"spiffe://wsc-cluster{there[-1]}.com/spire/server",
         }
+        assert [key["x5c"] for key in json.loads(spec["trustDomainBundle"])["keys"]] == [["first"]]
 
 
 def test_the_storage_class_is_the_default_of_its_cluster(
@@ -50,7 +61,22 @@ def test_the_storage_class_is_the_default_of_its_cluster(
 def test_a_second_up_changes_nothing_even_when_bundles_were_refreshed(
     checkout: Checkout, servers: dict[str, Server]
 ) -> None:
-    checkout.configure({**stack_config(servers), "test:seed": "second"})
+    checkout.configure({**stack_config(servers), "test:bundle": bundle("first", number=2)})
+    again = checkout.run("up", "--expect-no-changes")
+    assert again.went_well, again.output
+
+
+def test_a_root_that_changed_is_handed_on_with_another_url(
+    checkout: Checkout, servers: dict[str, Server]
+) -> None:
+    before = trust_of(servers["cluster-1"])
+    checkout.configure({**stack_config(servers), "test:bundle": bundle("second")})
+    up = checkout.run("up")
+    assert up.went_well, up.output
+    after = trust_of(servers["cluster-1"])
+    assert after["metadata"]["uid"] == before["metadata"]["uid"], "pods keep their entries meanwhile"
+    assert after["spec"]["bundleEndpointURL"] != before["spec"]["bundleEndpointURL"]
+    assert "second" in after["spec"]["trustDomainBundle"]
     again = checkout.run("up", "--expect-no-changes")
     assert again.went_well, again.output
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from components import clusters
+from components.federation import roots, seed
 from tests.unit.program import Object, Program, members, run
 
 CLUSTERS = ("cluster-1", "cluster-2", "cluster-3")
@@ -72,15 +73,46 @@ def test_every_ordered_pair_trusts_and_reads_each_other(mesh: Program) -> None:
         trust = spec_of(mesh, f"federation-{here}-{there}-clusterfederatedtrustdomain")
         number = there[-1]
         assert trust["trustDomain"] == f"td{number}.example"
-        assert trust["bundleEndpointURL"] == f"https://{ADDRESS}:8443"
+        assert trust["bundleEndpointURL"].startswith(f"https://{ADDRESS}:8443/#")
         assert trust["bundleEndpointProfile"] == {
             "type": "https_spiffe",
             "endpointSPIFFEID": f"spiffe://td{number}.example/spire/server",
         }
-        assert trust["trustDomainBundle"] == '{"keys": []}'
+        assert json.loads(trust["trustDomainBundle"]) == {"keys": []}
         secret = mesh.one(f"remote-secrets-{here}-istio-remote-secret-{there}-secret").inputs
         assert secret["metadata"]["labels"] == {"istio/multiCluster": "true"}
         assert secret["metadata"]["annotations"]["networking.istio.io/cluster"] == there
+
+
+def bundle(*roots: str, number: int = 1, jwt: str = "jwt-1") -> str:
+    """A bundle as SPIRE publishes it."""
+    signing = {"use": "jwt-svid", "kty": "EC", "kid": jwt}
+    x509 = [{"use": "x509-svid", "kty": "EC", "x5c": [root]} for root in roots]
+    return json.dumps({"keys": [*x509, signing], "spiffe_sequence": number, "spiffe_refresh_hint": 60})
+
+
+def test_a_relationship_starts_from_the_peers_roots_and_its_wish_for_refreshes() -> None:
+    assert json.loads(seed(bundle("root"))) == {
+        "keys": [{"use": "x509-svid", "kty": "EC", "x5c": ["root"]}],
+        "spiffe_refresh_hint": 60,
+    }
+
+
+def test_an_ordinary_refresh_changes_nothing_of_a_relationship() -> None:
+    before, after = bundle("a", "b"), bundle("b", "a", number=7, jwt="jwt-2")
+    assert (seed(before), roots(before)) == (seed(after), roots(after))
+
+
+def test_a_lost_root_makes_another_relationship_of_it() -> None:
+    """Another URL, as SPIRE's controller looks at nothing else before it hands the server a new bundle."""
+    assert seed(bundle("old")) != seed(bundle("new"))
+    assert len({roots(bundle("old")), roots(bundle("new")), roots(bundle("old", "new"))}) == 3
+
+
+def test_nothing_of_a_relationship_is_ignored(mesh: Program) -> None:
+    trusts = mesh.kind("ClusterFederatedTrustDomain")
+    assert len(trusts) == 6
+    assert not any(trust.ignores for trust in trusts)
 
 
 def test_remote_secrets_are_pulumi_secrets_with_ca_and_token_inline(mesh: Program) -> None:

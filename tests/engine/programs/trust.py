@@ -13,7 +13,7 @@ from components.settings import load_settings
 from components.storage import Storage, StorageArgs
 
 settings = load_settings()
-seed = pulumi.Config("test").require("seed")
+bundle = pulumi.Config("test").require("bundle")
 clusters = existing_clusters(settings, Path.cwd())
 providers = {
     name: k8s.Provider(name, kubeconfig=pulumi.Output.secret(cluster.kubeconfig), cluster_identifier=name)
@@ -41,7 +41,7 @@ for spec in settings.clusters:
         parent=storage,
         after=crds,
     )
-    trusting[spec.name] = FederationMember(spec.trust_domain, seed, "192.0.2.7", crds, provider)
+    trusting[spec.name] = FederationMember(spec.trust_domain, bundle, "192.0.2.7", crds, provider)
     # known when the account of the readers is there
     namespace = base.apply(lambda made: pulumi.Output.all(*(each.urn for each in made)))
     reading[spec.name] = RemoteSecretsMember(
