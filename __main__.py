@@ -45,15 +45,15 @@ federation = Federation("federation", FederationArgs({name: FederationMember(
     spec.trust_domain, spire[name].bundle, made.named(name, "spire", spire[name].bundle_address), spire[name].crds,
     providers[name]) for name, spec in specs.items()}))
 gateways = {name: IstioGateways(f"{name}-gateways", IstioGatewaysArgs(
-    istio[name].namespace, spec.network, charts.istio_gateway, settings.istio.replicas, [spire[name], federation],
-    doors[name].annotations), on[name]) for name, spec in specs.items()}
+    istio[name].namespace, spec.network, charts.istio_gateway, settings.istio,
+    [spire[name], federation, *istio.values()], doors[name].annotations), on[name]) for name, spec in specs.items()}
 remote_secrets = RemoteSecrets("remote-secrets", RemoteSecretsArgs({name: RemoteSecretsMember(
     clusters[name].api_server, istio[name].namespace, providers[name]) for name in specs}))
 observability = Observability("observability", ObservabilityArgs(settings, {name: ObservabilityMember(
     storage[name].class_name, clusters[name].api_server, providers[name]) for name in specs}))
 
 # the applications
-apps = {name: Samples(f"{name}-samples", SamplesArgs(kind, [istio[name], spire[name], federation], registry), on[name])
-        for name, kind in settings.sample_versions.items()}
+apps = {name: Samples(f"{name}-samples", SamplesArgs(version, [*istio.values(), spire[name], federation], registry,
+    settings.istio.revision), on[name]) for name, version in settings.sample_versions.items()}
 
 export(settings, clusters, spire, gateways, made.ways_in(gateways))

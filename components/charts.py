@@ -13,6 +13,7 @@ from components.objects import child_of, register_all
 from components.settings_mesh import ChartSpec
 
 KEEP = "helm.sh/resource-policy"
+FORCE = "pulumi.com/patchForce"
 TIMEOUT_SECONDS = 600
 RENDERED_FOR = "1.32.0"  # the oldest Kubernetes that clusters may have; unless told, Helm takes 1.20
 
@@ -85,10 +86,18 @@ def rendered(
 
     def made(answer: Mapping[str, Any] | None) -> list[pulumi.Resource]:
         # no answer: a preview before the cluster exists
-        documents = [without_keep(document) for document in (answer or {}).get("result", [])]
+        documents = [own(without_keep(document)) for document in (answer or {}).get("result", [])]
         return list(register_all(prefix, documents, child_of(parent, after)).values())
 
     return template.apply(made)
+
+
+def own(document: Document) -> Document:
+    """The document, with a webhook's settings taken back from the program behind it, which then adapts them anew."""
+    if document["kind"] != "ValidatingWebhookConfiguration":
+        return document
+    annotations = {**document["metadata"].get("annotations", {}), FORCE: "true"}
+    return {**document, "metadata": {**document["metadata"], "annotations": annotations}}
 
 
 def without_keep(document: Document) -> Document:

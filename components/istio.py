@@ -5,12 +5,19 @@ from dataclasses import dataclass
 from typing import Any
 
 import pulumi
+import pulumi_kubernetes as k8s
 
 from components.charts import release, rendered
 from components.manifests import Document, load, load_one, merged
 from components.objects import child_of, register, register_all
 from components.settings import ClusterSpec
-from components.settings_mesh import ChartSettings, FailoverSettings, FailoverSpec, IstioSettings
+from components.settings_mesh import (
+    UNNAMED_REVISION,
+    ChartSettings,
+    FailoverSettings,
+    FailoverSpec,
+    IstioSettings,
+)
 
 NAMESPACE = "istio-system"
 OFFICIAL_HUB = "docker.io"
@@ -63,7 +70,7 @@ class Istio(pulumi.ComponentResource):
             f"{name}-base",
             args.charts.istio_base,
             namespace=NAMESPACE,
-            values={},
+            values={"defaultRevision": args.settings.revision or UNNAMED_REVISION},
             parent=self,
             after=namespace,
         )
@@ -72,14 +79,13 @@ class Istio(pulumi.ComponentResource):
             load_one("istio/cacerts.yaml", {"spec": {"issuerRef": {"name": args.issuer}}}),
             child_of(self, namespace),
         )
-        istiod = release(
-            f"{name}-istiod",
-            args.charts.istiod,
-            name="istiod",
-            namespace=NAMESPACE,
-            values=istiod_values(args),
-            opts=pulumi.ResourceOptions(parent=self, depends_on=base.apply(lambda made: [*made, ca])),
-        )
+        opts = pulumi.ResourceOptions(parent=self, depends_on=base.apply(lambda made: [*made, ca]))
+        istiod = self._istiod(name, args, args.settings.revision, opts)
+        if args.settings.previous_revision is not None:
+            # it stays as it was made, chart and all, for the pods that have not restarted yet
+            kept = pulumi.ResourceOptions(ignore_changes=["chart", "repositoryOpts", "values", "version"])
+            previous = args.settings.previous_revision
+            self._istiod(name, args, previous, pulumi.ResourceOptions.merge(opts, kept))
         after_istiod = child_of(self, istiod)
         register_all(name, load("istio/mesh-policies.yaml"), after_istiod)
         for rule in [*failover_rules(args.failover), *retry_routes(args.failover)]:
@@ -87,12 +93,27 @@ class Istio(pulumi.ComponentResource):
         self.namespace = istiod.status.apply(lambda _: NAMESPACE)
         self.register_outputs({"namespace": self.namespace})
 
+    def _istiod(
+        self, name: str, args: IstioArgs, revision: str, opts: pulumi.ResourceOptions
+    ) -> k8s.helm.v3.Release:
+        named = f"istiod-{revision}" if revision else "istiod"
+        values = istiod_values(args, revision)
+        return release(
+            f"{name}-{named}", args.charts.istiod, name=named, namespace=NAMESPACE, values=values, opts=opts
+        )
 
-def istiod_values(args: IstioArgs) -> Document:
-    """Values of the chart istiod."""
+
+def injected_by(revision: str) -> dict[str, str]:
+    """Labels of a namespace whose pods get their proxies from the istiod of a revision."""
+    return {"istio.io/rev": revision} if revision else {"istio-injection": "enabled"}
+
+
+def istiod_values(args: IstioArgs, revision: str = "") -> Document:
+    """Values of the chart istiod for one revision."""
     values = load_one(
         "istio/istiod-values.yaml",
         {
+            **({"revision": revision} if revision else {}),
             "replicaCount": args.settings.replicas,
             "global": {
                 "hub": f"{args.registry or OFFICIAL_HUB}/istio",

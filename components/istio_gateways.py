@@ -9,7 +9,7 @@ import pulumi_kubernetes as k8s
 from components.charts import release
 from components.manifests import Document, load_one
 from components.objects import child_of
-from components.settings_mesh import ChartSpec
+from components.settings_mesh import ChartSpec, IstioSettings
 from components.spire import load_balancer_address
 
 INGRESS = "istio-ingressgateway"
@@ -24,7 +24,7 @@ class IstioGatewaysArgs:
         namespace: where istiod is ready.
         network: the Istio network that the east-west gateway stands for.
         chart: Istio's chart `gateway`.
-        replicas: pods of each gateway.
+        settings: pods of each gateway, and the istiod that makes their proxies.
         after: what gives their proxies identities.
         annotations: by gateway (ingress, eastwest) annotations of its load balancer.
     """
@@ -32,7 +32,7 @@ class IstioGatewaysArgs:
     namespace: pulumi.Input[str]
     network: str
     chart: ChartSpec
-    replicas: int
+    settings: IstioSettings
     after: Sequence[pulumi.Resource]
     annotations: Mapping[str, Mapping[str, pulumi.Input[str]]] = field(
         default_factory=dict[str, Mapping[str, pulumi.Input[str]]]
@@ -65,7 +65,8 @@ class IstioGateways(pulumi.ComponentResource):
         args = self._args
         patch = {
             **values,
-            "replicaCount": args.replicas,
+            **({"revision": args.settings.revision} if args.settings.revision else {}),
+            "replicaCount": args.settings.replicas,
             "service": {"annotations": dict(args.annotations.get(label, {}))},
         }
         made = release(

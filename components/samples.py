@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 import pulumi
 
-from components.manifests import Document, load, with_registry
+from components.istio import injected_by
+from components.manifests import Document, load, merged, with_registry
 from components.objects import child_of, register_all
 
 IMAGE = "docker.io/istio/examples-helloworld-{}:1.0"
@@ -19,11 +20,13 @@ class SamplesArgs:
         version: of helloworld, v1 or v2.
         after: what injects proxies and gives them identities.
         registry: registry that holds all images ("": the official ones).
+        revision: the istiod that makes their proxies, "" for the one without a name.
     """
 
     version: str
     after: Sequence[pulumi.Resource]
     registry: str = ""
+    revision: str = ""
 
 
 class Samples(pulumi.ComponentResource):
@@ -31,12 +34,23 @@ class Samples(pulumi.ComponentResource):
 
     def __init__(self, name: str, args: SamplesArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("fedmesh:samples:Samples", name, None, opts)
-        namespaces = register_all(name, load("samples/namespaces.yaml"), child_of(self, *args.after))
+        labels = {"metadata": {"labels": injected_by(args.revision)}}
+        spaces = [merged(document, labels) for document in load("samples/namespaces.yaml")]
+        namespaces = register_all(name, spaces, child_of(self, *args.after))
         inside = child_of(self, *namespaces.values())
-        register_all(name, with_registry(load("samples/sleep.yaml"), args.registry), inside)
-        register_all(name, with_registry(helloworld(args.version), args.registry), inside)
+        for documents in (load("samples/sleep.yaml"), helloworld(args.version)):
+            restarted = [restarted_for(args.revision, document) for document in documents]
+            register_all(name, with_registry(restarted, args.registry), inside)
         register_all(name, load("samples/gateway.yaml"), inside)
         self.register_outputs({})
+
+
+def restarted_for(revision: str, document: Document) -> Document:
+    """A Deployment whose pods start anew when the revision that makes their proxies changes; others as they are."""
+    if document["kind"] != "Deployment" or not revision:
+        return document
+    patch = {"spec": {"template": {"metadata": {"annotations": {"fedmesh/istio-revision": revision}}}}}
+    return merged(document, patch)
 
 
 def helloworld(version: str) -> list[Document]:

@@ -14,6 +14,8 @@ HOST = r"(\*|[a-z0-9-]+)(\.[a-z0-9-]+)+"
 CHART_VERSION = r"v?[0-9]+\.[0-9]+\.[0-9]+([-+].+)?"
 
 SAMPLE_VERSIONS = ("v1", "v2")
+# What Istio calls the revision without a name.
+UNNAMED_REVISION = "default"
 
 ISTIO_CHARTS = "https://istio-release.storage.googleapis.com/charts"
 OFFICIAL_CHARTS = {
@@ -80,11 +82,15 @@ class IstioSettings:
         replicas: pods of istiod and of each gateway.
         trust: `aliases` makes one principal of a service account that exists on several clusters, so that
             AuthorizationPolicy rules hold wherever a service runs; `strict` keeps the clusters apart.
+        revision: name of the istiod that proxies are made by, "" for the one without a name.
+        previous_revision: one that stays beside it as it is, None for none.
     """
 
     plain_envoy: bool
     replicas: int
     trust: str
+    revision: str = ""
+    previous_revision: str | None = None
 
 
 @dataclass(frozen=True)
@@ -201,9 +207,25 @@ def parse_istio(section: Section) -> IstioSettings:
         plain_envoy=section.flag("plainEnvoy", False),
         replicas=section.number("replicas", 1, 1, 10),
         trust=section.choice("trust", ("aliases", "strict"), "aliases"),
+        revision=_revision(section, "revision") or "",
+        previous_revision=_revision(section, "previousRevision"),
     )
     section.finish()
+    if settings.previous_revision == settings.revision:
+        raise section.error(
+            "previousRevision", "must be another than revision: leave it out once nobody needs it"
+        )
     return settings
+
+
+def _revision(section: Section, name: str) -> str | None:
+    if not section.has(name):
+        section.value(name)
+        return None
+    given = section.text(
+        name, None, DNS_LABEL, "a revision's name such as v1-32, or default for the one without"
+    )
+    return "" if given == UNNAMED_REVISION else given
 
 
 def parse_failover(section: Section) -> FailoverSettings:

@@ -112,6 +112,9 @@ def _add_drill(commands: Any, shared: argparse.ArgumentParser) -> None:
     play.add_argument("--json", action="store_true", help="print the findings as JSON")
     play.add_argument("--html", type=Path, metavar="FILE", help="write one self-contained page with pictures")
     play.add_argument("--output", type=Path, metavar="FILE", help="also write the findings as JSON to a file")
+    play.add_argument(
+        "--docs", type=Path, metavar="FOLDER", help="write page, JSON, pictures and a README.md into a folder"
+    )
     play.set_defaults(run=_drill)
 
 
@@ -126,5 +129,6 @@ def _drill(mesh: Topology, given: argparse.Namespace) -> int:
         json=given.json,
         html=given.html,
         output=given.output,
+        docs=given.docs,
     )
     return drill(mesh, given.project or project_folder(Path.cwd()), options)

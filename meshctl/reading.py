@@ -96,19 +96,21 @@ class Cluster:
 
     def agents(self) -> list[spire.Agent]:
         """Agents that this cluster's SPIRE server has attested."""
-        return self.once("agents", lambda: spire.parse_agents(self._spire("agent", "list")))
+        return self.once("agents", lambda: spire.parse_agents(self.spire_server("agent", "list")))
 
     def bundle(self) -> spire.Bundle:
         """The bundle of this cluster's own trust domain."""
-        return self.once("bundle", lambda: spire.parse_bundle(self._spire("bundle", "show")))
+        return self.once("bundle", lambda: spire.parse_bundle(self.spire_server("bundle", "show")))
 
     def foreign_bundles(self) -> dict[str, spire.Bundle]:
         """Bundles that this cluster's SPIRE server holds of other trust domains."""
-        return self.once("bundles", lambda: spire.parse_bundles(self._spire("bundle", "list")))
+        return self.once("bundles", lambda: spire.parse_bundles(self.spire_server("bundle", "list")))
 
     def relationships(self) -> list[spire.Relationship]:
         """Federation relationships of this cluster's SPIRE server."""
-        return self.once("federation", lambda: spire.parse_relationships(self._spire("federation", "list")))
+        return self.once(
+            "federation", lambda: spire.parse_relationships(self.spire_server("federation", "list"))
+        )
 
     def spire_log(self, minutes: int = 60) -> str:
         """The SPIRE server's log of the last minutes."""
@@ -119,7 +121,7 @@ class Cluster:
 
     def mint(self, spiffe_id: str, seconds: int) -> Json:
         """A short-lived certificate of this trust domain with its key, from the SPIRE server."""
-        minted: Any = self._spire("x509", "mint", "-spiffeID", spiffe_id, "-ttl", f"{seconds}s")
+        minted: Any = self.spire_server("x509", "mint", "-spiffeID", spiffe_id, "-ttl", f"{seconds}s")
         return minted[0]
 
     def remote_clusters(self, istiod: Json) -> list[Json]:
@@ -165,7 +167,8 @@ class Cluster:
             )
         return servers[0]
 
-    def _spire(self, *words: str) -> Json:
+    def spire_server(self, *words: str) -> Json:
+        """Answer of the SPIRE server's command line."""
         return json.loads(self.run(self._spire_server(), spire.CONTAINER, spire.command(*words)))
 
     def once(self, key: str, read: Callable[[], T]) -> T:

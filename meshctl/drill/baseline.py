@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from meshctl import envoy
 from meshctl.drill.load import Stream
+from meshctl.drill.report import COMPARISON
 from meshctl.kube import Json
 from meshctl.probe import NETWORKING, Janitor
 from meshctl.reading import Cluster
@@ -22,7 +23,7 @@ RETRIES = {"attempts": 2, "retryOn": "connect-failure,refused-stream,unavailable
 def stream() -> Stream:
     """Calls of a pod in the mesh to the second name."""
     return Stream(
-        "documents",
+        COMPARISON,
         "From inside the mesh, set up as in Istio's documents",
         f"http://{NAME}.{SERVER}:{SERVER_PORT}/hello",
         envoy.outbound(SERVER_PORT, HOST),

@@ -13,8 +13,9 @@ from types import FrameType
 from rich.console import Console
 
 from meshctl.connect import connect
-from meshctl.drill import baseline, faults, lab_faults, report
+from meshctl.drill import baseline, faults, lab_faults, published, report, trust_faults
 from meshctl.drill.load import LoadPod
+from meshctl.drill.means import DrillError, Means
 from meshctl.drill.play import Pace, Running, ingress_address, ingress_stream, mesh_stream, play
 from meshctl.drill.report import DrillReport
 from meshctl.drill.scene import Fault, Scene
@@ -23,13 +24,9 @@ from meshctl.probe import Janitor, wait_for
 from meshctl.reading import Cluster, is_ready
 from meshctl.topology import CLIENT, SERVER, Topology
 
-ALL: tuple[Fault, ...] = tuple(sorted((*faults.FAULTS, *lab_faults.FAULTS), key=lambda fault: fault.number))
-
-COMPARISON = baseline.stream().name
-
-
-class DrillError(Exception):
-    """A drill cannot be played as asked."""
+ALL: tuple[Fault, ...] = tuple(
+    sorted((*faults.FAULTS, *lab_faults.FAULTS, *trust_faults.FAULTS), key=lambda fault: fault.number)
+)
 
 
 @dataclass(frozen=True)
@@ -45,13 +42,15 @@ class Options:
     json: bool
     html: Path | None
     output: Path | None
+    docs: Path | None
 
 
 def drill(topology: Topology, project: Path, options: Options) -> int:
-    """Play the drills and print what they found; 1 when a request was lost or something was not put back."""
+    """Play the drills and print what they found; 1 when one is below its bar or something was not put back."""
     console = Console(stderr=options.json)
     chosen = choose(options.names)
-    refuse_unconfirmed(chosen, in_lab(topology, project), topology.stack, options.destructive)
+    means = Means(topology, project, in_lab(topology, project))
+    refuse_unconfirmed(chosen, means.lab, topology.stack, options.destructive)
     clusters, unreachable = connect(topology.members)
     if unreachable:
         raise DrillError(f"a drill needs every cluster: {'; '.join(unreachable.values())}")
@@ -63,10 +62,10 @@ def drill(topology: Topology, project: Path, options: Options) -> int:
     janitor = Janitor()
     _stop_orderly()
     try:
-        loads = _loads(Scene(clusters, client, peer), janitor, options)
+        loads = _loads(Scene(clusters, client, peer, means), janitor, options)
         for fault in chosen:
             wait_until_whole(clusters.values())
-            scene = Scene(clusters, client, peer)
+            scene = Scene(clusters, client, peer, means)
             played = play(fault, scene, loads, options.pace, console.log)
             reports.append(replace(played, stack=topology.stack))
             report.print_table(console, reports[-1])
@@ -78,8 +77,7 @@ def drill(topology: Topology, project: Path, options: Options) -> int:
             print(f"could not be removed, do so by hand: {path}", file=sys.stderr)
     if options.json:
         print(report.as_json(reports))
-    lost = sum(load.findings.lost for drilled in reports for load in drilled.loads if load.name != COMPARISON)
-    return 1 if lost or any(drilled.notes for drilled in reports) else 0
+    return 1 if any(report.missed(drilled) for drilled in reports) else 0
 
 
 def choose(names: Sequence[str]) -> list[Fault]:
@@ -147,6 +145,8 @@ def _write(options: Options, reports: Sequence[DrillReport]) -> None:
         if place:
             place.parent.mkdir(parents=True, exist_ok=True)
             place.write_text(text, encoding="utf-8")
+    if options.docs:
+        published.publish(options.docs, reports)
 
 
 def _stop_orderly() -> None:

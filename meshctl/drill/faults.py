@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from meshctl.drill.scene import Fault, Scene
+from meshctl.drill.scene import TAKEOVER, Fault, Scene
 from meshctl.kube import Json
 from meshctl.probe import wait_for
 from meshctl.reading import Cluster, is_ready
@@ -152,8 +152,8 @@ def _delete(cluster: Cluster, pods: list[Json], grace: int = 0) -> None:
 FAULTS = (
     Fault(1, "app-scaled", "the local app is scaled to 0", scale_app_away),
     Fault(2, "app-killed", "the local app's pods are killed", kill_app),
-    Fault(3, "app-503", "the local app answers 503", break_app),
-    Fault(3, "app-hangs", "the local app does not answer", hang_app),
+    Fault(3, "app-503", "the local app answers 503", break_app, bar=TAKEOVER),
+    Fault(3, "app-hangs", "the local app does not answer", hang_app, bar=TAKEOVER),
     Fault(4, "gateway", "an east-west gateway of the peer is killed", kill_gateway, calls_go_to_the_peer),
     Fault(5, "istiod", "istiod is killed", kill_istiod, destructive=True),
     Fault(6, "spire-server", "the SPIRE server is away", take_spire_server, seconds=90.0, destructive=True),

@@ -1,4 +1,4 @@
-"""Faults that only the lab's own means can make: links cut and slowed, nodes and clusters without power."""
+"""Faults that only the lab's own means can make: links cut and slowed, clocks wrong, nodes without power."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from lab.config import Node
 from lab.faults import Lever
 from lab.paths import State, cache, project
 from meshctl.drill.faults import calls_go_to_the_peer, kill_istiod
-from meshctl.drill.scene import Fault, Scene
+from meshctl.drill.scene import HEALING, TAKEOVER, Fault, Scene
 
 
 def cut_peer(scene: Scene) -> None:
@@ -34,6 +34,13 @@ def slow_peer(scene: Scene) -> None:
     lever, nodes = _lever(), _nodes(scene.peer.name)
     scene.taken.push(f"smooth the links of {scene.peer.name}", lambda: lab_faults.smooth(lever, nodes))
     lab_faults.slow(lever, nodes)
+
+
+def put_clock_of_peer(scene: Scene) -> None:
+    """Put the clocks of every node of the peer ten minutes forward."""
+    lever, nodes = _lever(), _nodes(scene.peer.name)
+    scene.taken.push(f"right the clocks of {scene.peer.name}", lambda: lab_faults.right_clocks(lever, nodes))
+    lab_faults.put_clocks(lever, nodes)
 
 
 def _cut(scene: Scene, nodes: Sequence[Node]) -> None:
@@ -62,8 +69,24 @@ def _names(nodes: Sequence[Node]) -> str:
 
 
 FAULTS = (
-    Fault(8, "node", "a node of the peer loses its power", stop_worker_of_peer, destructive=True, lab=True),
-    Fault(9, "cluster-cut", "the peer is cut off, API server and all", cut_peer, destructive=True, lab=True),
+    Fault(
+        8,
+        "node",
+        "a node of the peer loses its power",
+        stop_worker_of_peer,
+        destructive=True,
+        lab=True,
+        bar=TAKEOVER,
+    ),
+    Fault(
+        9,
+        "cluster-cut",
+        "the peer is cut off, API server and all",
+        cut_peer,
+        destructive=True,
+        lab=True,
+        bar=TAKEOVER,
+    ),
     Fault(
         10,
         "cluster-stopped",
@@ -71,6 +94,29 @@ FAULTS = (
         stop_peer,
         destructive=True,
         lab=True,
+        bar=TAKEOVER,
     ),
-    Fault(11, "slow-links", "the peer's links are slow and lossy", slow_peer, calls_go_to_the_peer, lab=True),
+    Fault(
+        11,
+        "slow-links",
+        "the peer's links are slow and lossy",
+        slow_peer,
+        calls_go_to_the_peer,
+        seconds=30.0,
+        lab=True,
+        degrades=True,
+    ),
+    Fault(
+        12,
+        "clock",
+        "the peer's clocks are 10 minutes ahead",
+        put_clock_of_peer,
+        calls_go_to_the_peer,
+        seconds=40.0,
+        destructive=True,
+        lab=True,
+        degrades=True,
+        # tokens that the kubelets renewed meanwhile are valid ten minutes later only
+        heals=lab_faults.CLOCK_SECONDS + HEALING,
+    ),
 )

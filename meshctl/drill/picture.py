@@ -19,12 +19,16 @@ LOST = "#d00000"
 
 
 @dataclass(frozen=True)
-class Dot:
-    """An answered request."""
+class Dots:
+    """The requests that one cluster answered."""
 
-    x: float
-    y: float
     colour: str
+    places: tuple[tuple[float, float], ...]
+
+    @property
+    def path(self) -> str:
+        """All of them as one SVG path of lines without length, whose round ends are the dots."""
+        return "".join(f"M{x:g} {y:g}h0" for x, y in self.places)
 
 
 @dataclass(frozen=True)
@@ -50,7 +54,7 @@ class Mark:
 class Picture:
     """Everything to draw, in pixels of a WIDTH x HEIGHT canvas."""
 
-    dots: tuple[Dot, ...]
+    dots: tuple[Dots, ...]
     crosses: tuple[float, ...]
     bars: tuple[Bar, ...]
     times: tuple[Mark, ...]
@@ -81,7 +85,14 @@ def draw(samples: Sequence[Sample], start: float, end: float, seconds: float) ->
     colours[NOBODY] = LOST
     step = max(1, round(seconds / 12))
     return Picture(
-        dots=tuple(Dot(x(s.at), y(s.latency), colours[s.by]) for s in samples if not s.lost),
+        dots=tuple(
+            Dots(
+                colours[name],
+                # many requests fall on the same spot
+                tuple(dict.fromkeys((x(s.at), y(s.latency)) for s in samples if s.by == name and not s.lost)),
+            )
+            for name in names
+        ),
         crosses=tuple(x(sample.at) for sample in samples if sample.lost),
         bars=_bars(samples, seconds, colours, x),
         times=tuple(Mark(x(second), f"{second} s") for second in range(0, math.floor(seconds) + 1, step)),

@@ -92,8 +92,14 @@ def play(fault: Fault, scene: Scene, loads: Sequence[Running], pace: Pace, say: 
         say(f"fault: {fault.title}")
         start = time.time() - origin
         fault.inject(scene)
+        if fault.degrades:
+            scene.remarks.extend(f"while it lasts: {complaint}" for complaint in scene.means.complaints())
         _until(origin + pace.before + lasts)
         end = time.time() - origin
+        if end > pace.before + lasts + 1:
+            notes.append(
+                f"the fault lasted {end - pace.before - lasts:.0f} s longer than the load was meant for"
+            )
         notes += _put_back(scene, say)
         say("the fault is over")
         _until(origin + seconds + pace.timeout + LEAD)
@@ -105,6 +111,8 @@ def play(fault: Fault, scene: Scene, loads: Sequence[Running], pace: Pace, say: 
         notes += _put_back(scene, say)
         for complaint in scene.situation.run():
             say(f"could not be put back: {complaint}")
+    if fault.heals:
+        notes += _wait_until_whole(scene, origin + end, fault.heals)
     return DrillReport(
         number=fault.number,
         fault=fault.name,
@@ -119,8 +127,20 @@ def play(fault: Fault, scene: Scene, loads: Sequence[Running], pace: Pace, say: 
         end=end,
         seconds=seconds,
         loads=tuple(reports),
+        bar=fault.bar,
+        remarks=tuple(scene.remarks),
         notes=tuple(notes),
     )
+
+
+def _wait_until_whole(scene: Scene, ended: float, allowed: float) -> list[str]:
+    """Wait until nothing is found wrong any more; returns what still is when that takes too long."""
+    while complaints := scene.means.complaints():
+        if time.time() - ended > allowed:
+            return [f"not whole {allowed:.0f} s after the end: {complaint}" for complaint in complaints]
+        time.sleep(SETTLE)
+    scene.remarks.append(f"found whole {time.time() - ended:.0f} s after the fault's end")
+    return []
 
 
 def _load_report(

@@ -13,8 +13,12 @@ from rich.console import Console
 from rich.table import Table
 
 from meshctl.drill.analysis import Findings, Phase
-from meshctl.drill.picture import Picture, draw
+from meshctl.drill.picture import HEIGHT, WIDTH, Picture, draw
 from meshctl.drill.samples import Sample
+from meshctl.drill.scene import LOSSLESS, Bar
+
+# The load that shows what Istio's documents alone would give; no bar holds for it.
+COMPARISON = "documents"
 
 
 @dataclass(frozen=True)
@@ -30,7 +34,10 @@ class LoadReport:
 
 @dataclass(frozen=True)
 class DrillReport:
-    """One drill. Times in seconds since the loads' start; `notes` tell what else went on."""
+    """One drill. Times in seconds since the loads' start.
+
+    `remarks` tell what else went on and what was worse meanwhile, `notes` what must not be: a drill with notes failed.
+    """
 
     number: int
     fault: str
@@ -45,6 +52,8 @@ class DrillReport:
     end: float
     seconds: float
     loads: tuple[LoadReport, ...]
+    bar: Bar = LOSSLESS
+    remarks: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
 
@@ -54,8 +63,34 @@ def as_dict(report: DrillReport) -> dict[str, object]:
         {"name": load.name, "title": load.title, "retried": load.retried, **asdict(load.findings)}
         for load in report.loads
     ]
-    facts = {key: value for key, value in vars(report).items() if key not in ("loads", "at")}
-    return {**facts, "at": report.at.isoformat(timespec="seconds"), "loads": loads}
+    facts = {key: value for key, value in vars(report).items() if key not in ("loads", "at", "bar")}
+    return {
+        **facts,
+        "at": report.at.isoformat(timespec="seconds"),
+        "bar": {"lost": 0, **asdict(report.bar)},
+        "missed": missed(report),
+        "loads": loads,
+    }
+
+
+def missed(report: DrillReport) -> list[str]:
+    """Where a drill is below its bar, in words; empty when it passed."""
+    found = list(report.notes)
+    for load in report.loads:
+        findings, p99 = load.findings, load.findings.phases[1].p99
+        if load.name == COMPARISON:
+            continue
+        if findings.lost:
+            found.append(f"{load.name}: {findings.lost} of {findings.sent} lost")
+        if report.bar.p99 is not None and p99 is not None and p99 > report.bar.p99:
+            found.append(
+                f"{load.name}: p99 of {milliseconds(p99)} during the fault, {report.bar.p99:g} s allowed"
+            )
+        if report.bar.steady is not None and findings.steady > report.bar.steady:
+            found.append(
+                f"{load.name}: steady after {findings.steady:.1f} s, {report.bar.steady:g} s allowed"
+            )
+    return found
 
 
 def as_json(reports: Sequence[DrillReport]) -> str:
@@ -80,8 +115,10 @@ def print_table(console: Console, report: DrillReport) -> None:
     console.print(table)
     for load in report.loads:
         console.print(f"{load.name}: {in_words(load)}")
-    for note in report.notes:
-        console.print(note)
+    for remark in report.remarks:
+        console.print(remark)
+    for below in missed(report):
+        console.print(f"[red]{below}[/]")
 
 
 def in_words(load: LoadReport) -> str:
@@ -103,6 +140,24 @@ def in_words(load: LoadReport) -> str:
 
 def page(reports: Sequence[DrillReport]) -> str:
     """One HTML page that needs nothing from elsewhere: a picture and the figures of every drill."""
+    drills = [
+        (report, [(load, in_words(load), _picture(report, load)) for load in report.loads], missed(report))
+        for report in reports
+    ]
+    return _templates().get_template("page.html.j2").render(drills=drills)
+
+
+def timelines(report: DrillReport, names: Sequence[str]) -> str:
+    """One SVG picture with the timelines of some loads, one below the other."""
+    rows = [
+        (load.title, f"{load.findings.lost} of {load.findings.sent} lost", _picture(report, load))
+        for load in report.loads
+        if load.name in names
+    ]
+    return _templates().get_template("picture.svg.j2").render(rows=rows, width=WIDTH, row=HEIGHT + 26)
+
+
+def _templates() -> Environment:
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=select_autoescape(default=True),
@@ -110,11 +165,7 @@ def page(reports: Sequence[DrillReport]) -> str:
         lstrip_blocks=True,
     )
     environment.filters["ms"] = milliseconds
-    drills = [
-        (report, [(load, in_words(load), _picture(report, load)) for load in report.loads])
-        for report in reports
-    ]
-    return environment.get_template("page.html.j2").render(drills=drills)
+    return environment
 
 
 def milliseconds(value: float | None) -> str:

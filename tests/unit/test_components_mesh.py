@@ -364,6 +364,37 @@ def test_a_host_with_its_own_failover_gets_rules_of_its_own(folder: Path) -> Non
     }
 
 
+def test_a_revision_stands_beside_the_one_before_it_until_that_is_left_out(folder: Path) -> None:
+    upgrading = two(folder, istio={"revision": "v1-32", "previousRevision": "default"})
+    new, old = upgrading.one("cluster-1-istio-istiod-v1-32"), upgrading.one("cluster-1-istio-istiod")
+    assert (new.inputs["name"], old.inputs["name"]) == ("istiod-v1-32", "istiod")
+    assert new.inputs["values"]["revision"] == "v1-32"
+    assert "revision" not in old.inputs["values"]
+    assert not new.ignores
+    assert {"chart", "version", "values"} <= set(old.ignores), "it stays as it was made"
+    done = two(folder, istio={"revision": "v1-32"})
+    assert not [each for each in done.objects if each.name == "cluster-1-istio-istiod"]
+
+
+def test_gateways_and_samples_take_the_revisions_proxies_and_start_anew(folder: Path) -> None:
+    mesh = two(folder, istio={"revision": "v1-32"})
+    for gateway in ("ingress", "eastwest"):
+        assert mesh.one(f"cluster-1-gateways-{gateway}").inputs["values"]["revision"] == "v1-32"
+    labels = mesh.one("cluster-1-samples-helloworld-namespace").inputs["metadata"]["labels"]
+    assert labels == {"istio.io/rev": "v1-32"}
+    template = spec_of(mesh, "cluster-1-samples-helloworld-v1-deployment")["template"]
+    assert template["metadata"]["annotations"]["fedmesh/istio-revision"] == "v1-32"
+    for later in ("cluster-1-gateways-eastwest", "cluster-1-samples-helloworld-v1-deployment"):
+        assert mesh.comes_after(later, "cluster-2-istio-istiod-v1-32"), (
+            "proxies move when all know the revision"
+        )
+
+
+def test_without_a_revision_namespaces_have_istios_own_label(mesh: Program) -> None:
+    labels = mesh.one("cluster-1-samples-sleep-namespace").inputs["metadata"]["labels"]
+    assert labels == {"istio-injection": "enabled"}
+
+
 def test_objects_are_applied_under_one_name_so_that_a_killed_run_can_be_repeated(mesh: Program) -> None:
     for kind in ("StatefulSet", "DaemonSet", "Deployment", "Service", "ConfigMap"):
         assert of(mesh, kind), kind

@@ -4,20 +4,23 @@ import base64
 import io
 import json
 import re
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 from meshctl_samples import FakeApi, pod
 from rich.console import Console
 
-from meshctl.drill import baseline, command, faults, picture, report
+from meshctl.drill import baseline, command, faults, picture, published, report
 from meshctl.drill.analysis import analyse, percentile, usual_answerer
 from meshctl.drill.command import DrillError, choose, in_lab, refuse_unconfirmed
 from meshctl.drill.load import load_pod, parse_retries
+from meshctl.drill.means import Means
 from meshctl.drill.report import DrillReport, LoadReport
 from meshctl.drill.samples import NOBODY, Sample, parse
-from meshctl.drill.scene import Fault, Scene
+from meshctl.drill.scene import Bar, Fault, Scene
 from meshctl.drill.undo import Undo
 from meshctl.reading import Cluster
 from meshctl.topology import Member, Topology
@@ -147,7 +150,8 @@ class Broken(FakeApi):
 def scene(api):
     members = [Member(f"cluster-{n}", f"td{n}", f"network-{n}", None, "") for n in (1, 2)]
     one, two = (Cluster(member, api) for member in members)
-    return Scene({"cluster-1": one, "cluster-2": two}, client=one, peer=two)
+    means = Means(Topology("s", tuple(members)), Path(), lab=True)
+    return Scene({"cluster-1": one, "cluster-2": two}, client=one, peer=two, means=means)
 
 
 DEPLOYMENTS = "/apis/apps/v1/namespaces/helloworld/deployments"
@@ -306,13 +310,47 @@ def test_the_page_needs_nothing_from_elsewhere_and_escapes_what_it_shows():
     text = report.page([drilled()])
     assert not re.search(r"(src|href)=|url\(|<script|@import", text)
     assert "From inside &lt;the mesh&gt;" in text
-    assert text.count("<circle") == 248
+    assert len(re.findall(r"M[\d.]+ [\d.]+h0", text)) == 248
     assert text.count("l6 6m0-6l-6 6") == 2
+
+
+def test_a_drill_is_judged_by_its_bar_and_not_by_istios_documents():
+    documents = replace(drilled().loads[0], name=report.COMPARISON)
+    assert report.missed(replace(drilled(), loads=(documents,))) == []
+    assert report.missed(drilled()) == ["mesh: 2 of 250 lost"]
+    strict = replace(drilled(), bar=Bar(p99=0.004, steady=1.0), notes=("could not be put back: x",))
+    assert report.missed(strict) == [
+        "could not be put back: x",
+        "mesh: 2 of 250 lost",
+        "mesh: p99 of 5.0 ms during the fault, 0.004 s allowed",
+        "mesh: steady after 1.1 s, 1 s allowed",
+    ]
+
+
+def test_the_documents_have_a_row_a_picture_and_what_was_missed_of_every_drill(tmp_path):
+    published.publish(tmp_path, [drilled(), replace(drilled(), number=12, fault="clock", title="a clock")])
+    text = (tmp_path / "README.md").read_text()
+    assert (
+        "| 1 | [the local app is scaled to 0](#1-the-local-app-is-scaled-to-0) | 0 lost **missed** |" in text
+    )
+    assert "## 1. the local app is scaled to 0" in text
+    assert "- **below the bar**: mesh: 2 of 250 lost" in text
+    for name in re.findall(r"!\[timeline\]\((.+?)\)", text):
+        picture_file = ElementTree.parse(tmp_path / name)  # noqa: S314 (made a moment ago)
+        assert picture_file.getroot().tag.endswith("svg")
+    assert {file.name for file in tmp_path.iterdir()} == {
+        "01-app-scaled.svg",
+        "12-clock.svg",
+        "README.md",
+        "drills.html",
+        "drills.json",
+    }
 
 
 def test_the_picture_keeps_within_its_canvas():
     samples = [*taken_over(), sample(29.99, latency=99.0), sample(0.0, latency=0.00001)]
     drawn = picture.draw(samples, 10, 20, 30)
-    assert all(drawn.left <= dot.x <= drawn.right and drawn.top <= dot.y <= drawn.floor for dot in drawn.dots)
+    places = [place for dots in drawn.dots for place in dots.places]
+    assert all(drawn.left <= x <= drawn.right and drawn.top <= y <= drawn.floor for x, y in places)
     assert all(bar.x + bar.width <= drawn.right + 0.2 and bar.y <= drawn.height for bar in drawn.bars)
     assert dict(drawn.legend)["nobody"] == picture.LOST

@@ -142,6 +142,8 @@ def test_a_wrong_cluster_is_refused(changes: dict[str, Any], key: str, text: str
         ("istio", {"plainEnvoy": "yes"}, "plainEnvoy", "true or false"),
         ("istio", {"replicas": 0}, "replicas", "from 1 to 10"),
         ("istio", {"trust": "none"}, "trust", "aliases, strict"),
+        ("istio", {"revision": "1.32"}, "revision", "such as v1-32"),
+        ("istio", {"previousRevision": "default"}, "previousRevision", "another than revision"),
         ("failover", {"connectTimeout": "fast"}, "connectTimeout", "duration"),
         ("failover", {"outlierDetection": {"interval": 1}}, "outlierDetection.interval", "duration"),
         ("failover", {"retries": {"attempts": -1}}, "retries.attempts", "from 0 to 20"),

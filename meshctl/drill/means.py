@@ -1,0 +1,71 @@
+"""What a drill can do beyond faults: run the program again, and have the mesh examined."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from meshctl.topology import Topology
+from meshctl.verify.command import examine
+from meshctl.verify.runner import failures
+
+# `pulumi up` of a stack that is busy with a fault; it takes seconds otherwise.
+UP_SECONDS = 400
+
+
+class DrillError(Exception):
+    """A drill cannot be played as asked."""
+
+
+@dataclass(frozen=True)
+class Means:
+    """The stack that a drill plays on; `lab` tells whether the lab's own engine runs it."""
+
+    topology: Topology
+    project: Path
+    lab: bool
+
+    def up(self, **istio: str) -> float:
+        """Run `pulumi up`, in the lab also with other values below `fedmesh:istio`; returns its seconds.
+
+        Raises DrillError when it fails, with the end of what it said.
+        """
+        began = time.monotonic()
+        done = subprocess.run(
+            self._command(istio),
+            cwd=self.project,
+            capture_output=True,
+            text=True,
+            timeout=UP_SECONDS,
+            check=False,
+        )
+        if done.returncode != 0:
+            raise DrillError(f"pulumi up failed: {(done.stdout + done.stderr).strip()[-600:]}")
+        return time.monotonic() - began
+
+    def complaints(self) -> list[str]:
+        """What `meshctl verify` finds wrong now."""
+        found = failures(examine(self.topology))
+        return [f"{result.cluster}: {result.name}: {result.detail}" for result in found]
+
+    def _command(self, istio: dict[str, str]) -> list[str]:
+        values = [
+            part for key, value in istio.items() for part in ("--config", f"fedmesh:istio.{key}={value}")
+        ]
+        changed = ["--config-path", *values] if values else []
+        if self.lab:
+            engine = [sys.executable, "-m", "lab", "pulumi", "-q", "--stack", self.topology.stack, "up"]
+        else:
+            engine = [
+                "pulumi",
+                "up",
+                "--stack",
+                self.topology.stack,
+                "--yes",
+                "--skip-preview",
+                "--suppress-outputs",
+            ]
+        return [*engine, *changed]
