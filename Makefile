@@ -8,6 +8,8 @@ STACK ?= lab
 QUIET := $(if $(filter q quiet,$(V)),-q,)
 CODE := __main__.py components meshctl lab sandbox policies tests
 EXISTING := $(wildcard $(CODE))
+# what Python compiled is kept, also where the environment says otherwise: programs start seconds faster
+export PYTHONDONTWRITEBYTECODE =
 
 .PHONY: help
 help: ## list the commands
@@ -15,15 +17,16 @@ help: ## list the commands
 
 # --- set-up ---------------------------------------------------------------
 
-# pip checks every hash; --no-deps since the locks are complete, which spares its resolver
+# pip checks every hash; --no-deps since the locks are complete, which spares its resolver; --no-compile since
+# most of what the cloud's packages hold is never imported
 $(VENV)/.runtime: requirements.txt
 	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "fedmesh: python3 3.11 or newer is needed on PATH" >&2; exit 1; }
 	@[ -x $(PYTHON) ] || python3 -m venv $(VENV) || { echo "fedmesh: python3 has no venv; on Debian: apt-get install python3-venv" >&2; exit 1; }
-	@$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.txt
+	@$(PYTHON) -m pip install --quiet --no-compile --disable-pip-version-check --no-deps --require-hashes -r requirements.txt
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.runtime requirements-dev.txt
-	@$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-dev.txt
+	@$(PYTHON) -m pip install --quiet --no-compile --disable-pip-version-check --no-deps --require-hashes -r requirements-dev.txt
 	@touch $@
 
 .PHONY: venv lock tools

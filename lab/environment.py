@@ -19,6 +19,8 @@ def engine_environment(project: Path) -> dict[str, str]:
         "PULUMI_CONFIG_PASSPHRASE_FILE": str(state / "passphrase"),
         "PULUMI_HOME": str(state / "pulumi"),
         "PULUMI_SKIP_UPDATE_CHECK": "true",
+        # what Python compiled is kept, also where the environment says otherwise: programs start seconds faster
+        "PYTHONDONTWRITEBYTECODE": "",
         # the providers are in the plugin folder; looking for newer ones would wait for a network that may not be there
         "PULUMI_IGNORE_AMBIENT_PLUGINS": "true",
         "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION": "true",
