@@ -20,6 +20,7 @@ from pathlib import Path
 from lab import clusters, journey, paths
 from lab.environment import engine_environment
 from lab.progress import clock
+from lab.sections import sections_of
 from lab.stack import Stack
 
 REPORT = Path("docs/benchmarks.md")
@@ -94,8 +95,8 @@ def cold() -> str:
     return f"| tool builds, all caches empty, downloads included | 35 min | {took} | `make bench-cold` |"
 
 
-def report(figures: Sequence[Figure], phases: dict[str, float], cold_rows: Sequence[str]) -> str:
-    """The text of docs/benchmarks.md."""
+def machine() -> str:
+    """The day, and what the figures of a report were measured on."""
     processor = next(
         (
             line.split(":")[1].strip()
@@ -105,13 +106,18 @@ def report(figures: Sequence[Figure], phases: dict[str, float], cold_rows: Seque
         platform.machine(),
     )
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
+    return f"{datetime.date.today()}: {os.cpu_count()} cores ({processor}), {memory:.0f} GiB"
+
+
+def report(figures: Sequence[Figure], phases: dict[str, float], cold_rows: Sequence[str]) -> str:
+    """The text of docs/benchmarks.md."""
     rows = [f"| {figure.name} | {figure.bar} | {figure.value} | `{figure.command}` |" for figure in figures]
     parts = [f"| {name} | {seconds:.1f} s |" for name, seconds in phases.items()]
     return "\n".join(
         [
             "# Benchmarks",
             "",
-            f"Made by `make bench` on {datetime.date.today()}: {os.cpu_count()} cores ({processor}), {memory:.0f} GiB.",
+            f"Made by `make bench` on {machine()}.",
             "",
             "| figure | bar | measured | command |",
             "| --- | --- | --- | --- |",
@@ -146,7 +152,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         file.write_text("\n".join([*kept[:place], cold(), *kept[place:], ""]))
         return 0
     cold_rows = [line for line in old.splitlines() if "make bench-cold" in line]
-    file.write_text(report(*warm(), cold_rows))
+    file.write_text("\n".join([report(*warm(), cold_rows), *sections_of(old)]))
     return 0
 
 

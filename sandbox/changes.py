@@ -63,6 +63,13 @@ def grown(config: Config, count: int) -> Config:
     return changed
 
 
+def without(config: Config, index: int) -> Config:
+    """Without the cluster at a place of the list."""
+    changed = deepcopy(config)
+    del changed[CLUSTERS][index]
+    return changed
+
+
 def _each(config: Config, change: Callable[[Config], None]) -> Config:
     changed = deepcopy(config)
     for cluster in changed[CLUSTERS]:

@@ -2,19 +2,20 @@
 
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 from lab import apiserver, paths
-from sandbox import changes, inventory, permissions
+from sandbox import changes, inventory, permissions, terraform_plan
 from sandbox.aws import Aws
 from sandbox.cloud import running
 from sandbox.engine import Engine, EngineError, Outcome
 
 Say = Callable[[str], None]
-PREVIEW_BAR_SECONDS = 15.0
+FEWEST_CLUSTERS = 2
+FORGET_UNREACHABLE = {"PULUMI_K8S_DELETE_UNREACHABLE": "true"}
 
 
 class JourneyError(Exception):
@@ -50,15 +51,17 @@ class ApiServers:
 
 
 class Journey:
-    """One stack's journey. `steps` gives name and function of each step, in order."""
+    """One stack's journey, step by step. `plans` is the folder that gets what was planned, for checkov."""
 
-    def __init__(self, engine: Engine, say: Say) -> None:
+    def __init__(self, engine: Engine, say: Say, plans: Path | None = None) -> None:
         self._engine = engine
+        self._plans = plans
         self._say = say
         self._config = engine.committed()
         self._half = changes.aws_half(self._config)
         self._regions = tuple(sorted({cluster["region"] for cluster in self._config[changes.CLUSTERS]}))
         self._servers: ApiServers
+        self._planned: list[dict[str, Any]] = []
         self._before = inventory.take(self._regions).left
 
     @property
@@ -87,9 +90,8 @@ class Journey:
         self._nothing_left()
 
     def _steps(self) -> Iterator[tuple[str, Callable[[], Outcome | str | None]]]:
-        yield "preview of everything, mesh included", self._preview
-        yield "the same, with every policy", self._policies
-        yield "up, AWS half", lambda: self._up(self._half, "create")
+        yield "preview of everything, with every policy", self._preview
+        yield "up, AWS half, with every policy", self._make
         yield "up again changes nothing", self._unchanged
         yield "refresh finds no drift", lambda: self._refresh(expected=0)
         yield "what was made", self._report
@@ -106,23 +108,40 @@ class Journey:
         yield "that cluster removed again", lambda: self._up(self._half, "delete")
         yield "up again changes nothing, still", self._unchanged
         yield "one API server dies, up for the others", self._survive
-        yield "what lay on the dead one leaves the state", self._forget_dead
+        if len(self._half[changes.CLUSTERS]) > FEWEST_CLUSTERS:
+            yield "the dead one taken out of the config", self._remove_dead
+        else:
+            yield "what lay on the dead one leaves the state", self._forget_dead
         yield "destroy", lambda: self._engine.run("destroy")
         yield "nothing is left", self._nothing_left
         yield "the permissions in docs/iam-policy.json sufficed", self._permitted
 
     def _preview(self) -> Outcome:
         self._engine.configure(self._config)
-        outcome = self._engine.run("preview")
+        self._planned, outcome = self._engine.planned(*self._policies)
         expect(set(outcome.changes) == {"create"}, f"a first preview only creates, not {outcome}")
         return outcome
 
-    def _policies(self) -> Outcome:
-        return self._engine.run("preview", "--policy-pack", str(self._engine.project / "policies"))
+    def _make(self) -> Outcome:
+        """Policies see here what AWS told, too: ids and addresses that a first preview does not know."""
+        outcome = self._up(self._half, "create", *self._policies)
+        if self._plans:
+            terraform_plan.write(terraform_plan.merged(self._planned, self._engine.resources()), self._plans)
+        return outcome
 
-    def _up(self, config: changes.Config, operation: str) -> Outcome:
+    @property
+    def _policies(self) -> tuple[str, str]:
+        return "--policy-pack", str(self._engine.project / "policies")
+
+    def _up(
+        self,
+        config: changes.Config,
+        operation: str,
+        *arguments: str,
+        variables: Mapping[str, str] | None = None,
+    ) -> Outcome:
         self._engine.configure(config)
-        outcome = self._engine.run("up")
+        outcome = self._engine.run("up", *arguments, variables=variables)
         expect(outcome.changes.get(operation, 0) > 0, f"nothing to {operation}: {outcome}")
         replaced = outcome.changes.get("replace", 0) + outcome.changes.get("create-replacement", 0)
         expect(replaced == 0, f"{replaced} resources were replaced: {outcome.output[-3000:]}")
@@ -167,8 +186,12 @@ class Journey:
         self._half = changes.resized(self._half, 1)
         return self._up(self._half, "update")
 
+    def _remove_dead(self) -> Outcome:
+        self._half = changes.without(self._half, len(self._half[changes.CLUSTERS]) - 1)
+        return self._up(self._half, "delete", variables=FORGET_UNREACHABLE)
+
     def _forget_dead(self) -> Outcome:
-        outcome = self._engine.run("refresh", variables={"PULUMI_K8S_DELETE_UNREACHABLE": "true"})
+        outcome = self._engine.run("refresh", variables=FORGET_UNREACHABLE)
         expect(outcome.changes.get("delete", 0) > 0, f"nothing left the state: {outcome}")
         return outcome
 
@@ -208,19 +231,25 @@ def api_servers(engine: Engine, names: list[str], folder: Path) -> Iterator[ApiS
         servers.stop_all()
 
 
-def run(project: Path, stacks: list[str], say: Say) -> dict[str, dict[str, float]]:
-    """The journeys of some stacks, each with a fresh AWS. Gives seconds by stack and step."""
+def run(project: Path, stacks: list[str], say: Say, plans: Path | None = None) -> dict[str, dict[str, float]]:
+    """The journeys of some stacks, each with a fresh AWS. Gives seconds by stack and step.
+
+    What each stack plans is written to a folder of its name in `plans`, for checkov.
+    """
     with _folder(project) as folder:
-        return {stack: _run(project, folder / stack, stack, say) for stack in stacks}
+        return {
+            stack: _run(project, folder / stack, stack, say, plans / stack if plans else None)
+            for stack in stacks
+        }
 
 
-def _run(project: Path, folder: Path, stack: str, say: Say) -> dict[str, float]:
+def _run(project: Path, folder: Path, stack: str, say: Say, plans: Path | None) -> dict[str, float]:
     say(f"stack {stack}")
     folder.mkdir()
     with running.running(folder / "aws.log") as cloud:
         inventory.use(cloud)
         engine = Engine(project, folder, stack, cloud)
-        journey = Journey(engine, say)
+        journey = Journey(engine, say, plans)
         with api_servers(engine, journey.cluster_names, folder) as servers:
             return journey.run(servers)
 
