@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 
-from lab import builder, clusters, config, faults, image_store, paths, preflight, processes
+from lab import builder, clusters, config, engine_output, faults, image_store, paths, preflight, processes
 from lab.clusters import LabError
 from lab.config import LabConfigError
 from lab.environment import engine_environment
@@ -167,12 +167,10 @@ def _pulumi(options: argparse.Namespace) -> int:
     if options.verb == "unchanged":
         command = stack.unchanged()
     elif options.verb in known:
-        command = known[options.verb](options.quiet)
+        command = known[options.verb]()
     else:
         command = stack.command(options.verb)
-    return subprocess.run(
-        [*command, *options.arguments], cwd=project, env=environment, check=False
-    ).returncode
+    return engine_output.run([*command, *options.arguments], project, environment, options.quiet)
 
 
 def _fault(options: argparse.Namespace) -> int:

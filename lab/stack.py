@@ -78,17 +78,17 @@ class Stack:
             *arguments,
         ]
 
-    def up(self, quiet: bool = False) -> list[str]:
+    def up(self) -> list[str]:
         """The command that brings the stack to its config, without a preview first."""
-        return self.command("up", "--yes", "--skip-preview", *self._progress(quiet))
+        return self.command("up", "--yes", "--skip-preview", "--suppress-outputs")
 
     def unchanged(self) -> list[str]:
         """The command that fails when `up` would change anything."""
-        return self.command("up", "--yes", "--skip-preview", "--expect-no-changes", *self._progress(True))
+        return self.command("up", "--yes", "--skip-preview", "--expect-no-changes", "--suppress-outputs")
 
-    def destroy(self, quiet: bool = False) -> list[str]:
+    def destroy(self) -> list[str]:
         """The command that removes all that the stack made."""
-        return self.command("destroy", "--yes", "--skip-preview", *self._progress(quiet))
+        return self.command("destroy", "--yes", "--skip-preview", "--suppress-outputs")
 
     def _make_engine_home(self) -> None:
         home = self.state / "pulumi"
@@ -110,7 +110,3 @@ class Stack:
             capture_output=True,
             text=True,
         )
-
-    @staticmethod
-    def _progress(quiet: bool) -> list[str]:
-        return ["--suppress-outputs", "--suppress-progress"] if quiet else ["--suppress-outputs"]
