@@ -40,6 +40,14 @@ def fingerprint(certificate: x509.Certificate) -> str:
     return certificate.fingerprint(hashes.SHA256()).hex()
 
 
+def key_id(certificate: x509.Certificate) -> str | None:
+    """The certificate's subject key id in hex, None when it has none."""
+    try:
+        return certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value.digest.hex()
+    except x509.ExtensionNotFound:
+        return None
+
+
 def chain_fault(
     chain: Sequence[x509.Certificate], roots: Iterable[x509.Certificate], now: datetime
 ) -> str | None:

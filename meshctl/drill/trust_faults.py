@@ -6,10 +6,10 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from meshctl.certs import chain_fault, fingerprint
+from meshctl.certs import chain_fault, fingerprint, key_id
 from meshctl.drill.faults import calls_go_to_the_peer
 from meshctl.drill.scene import HEALING, Fault, Scene
-from meshctl.kube import KubeError
+from meshctl.kube import Json, KubeError
 from meshctl.probe import wait_for
 from meshctl.reading import Cluster, is_ready
 from meshctl.topology import SPIRE_NAMESPACE
@@ -30,13 +30,13 @@ def rotate_ca(scene: Scene) -> None:
         scene.remarks.append(f"{time.monotonic() - began:.0f} s: {what}")
 
     old_id = peer.spire_server("localauthority", "x509", "show")["active"][SUBJECT]
-    old = peer.bundle().prints
+    old = _root(peer, old_id)
     make_new_root(peer)
     prepared = wait_for(lambda: _prepared(peer, old_id), "SPIRE gets no CA under the new root", 30.0)
-    new = now(peer).bundle().prints - old
+    new = _root(peer, prepared[SUBJECT])
     wait_for(lambda: _trusted(scene, new), "a proxy does not trust the new root", 90.0)
     say("every proxy of every cluster trusts the new root beside the old one")
-    peer.spire_server("localauthority", "x509", "activate", "-authorityID", prepared)
+    peer.spire_server("localauthority", "x509", "activate", "-authorityID", prepared["authority_id"])
     peer.spire_server("upstreamauthority", "taint", "-subjectKeyID", old_id)
     wait_for(lambda: _signed(peer, new), "a proxy keeps its certificate under the old root", 90.0)
     say(f"every proxy of {peer.name} has a certificate under the new root")
@@ -105,21 +105,30 @@ def _lose_volume(scene: Scene, cluster: Cluster) -> None:
     scene.remarks.append(f"the server was back on an empty volume after {time.monotonic() - began:.0f} s")
 
 
-def _prepared(cluster: Cluster, old: str) -> str | None:
-    """Id of an authority that is not signed by the old root; cert-manager may take a moment to see the new one."""
+def _root(cluster: Cluster, subject: str) -> str:
+    """Fingerprint of the root with a key id; raises LookupError when it is not in the cluster's bundle."""
+    for authority in now(cluster).bundle().authorities:
+        if key_id(authority) == subject:
+            return fingerprint(authority)
+    raise LookupError(f"the bundle of {cluster.name} has no root with key id {subject}")
+
+
+def _prepared(cluster: Cluster, old: str) -> Json | None:
+    """An authority that is not signed by the old root; cert-manager may take a moment to see the new one."""
     made = cluster.spire_server("localauthority", "x509", "prepare")["prepared_authority"]
-    return None if made[SUBJECT] == old else str(made["authority_id"])
+    return None if made[SUBJECT] == old else made
 
 
-def _trusted(scene: Scene, roots: frozenset[str]) -> bool | None:
-    return _all(scene, lambda trusted: roots <= trusted)
+def _trusted(scene: Scene, root: str) -> bool | None:
+    return _all(scene, lambda trusted: root in trusted)
 
 
-def _forgotten(scene: Scene, roots: frozenset[str]) -> bool | None:
-    return _all(scene, lambda trusted: not roots & trusted)
+def _forgotten(scene: Scene, root: str) -> bool | None:
+    return _all(scene, lambda trusted: root not in trusted)
 
 
 def _all(scene: Scene, judge: Callable[[frozenset[str]], bool]) -> bool | None:
+    """True when all proxies of all clusters pass, by what they trust of the peer's."""
     domain = scene.peer.member.trust_domain
     for cluster in scene.clusters.values():
         for pod in now(cluster).mesh_pods():
@@ -129,13 +138,12 @@ def _all(scene: Scene, judge: Callable[[frozenset[str]], bool]) -> bool | None:
     return True
 
 
-def _signed(cluster: Cluster, roots: frozenset[str]) -> bool | None:
-    """Whether the certificates of all proxies of a cluster lead to one of the roots."""
+def _signed(cluster: Cluster, root: str) -> bool | None:
+    """Whether the certificates of all proxies of a cluster lead to a root."""
     fresh = now(cluster)
-    authorities = [root for root in fresh.bundle().authorities if fingerprint(root) in roots]
+    authorities = [authority for authority in fresh.bundle().authorities if fingerprint(authority) == root]
     chains = [fresh.proxy_secrets(pod).chain for pod in fresh.mesh_pods()]
-    faults = [chain_fault(chain, authorities, datetime.now(UTC)) for chain in chains]
-    return None if any(faults) else True
+    return None if any(chain_fault(chain, authorities, datetime.now(UTC)) for chain in chains) else True
 
 
 FAULTS = (

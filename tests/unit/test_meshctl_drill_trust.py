@@ -66,7 +66,7 @@ def prepared_by(root):
 
 
 def test_only_an_authority_under_the_new_root_is_activated():
-    assert trust_faults._prepared(prepared_by("new"), "old") == "next"
+    assert trust_faults._prepared(prepared_by("new"), "old")["authority_id"] == "next"
     assert trust_faults._prepared(prepared_by("old"), "old") is None
 
 
