@@ -84,9 +84,12 @@ policy: $(VENV)/.dev ## each rule of the policy pack, with a good and a bad case
 
 # --- figures --------------------------------------------------------------
 
-.PHONY: bench bench-cold drill
+.PHONY: bench bench-cold drill drill-ci
 drill: $(VENV)/.runtime ## put faults to the lab's mesh under load; reports in docs/drills
-	@$(PYTHON) -m meshctl drill all --baseline --html docs/drills/drills.html --output docs/drills/drills.json
+	@$(PYTHON) -m meshctl drill all --baseline --docs docs/drills
+
+drill-ci: $(VENV)/.runtime ## the short drills: an app, a gateway and a cluster lost; fails on a lost request
+	@$(PYTHON) -m meshctl drill app-scaled gateway cluster-cut --before 5 --fault 15 --after 10
 
 bench: $(VENV)/.runtime ## measure the lab and write docs/benchmarks.md (takes the lab down first)
 	@$(PYTHON) -m lab.bench

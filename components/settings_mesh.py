@@ -246,7 +246,7 @@ def parse_failover(section: Section) -> FailoverSettings:
 DEFAULT_FAILOVER = FailoverSpec(
     connect_timeout="1s",
     consecutive_5xx=3,
-    consecutive_local_failures=3,
+    consecutive_local_failures=2,
     interval="1s",
     base_ejection="30s",
     attempts=4,

@@ -1,4 +1,4 @@
-"""Faults of trust: a CA replaced while it is in use, and a SPIRE server that lost what it knew."""
+"""Changes under load, and losses of trust: a new CA, a new Istio, a SPIRE server that lost what it knew."""
 
 from __future__ import annotations
 
@@ -44,6 +44,16 @@ def rotate_ca(scene: Scene) -> None:
     wait_for(lambda: _forgotten(scene, old), "a proxy still trusts the old root", 90.0)
     say("no proxy of any cluster trusts the old root")
     say(f"`pulumi up` took {scene.means.up():.0f} s")
+
+
+def upgrade(scene: Scene) -> None:
+    """Run `pulumi up` with another revision of Istio, and go back the same way when the fault ends."""
+
+    def back() -> None:
+        scene.remarks.append(f"`pulumi up` back to the revision before took {scene.means.up():.0f} s")
+
+    scene.taken.push("run `pulumi up` with the stack's own revision", back)
+    scene.remarks.append(f"`pulumi up` with another revision took {scene.means.up(revision='drill'):.0f} s")
 
 
 def lose_volume(scene: Scene) -> None:
@@ -155,6 +165,16 @@ FAULTS = (
         calls_go_to_the_peer,
         seconds=90.0,
         destructive=True,
+        heals=HEALING,
+    ),
+    Fault(
+        14,
+        "istio-revision",
+        "Istio is replaced by another revision, then back",
+        upgrade,
+        calls_go_to_the_peer,
+        seconds=150.0,
+        lab=True,
         heals=HEALING,
     ),
     Fault(
