@@ -13,7 +13,7 @@ export PYTHONDONTWRITEBYTECODE =
 
 .PHONY: help
 help: ## list the commands
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
 
 # --- set-up ---------------------------------------------------------------
 
@@ -84,12 +84,19 @@ policy: $(VENV)/.dev ## each rule of the policy pack, with a good and a bad case
 
 # --- figures --------------------------------------------------------------
 
-.PHONY: bench bench-cold drill drill-ci
+.PHONY: bench bench-cold drill drill-ci drill-security verify-100
 drill: $(VENV)/.runtime ## put faults to the lab's mesh under load; reports in docs/drills
 	@$(PYTHON) -m meshctl drill all --baseline --docs docs/drills
 
-drill-ci: $(VENV)/.runtime ## the short drills: an app, a gateway and a cluster lost; fails on a lost request
+drill-ci: $(VENV)/.runtime ## the short drills: an app, a gateway and a cluster lost, and the attacks; fails on a lost request
 	@$(PYTHON) -m meshctl drill app-scaled gateway cluster-cut --before 5 --fault 15 --after 10
+	@$(PYTHON) -m meshctl drill --security
+
+drill-security: $(VENV)/.runtime ## attack the lab's mesh; each attack must be refused
+	@$(PYTHON) -m meshctl drill --security --stack $(STACK)
+
+verify-100: $(VENV)/.dev ## verify the healthy lab a hundred times: no false alarm (ten minutes; RUNS=20 for fewer)
+	@RUNS=$(or $(RUNS),100) $(VENV)/bin/pytest -q -s tests/lab/verify_many.py
 
 bench: $(VENV)/.runtime ## measure the lab and write docs/benchmarks.md (takes the lab down first)
 	@$(PYTHON) -m lab.bench
@@ -98,7 +105,7 @@ bench-cold: $(VENV)/.runtime ## measure cold builds of the tools and add them to
 	@$(PYTHON) -m lab.bench --cold
 
 # in this order: the last two take the lab down and bring it up again, and take it down for good
-LAB_TESTS := verify verify_faults clusters killed leaves_nothing
+LAB_TESTS := verify verify_faults security_drill clusters killed leaves_nothing
 
 # --- tests ----------------------------------------------------------------
 

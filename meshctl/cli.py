@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from meshctl.dashboard import dashboard
-from meshctl.drill.command import DrillError, Options, drill
+from meshctl.drill.command import Options, drill, in_lab, stop_orderly
 from meshctl.drill.load import IMAGE
+from meshctl.drill.means import DrillError, Means
 from meshctl.drill.play import Pace
 from meshctl.kube import KubeError
+from meshctl.security.command import refuse_unconfirmed_attack, security
 from meshctl.stack import load, project_folder
 from meshctl.status.command import status
 from meshctl.topology import Topology
@@ -87,7 +89,12 @@ def _add_drill(commands: Any, shared: argparse.ArgumentParser) -> None:
     play = commands.add_parser(
         "drill", parents=[shared], help="make faults under load; exit code 1 when a request is lost"
     )
-    play.add_argument("drills", nargs="+", metavar="DRILL", help="numbers or names of drills, or all")
+    play.add_argument("drills", nargs="*", metavar="DRILL", help="numbers or names of drills, or all")
+    play.add_argument(
+        "--security",
+        action="store_true",
+        help="attack the mesh instead; exit code 1 when an attack is not refused",
+    )
     play.add_argument("--client", metavar="CLUSTER", help="cluster of the callers (default: the first)")
     play.add_argument("--rate", type=int, default=40, help="requests per second of each load (default: 40)")
     play.add_argument("--timeout", type=float, default=5.0, help="seconds that a caller waits (default: 5)")
@@ -119,6 +126,14 @@ def _add_drill(commands: Any, shared: argparse.ArgumentParser) -> None:
 
 
 def _drill(mesh: Topology, given: argparse.Namespace) -> int:
+    project = given.project or project_folder(Path.cwd())
+    if given.security == bool(given.drills):
+        raise DrillError("name drills, or --security alone")
+    if given.security:
+        means = Means(mesh, project, in_lab(mesh, project))
+        refuse_unconfirmed_attack(means.lab, mesh.stack, given.destructive)
+        stop_orderly()
+        return security(mesh, means, given.json, given.output)
     options = Options(
         names=given.drills,
         client=given.client,
@@ -131,4 +146,4 @@ def _drill(mesh: Topology, given: argparse.Namespace) -> int:
         output=given.output,
         docs=given.docs,
     )
-    return drill(mesh, given.project or project_folder(Path.cwd()), options)
+    return drill(mesh, project, options)

@@ -15,7 +15,10 @@ _WITH_IDENTITY = 'umask 077; f=$(mktemp); head -c "$1" > $f; shift; curl --cert 
 
 @dataclass(frozen=True)
 class Answer:
-    """What curl got. `status` is 0 when no HTTP answer came; then `code` and `error` are curl's own."""
+    """What curl got. `status` is 0 when no HTTP answer came; then `code` and `error` are curl's own.
+
+    `secured`: whether a TLS handshake was completed.
+    """
 
     status: int
     body: str
@@ -23,6 +26,7 @@ class Answer:
     code: int
     error: str
     seconds: float
+    secured: bool = False
 
 
 def command(url: str, *options: str, timeout: float = 3.0) -> list[str]:
@@ -52,6 +56,7 @@ def parse(output: Output) -> Answer:
         code=int(facts.get("exitcode", output.code)),
         error=str(facts.get("errormsg") or output.stderr.strip()),
         seconds=float(facts.get("time_total", 0)),
+        secured=float(facts.get("time_appconnect", 0)) > 0,
     )
 
 

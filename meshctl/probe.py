@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
@@ -63,10 +63,12 @@ class Janitor:
         return left
 
 
-def remove_stale(cluster: Cluster, client_namespace: str, now: datetime | None = None) -> list[str]:
-    """Remove what a killed run left behind; returns the paths removed."""
+def remove_stale(
+    cluster: Cluster, client_namespace: str, now: datetime | None = None, more: Sequence[str] = ()
+) -> list[str]:
+    """Remove what a killed run left behind, in `more` collections too; returns the paths removed."""
     now = now or datetime.now(UTC)
-    collections = [f"/api/v1/namespaces/{NAMESPACE}/pods"]
+    collections = [f"/api/v1/namespaces/{NAMESPACE}/pods", *more]
     collections += [
         f"{NETWORKING}/{client_namespace}/{plural}"
         for plural in ("virtualservices", "destinationrules", "serviceentries")
@@ -86,8 +88,8 @@ def remove_stale(cluster: Cluster, client_namespace: str, now: datetime | None =
     return removed
 
 
-def outsider(run: str, image: str) -> Json:
-    """A pod without a proxy that waits for commands, within the strictest pod security standard."""
+def outsider(run: str, image: str, life: int = POD_LIFE) -> Json:
+    """A pod without a proxy that waits `life` seconds for commands, within the strictest pod security standard."""
     return {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -96,7 +98,7 @@ def outsider(run: str, image: str) -> Json:
             "labels": {"sidecar.istio.io/inject": "false"},
         },
         "spec": {
-            "activeDeadlineSeconds": POD_LIFE,
+            "activeDeadlineSeconds": life,
             "restartPolicy": "Never",
             "terminationGracePeriodSeconds": 0,
             "automountServiceAccountToken": False,
@@ -112,7 +114,7 @@ def outsider(run: str, image: str) -> Json:
                     "name": CONTAINER,
                     "image": image,
                     "imagePullPolicy": "IfNotPresent",
-                    "command": ["sleep", str(POD_LIFE)],
+                    "command": ["sleep", str(life)],
                     "resources": {
                         "requests": {"cpu": "5m", "memory": "16Mi"},
                         "limits": {"memory": "64Mi"},
@@ -130,10 +132,12 @@ def outsider(run: str, image: str) -> Json:
     }
 
 
-def start_outsider(janitor: Janitor, cluster: Cluster, image: str, timeout: float = 12.0) -> Json:
+def start_outsider(
+    janitor: Janitor, cluster: Cluster, image: str, timeout: float = 12.0, life: int = POD_LIFE
+) -> Json:
     """Start a pod outside the mesh and wait until it runs; raises KubeError when it does not."""
     collection = f"/api/v1/namespaces/{NAMESPACE}/pods"
-    pod = janitor.create(cluster.api, collection, outsider(janitor.run, image))
+    pod = janitor.create(cluster.api, collection, outsider(janitor.run, image, life))
     path = f"{collection}/{pod['metadata']['name']}"
 
     def running() -> Json | None:

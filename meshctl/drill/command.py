@@ -60,7 +60,7 @@ def drill(topology: Topology, project: Path, options: Options) -> int:
     peer = next(cluster for cluster in clusters.values() if cluster is not client)
     reports: list[DrillReport] = []
     janitor = Janitor()
-    _stop_orderly()
+    stop_orderly()
     try:
         loads = _loads(Scene(clusters, client, peer, means), janitor, options)
         for fault in chosen:
@@ -149,7 +149,7 @@ def _write(options: Options, reports: Sequence[DrillReport]) -> None:
         published.publish(options.docs, reports)
 
 
-def _stop_orderly() -> None:
+def stop_orderly() -> None:
     """Let a request to end, such as a CI's, unwind as Ctrl-C does: everything is put back."""
 
     def interrupt(_signal: int, _frame: FrameType | None) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+
+import yaml
 
 from meshctl.topology import Topology
 from meshctl.verify.command import examine
@@ -51,9 +54,18 @@ class Means:
         found = failures(examine(self.topology))
         return [f"{result.cluster}: {result.name}: {result.detail}" for result in found]
 
+    def _section(self) -> dict[str, str]:
+        """The stack's own values of `fedmesh:istio`."""
+        path = self.project / f"Pulumi.{self.topology.stack}.yaml"
+        section = yaml.safe_load(path.read_text(encoding="utf-8"))["config"].get("fedmesh:istio") or {}
+        return {key: value if isinstance(value, str) else json.dumps(value) for key, value in section.items()}
+
     def _command(self, istio: dict[str, str]) -> list[str]:
+        # The engine takes the whole section from the command line as soon as one value of it is there.
         values = [
-            part for key, value in istio.items() for part in ("--config", f"fedmesh:istio.{key}={value}")
+            part
+            for key, value in (self._section() | istio if istio else {}).items()
+            for part in ("--config", f"fedmesh:istio.{key}={value}")
         ]
         changed = ["--config-path", *values] if values else []
         if self.lab:

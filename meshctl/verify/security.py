@@ -81,6 +81,7 @@ def alert_of(error: str) -> str | None:
     names = (
         "unknown ca",
         "certificate unknown",
+        "certificate expired",
         "certificate required",
         "bad certificate",
         "handshake failure",
@@ -101,12 +102,15 @@ def _judge_control(control: curl.Answer) -> None:
 def _own_identity(_mesh: Mesh, cluster: Cluster) -> str:
     """A minute-long certificate of this cluster's SPIRE, with its key, as PEM."""
 
-    def mint() -> str:
-        minted = cluster.mint(f"spiffe://{cluster.member.trust_domain}/fedmesh/probe", MINT_SECONDS)
-        chain = [ssl.DER_cert_to_PEM_cert(base64.b64decode(der)) for der in minted["x509_svid"]]
-        return "".join(chain) + _pem("PRIVATE KEY", minted["private_key"])
+    identity = f"spiffe://{cluster.member.trust_domain}/fedmesh/probe"
+    return cluster.once("own identity", lambda: certificate_of(cluster, identity, MINT_SECONDS))
 
-    return cluster.once("own identity", mint)
+
+def certificate_of(cluster: Cluster, identity: str, seconds: int) -> str:
+    """A certificate of the cluster's SPIRE for any SPIFFE id of its trust domain, with its key, as PEM."""
+    minted = cluster.mint(identity, seconds)
+    chain = [ssl.DER_cert_to_PEM_cert(base64.b64decode(der)) for der in minted["x509_svid"]]
+    return "".join(chain) + _pem("PRIVATE KEY", minted["private_key"])
 
 
 def _pem(kind: str, encoded: str) -> str:
@@ -124,7 +128,9 @@ def _outsider(mesh: Mesh, cluster: Cluster) -> Knock:
     servers = cluster.pods(SERVER, app=SERVER)
     if not servers:
         raise Failed(f"no pod of {SERVER} runs to knock at")
-    pod = cluster.once("outsider", lambda: start_outsider(mesh.janitor, cluster, _image(client_pod(cluster))))
+    pod = cluster.once(
+        "outsider", lambda: start_outsider(mesh.janitor, cluster, image_of(client_pod(cluster)))
+    )
     address = servers[0]["status"]["podIP"]
 
     def ask(scheme: str, pem: str | None, *options: str) -> curl.Answer:
@@ -152,7 +158,7 @@ def _outsider(mesh: Mesh, cluster: Cluster) -> Knock:
     return knock
 
 
-def _image(pod: Json) -> str:
+def image_of(pod: Json) -> str:
     """The image of the sample client: it has curl, and every node may pull it."""
     return next(c["image"] for c in pod["spec"]["containers"] if c["name"] == CLIENT)
 

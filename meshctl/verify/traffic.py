@@ -57,7 +57,7 @@ def every_version_answers(mesh: Mesh, cluster: Cluster) -> str:
     for peer in mesh.peers(cluster):
         servers = peer.pods(SERVER, app=SERVER)
         if servers:
-            calls = _calls_to_peer(mesh.janitor, cluster, client, peer, servers)
+            calls = calls_to_peer(mesh.janitor, cluster, client, peer, servers)
             seen.append(f"{peer.name}: {judge_versions(versions(servers), calls)}")
     return ", ".join(seen)
 
@@ -75,7 +75,7 @@ def identities_cross(mesh: Mesh, cluster: Cluster) -> str:
         servers = peer.pods(SERVER, app=SERVER)
         if not servers:
             continue
-        call = _calls_to_peer(mesh.janitor, cluster, client, peer, servers)[0]
+        call = calls_to_peer(mesh.janitor, cluster, client, peer, servers)[0]
         expected = workload_id(peer.member.trust_domain, servers[0])
         crossed.append(judge_identities(call, workload_id(cluster.member.trust_domain, client), expected))
     return "; ".join(crossed) or "no peer runs helloworld"
@@ -206,9 +206,10 @@ def _local_versions(cluster: Cluster, client: Json) -> str:
     return judge_versions(versions(cluster.pods(SERVER, app=SERVER)), calls)
 
 
-def _calls_to_peer(
+def calls_to_peer(
     janitor: Janitor, cluster: Cluster, client: Json, peer: Cluster, servers: Sequence[Json]
 ) -> list[curl.Answer]:
+    """Answers of helloworld on one peer to calls from another cluster, by way of the peer's gateway."""
     return cluster.once(f"calls to {peer.name}", lambda: _make_calls(janitor, cluster, client, peer, servers))
 
 

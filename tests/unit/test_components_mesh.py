@@ -254,6 +254,10 @@ def istiod(mesh: Program) -> Any:
     return mesh.one("cluster-1-istio-istiod").inputs["values"]
 
 
+def test_istiod_tells_nobody_of_the_mesh_without_tls(mesh: Program) -> None:
+    assert istiod(mesh)["extraContainerArgs"] == ["--grpcAddr="]
+
+
 def test_istiod_knows_who_its_cluster_is_and_whom_it_accepts(mesh: Program) -> None:
     values = istiod(mesh)
     assert values["meshConfig"]["trustDomain"] == "td1.example"

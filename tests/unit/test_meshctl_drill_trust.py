@@ -1,6 +1,7 @@
 """Drills of trust: new roots, lost volumes, the program run again, and a mesh that must be whole afterwards."""
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -127,3 +128,23 @@ def test_a_mesh_that_is_whole_again_says_when(monkeypatch):
     monkeypatch.setattr(Means, "complaints", lambda _: answers.pop(0))
     assert play._wait_until_whole(stage, play.time.time(), 60) == []
     assert stage.remarks == ["found whole 0 s after the fault's end"]
+
+
+def test_one_value_from_the_command_line_leaves_the_others_of_its_section(tmp_path, monkeypatch):
+    (tmp_path / "Pulumi.blue.yaml").write_text(
+        "config:\n  fedmesh:istio: {plainEnvoy: true, trust: aliases}\n"
+    )
+    given = []
+
+    def run(command, **_):
+        given.extend(command)
+        return subprocess.CompletedProcess(command, 0, "", "")
+
+    monkeypatch.setattr(subprocess, "run", run)
+    Means(Topology("blue", MEMBERS), tmp_path, lab=True).up(trust="strict")
+    assert given[-4:] == [
+        "--config",
+        "fedmesh:istio.plainEnvoy=true",
+        "--config",
+        "fedmesh:istio.trust=strict",
+    ]

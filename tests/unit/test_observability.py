@@ -166,3 +166,14 @@ def test_a_peer_is_where_its_api_server_is() -> None:
 
     assert target("https://10.90.0.21:6443") == "10.90.0.21:6443"
     assert target("https://abc.gr7.eu-west-1.eks.amazonaws.com") == "abc.gr7.eu-west-1.eks.amazonaws.com:443"
+
+
+def test_grafana_starts_with_a_dashboard_that_is_there(everything: Program) -> None:
+    workload = everything.one("cluster-1-prometheus-grafana-deployment").inputs
+    (container,) = workload["spec"]["template"]["spec"]["containers"]
+    home = {each["name"]: each.get("value") for each in container["env"]}[
+        "GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"
+    ]
+    there = everything.one("cluster-1-prometheus-grafana-dashboards-configmap").inputs["data"]
+    assert Path(str(home)).name in there
+    assert all(json.loads(text)["panels"] for text in there.values())

@@ -1,0 +1,1 @@
+"""Attacks on the live mesh, and whether each was refused."""
