@@ -63,12 +63,14 @@ def drill(topology: Topology, project: Path, options: Options) -> int:
     stop_orderly()
     try:
         loads = _loads(Scene(clusters, client, peer, means), janitor, options)
-        for fault in chosen:
+        # those after which the mesh needs long to heal come last
+        for fault in sorted(chosen, key=lambda fault: fault.heals):
             wait_until_whole(clusters.values())
             scene = Scene(clusters, client, peer, means)
             played = play(fault, scene, loads, options.pace, console.log)
             reports.append(replace(played, stack=topology.stack))
             report.print_table(console, reports[-1])
+            reports.sort(key=lambda drilled: drilled.number)
             _write(options, reports)
     except (KubeError, LookupError) as error:
         raise DrillError(str(error)) from error
