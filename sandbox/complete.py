@@ -19,8 +19,8 @@ from sandbox.cloud import running
 from sandbox.engine import Engine
 from sandbox.journey import JourneyError, Say, expect
 
-# What the lab's machines need instead of AWS's: local charts, a storage driver, upstream's Envoy.
-LAB_KEYS = ("fedmesh:charts", "fedmesh:storage", "fedmesh:istio")
+# What the lab's machines need instead of AWS's: local charts, a storage driver, upstream's Envoy, images that it has.
+LAB_KEYS = ("fedmesh:charts", "fedmesh:storage", "fedmesh:istio", "fedmesh:observability")
 # The lab's own controller gives out load balancers, and no resolver here answers from Route 53.
 LAB_AWS = {"loadBalancerController": {"enabled": False}, "privateZone": ""}
 FIRST_PHASES = ("preflight", "tools", "clusters")
