@@ -17,6 +17,7 @@ from lab import paths
 from lab.apiserver import ApiServer, running
 from lab.environment import engine_environment
 from lab.stack import Stack
+from sandbox.cloud import running as sandbox_aws
 
 PROJECT = Path(__file__).parents[2]
 PROGRAMS = Path(__file__).parent / "programs"
@@ -72,6 +73,14 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Serv
         names = ("cluster-1", "cluster-2")
         found = [stack.enter_context(running(name, TOOLS, tmp_path_factory.mktemp(name))) for name in names]
         yield {server.name: _server(server) for server in found}
+
+
+@pytest.fixture(scope="session")
+def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """A simulated AWS: the environment that leads to it."""
+    log = tmp_path_factory.mktemp("aws") / "aws.log"
+    with sandbox_aws.running(log) as environment:
+        yield environment
 
 
 @dataclass(frozen=True)

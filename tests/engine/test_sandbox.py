@@ -1,41 +1,66 @@
-"""The real engine on the simulated AWS: policies stop what breaks them, and a stack comes and goes."""
+"""Wrong AWS config and missing credentials stop the real engine; the life of whole stacks is `make sandbox`."""
 
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
-from policies.rules import RULES
-from sandbox import inventory, journey
-from sandbox.cloud import running
 from sandbox.engine import Engine, EngineError
+from tests.engine.conftest import PROJECT
 
-PROJECT = Path(__file__).parents[2]
-BROKEN = Path(__file__).parent / "broken_program"
-
-
-@pytest.fixture
-def cloud(tmp_path: Path) -> Iterator[dict[str, str]]:
-    with running.running(tmp_path / "aws.log") as environment, pytest.MonkeyPatch.context() as patch:
-        for name, value in environment.items():
-            patch.setenv(name, value)
-        yield environment
+NOBODY = {
+    "AWS_ACCESS_KEY_ID": "",
+    "AWS_SECRET_ACCESS_KEY": "",
+    "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
+    "AWS_CONFIG_FILE": "/dev/null",
+}
 
 
-def test_a_preview_stops_at_every_rule_that_a_program_breaks(cloud: dict[str, str], tmp_path: Path) -> None:
-    engine = Engine(PROJECT, tmp_path / "engine", "dev", cloud, program=BROKEN)
-    engine.configure({"aws:region": "us-east-1"})
-    with pytest.raises(EngineError) as stopped:
-        engine.run("preview", "--policy-pack", str(PROJECT / "policies"))
-    for rule in RULES:
-        assert f"[mandatory]  {rule.name}" in str(stopped.value), rule.name
+@pytest.fixture(scope="module")
+def dev(cloud: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Engine:
+    return Engine(PROJECT, tmp_path_factory.mktemp("dev"), "dev", cloud)
 
 
-def test_the_aws_half_of_dev_comes_stays_and_goes(cloud: dict[str, str], tmp_path: Path) -> None:
-    engine = Engine(PROJECT, tmp_path / "engine", "dev", cloud)
-    lines: list[str] = []
-    taken = journey.Journey(engine, lines.append)
-    with journey.api_servers(engine, taken.cluster_names[:2], tmp_path):
-        before = inventory.take(("us-east-1",)).left
-        taken.come_stay_and_go()
-        assert inventory.take(("us-east-1",)).left == before
+def overlapping(clusters: list[dict[str, Any]]) -> None:
+    clusters[1]["eks"]["vpcCidr"] = "10.2.128.0/17"
+
+
+def unsupported(clusters: list[dict[str, Any]]) -> None:
+    clusters[0]["eks"]["version"] = "1.24"
+
+
+def without_spire_servers(clusters: list[dict[str, Any]]) -> None:
+    del clusters[1]["eks"]["nodeGroups"]["spire-server"]
+
+
+def twice(clusters: list[dict[str, Any]]) -> None:
+    clusters[1]["name"] = clusters[0]["name"]
+
+
+@pytest.mark.parametrize(
+    ("mistake", "said"),
+    [
+        (overlapping, "10.2.0.0/16 overlaps 10.2.128.0/17"),
+        (unsupported, "fedmesh:clusters[0].eks.version in Pulumi.dev.yaml: EKS no longer supports 1.24"),
+        (without_spire_servers, "fedmesh:clusters[1].eks.nodeGroups.spire-server in Pulumi.dev.yaml"),
+        (twice, "fedmesh:clusters[1].name in Pulumi.dev.yaml: must be unique"),
+    ],
+)
+def test_a_mistake_is_one_message_and_nothing_is_made(
+    dev: Engine, mistake: Callable[[list[dict[str, Any]]], None], said: str
+) -> None:
+    config = dev.committed()
+    mistake(config["fedmesh:clusters"])
+    dev.configure(config)
+    with pytest.raises(EngineError) as refused:
+        dev.run("up")
+    assert said in str(refused.value)
+    assert str(refused.value).count("error:") == 1
+    assert "Traceback" not in str(refused.value)
+    assert [each for each in dev.resources() if each["type"] != "pulumi:pulumi:Stack"] == []
+
+
+def test_missing_credentials_stop_the_first_preview(dev: Engine) -> None:
+    dev.configure(dev.committed())
+    with pytest.raises(EngineError, match="No valid credential sources found"):
+        dev.run("preview", variables=NOBODY)
