@@ -73,18 +73,23 @@ verify: $(VENV)/.runtime ## check the live mesh of STACK
 
 # --- the AWS half ---------------------------------------------------------
 
-.PHONY: sandbox policy
+.PHONY: sandbox policy checkov
 sandbox: $(VENV)/.dev ## the life of the stacks dev and prod against a simulated AWS, with the real engine
 	@$(PYTHON) -m lab preflight --install $(QUIET)
 	@$(PYTHON) -m lab build --for-engine $(QUIET)
-	@$(PYTHON) -m sandbox run
+	@$(PYTHON) -m sandbox run --plans .sandbox/plans
 
-policy: $(VENV)/.dev ## each rule of the policy pack, with a good and a bad case
-	@$(VENV)/bin/pytest tests/unit/test_policies.py
+policy: $(VENV)/.dev ## each rule of the policy pack, with good and bad cases, through the real engine too
+	@$(PYTHON) -m lab preflight --install $(QUIET)
+	@$(PYTHON) -m lab build --for-engine $(QUIET)
+	@$(VENV)/bin/pytest tests/unit/test_policies.py tests/engine/test_policy_pack.py
+
+checkov: $(VENV)/.dev ## what checkov finds in the stacks dev and prod, against what docs/aws.md explains
+	@$(PYTHON) -m sandbox findings .sandbox/plans
 
 # --- figures --------------------------------------------------------------
 
-.PHONY: bench bench-cold drill drill-ci drill-security verify-100
+.PHONY: bench bench-cold drill drill-ci drill-security verify-100 bench-sandbox
 drill: $(VENV)/.runtime ## put faults to the lab's mesh under load; reports in docs/drills
 	@$(PYTHON) -m meshctl drill all --baseline --docs docs/drills
 
@@ -103,6 +108,9 @@ bench: $(VENV)/.runtime ## measure the lab and write docs/benchmarks.md (takes t
 
 bench-cold: $(VENV)/.runtime ## measure cold builds of the tools and add them to docs/benchmarks.md (half an hour)
 	@$(PYTHON) -m lab.bench --cold
+
+bench-sandbox: $(VENV)/.dev ## measure the AWS half and write its section of docs/benchmarks.md
+	@$(PYTHON) -m sandbox bench
 
 # in this order: the last two take the lab down and bring it up again, and take it down for good
 LAB_TESTS := verify verify_faults security_drill clusters killed leaves_nothing

@@ -1,13 +1,12 @@
 """Runs stacks against a simulated AWS with the real engine: `python -m sandbox run`."""
 
 import argparse
-import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from lab.journey import PhaseError
-from sandbox import bench, complete, findings, journey
+from sandbox import bench, complete, findings, journey, side_by_side
 from sandbox.engine import EngineError
 
 ERRORS = (EngineError, PhaseError, journey.JourneyError, findings.FindingsError, TimeoutError)
@@ -33,9 +32,8 @@ def _parser() -> argparse.ArgumentParser:
         sub.set_defaults(command=command)
         return sub
 
-    run = add("run", _run, "the life of stacks, from preview to destroy")
+    run = add("run", _run, "the life of stacks, from preview to destroy; several run side by side")
     run.add_argument("stacks", nargs="*", default=["dev", "prod"], help="stacks (default: dev prod)")
-    run.add_argument("--figures", type=Path, help="write the seconds of each step to this JSON file")
     run.add_argument("--plans", type=Path, help="write what is planned into this folder, for `findings`")
     scale = add("scale", _scale, "seconds of a preview by the number of clusters")
     scale.add_argument("counts", nargs="*", type=int, default=[2, 10])
@@ -49,9 +47,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(options: argparse.Namespace) -> None:
-    seconds = journey.run(Path.cwd(), options.stacks, _say, options.plans)
-    if options.figures:
-        options.figures.write_text(json.dumps(journey.as_json(seconds), indent=2) + "\n", encoding="utf-8")
+    if len(options.stacks) > 1:
+        side_by_side.run(Path.cwd(), options.stacks, options.plans, _say)
+    else:
+        journey.run(Path.cwd(), options.stacks, _say, options.plans)
 
 
 def _scale(options: argparse.Namespace) -> None:

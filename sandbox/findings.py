@@ -12,8 +12,8 @@ from pathlib import Path
 CHECKOV = "checkov@3.3.30"
 DOCUMENT = "docs/aws.md"
 TIMEOUT_SECONDS = 300
-# A row of the table: the check, the resources that it may find (a pattern), and why that is right.
-ROW = re.compile(r"^\| (CKV2?_\w+) \| `([^`]+)` \| (.+) \|$", re.MULTILINE)
+# A row of the table: checks, the resources that they may find (a pattern), and why that is right.
+ROW = re.compile(r"^\| (CKV2?_\w+(?:, CKV2?_\w+)*) \| `([^`]+)` \| .+ \|$", re.MULTILINE)
 
 
 class FindingsError(Exception):
@@ -43,7 +43,9 @@ class Explained:
 
 def explained_in(document: str) -> list[Explained]:
     """The rows of a Markdown document's table of explained findings."""
-    return [Explained(check, pattern) for check, pattern, _ in ROW.findall(document)]
+    return [
+        Explained(check, pattern) for checks, pattern in ROW.findall(document) for check in checks.split(", ")
+    ]
 
 
 def of_plans(folder: Path, uv: str) -> tuple[list[Finding], int]:

@@ -82,13 +82,6 @@ class Journey:
             self._say(f"  {name:<44} {outcome or 'as expected'}")
         return seconds
 
-    def come_stay_and_go(self) -> None:
-        """The shortest journey: up, up again without a change, destroy. Raises as `run` does."""
-        self._up(self._half, "create")
-        self._unchanged()
-        self._engine.run("destroy")
-        self._nothing_left()
-
     def _steps(self) -> Iterator[tuple[str, Callable[[], Outcome | str | None]]]:
         yield "preview of everything, with every policy", self._preview
         yield "up, AWS half, with every policy", self._make
@@ -236,17 +229,12 @@ def run(project: Path, stacks: list[str], say: Say, plans: Path | None = None) -
 
     What each stack plans is written to a folder of its name in `plans`, for checkov.
     """
-    with _folder(project) as folder:
-        return {
-            stack: _run(project, folder / stack, stack, say, plans / stack if plans else None)
-            for stack in stacks
-        }
+    return {stack: _run(project, stack, say, plans / stack if plans else None) for stack in stacks}
 
 
-def _run(project: Path, folder: Path, stack: str, say: Say, plans: Path | None) -> dict[str, float]:
+def _run(project: Path, stack: str, say: Say, plans: Path | None) -> dict[str, float]:
     say(f"stack {stack}")
-    folder.mkdir()
-    with running.running(folder / "aws.log") as cloud:
+    with _folder(project, stack) as folder, running.running(folder / "aws.log") as cloud:
         inventory.use(cloud)
         engine = Engine(project, folder, stack, cloud)
         journey = Journey(engine, say, plans)
@@ -257,7 +245,7 @@ def _run(project: Path, folder: Path, stack: str, say: Say, plans: Path | None) 
 def scale(project: Path, stack: str, counts: list[int], say: Say) -> dict[int, float]:
     """Seconds that a preview of everything takes, by the number of clusters."""
     seconds: dict[int, float] = {}
-    with _folder(project) as folder, running.running(folder / "aws.log") as cloud:
+    with _folder(project, "scale") as folder, running.running(folder / "aws.log") as cloud:
         engine = Engine(project, folder, stack, cloud)
         for count in counts:
             engine.configure(changes.grown(engine.committed(), count))
@@ -268,9 +256,9 @@ def scale(project: Path, stack: str, counts: list[int], say: Say) -> dict[int, f
 
 
 @contextmanager
-def _folder(project: Path) -> Iterator[Path]:
+def _folder(project: Path, name: str) -> Iterator[Path]:
     """A fresh folder for state and logs, which hold secrets: gone afterwards, and at the next start at the latest."""
-    folder = project / ".sandbox" / "run"
+    folder = project / ".sandbox" / "run" / name
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     try:
@@ -282,10 +270,3 @@ def _folder(project: Path) -> Iterator[Path]:
 def _made(folder: Path) -> Path:
     folder.mkdir(parents=True)
     return folder
-
-
-def as_json(seconds: dict[str, dict[str, float]]) -> dict[str, Any]:
-    """Figures with one digit, for a file."""
-    return {
-        stack: {step: round(value, 1) for step, value in steps.items()} for stack, steps in seconds.items()
-    }
