@@ -1,6 +1,5 @@
 """The one error that a wrong stack configuration raises."""
 
-
 import pulumi
 
 
