@@ -18,7 +18,6 @@ def test_a_document_written_anew_keeps_the_sections_of_others() -> None:
 
 
 def test_the_sandbox_s_section_compares_many_clusters_with_few() -> None:
-    text = bench.section({2: 10.0, 10: 31.0}, {"dev": {"up": 2.0}, "prod": {"up": 3.0, "protected": 0.5}})
+    text = bench.section({2: 10.0, 10: 31.0}, 359.0)
     assert "31.0 s, 3.1 times" in text
-    assert "| protected |  | 0.5 s |" in text
-    assert "| all | 2.0 s | 3.5 s |" in text
+    assert "5m59s" in text
