@@ -54,7 +54,9 @@ def test_a_mistake_is_one_message_and_nothing_is_made(
     dev.configure(config)
     with pytest.raises(EngineError) as refused:
         dev.run("up")
-    assert str(refused.value).count(said) == 1
+    diagnostics = str(refused.value).partition("Diagnostics:")[2]
+    assert said in diagnostics
+    assert diagnostics.count("error:") == 1
     assert "Traceback" not in str(refused.value)
     assert [each for each in dev.resources() if each["type"] != "pulumi:pulumi:Stack"] == []
 
