@@ -96,7 +96,7 @@ def judge(plain: curl.Answer, http2: curl.Answer, control: curl.Answer | None) -
             f"TLS fails as well: {control.error if control else 'not tried'}",
         )
     evidence = f"{plain.status} {plain.body.strip()}" if plain.status else plain.error
-    return Verdict.REFUSED, evidence, f"TLS with a member's certificate is taken{_status(control)}"
+    return Verdict.REFUSED, evidence, f"TLS is taken{_status(control)}"
 
 
 def _cut_off(answer: curl.Answer) -> bool:
@@ -120,7 +120,8 @@ def _knock(raid: Raid, attacker: Outsider, port: Port, pem: str) -> Finding:
         control = (
             _across(raid, cluster)
             if port.number == CROSS_NETWORK_PORT
-            else attacker.show(address, port.door, pem)
+            # Only proxies know the mesh's certificates: istiod and SPIRE ask for a token once TLS is there.
+            else attacker.show(address, port.door, pem if PROXY in containers(port.pod) else None)
         )
     return Finding(TITLE, cluster.name, port.target, *judge(plain, http2, control))
 
