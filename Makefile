@@ -93,9 +93,8 @@ checkov: $(VENV)/.dev ## what checkov finds in the stacks dev and prod, against 
 drill: $(VENV)/.runtime ## put faults to the lab's mesh under load; reports in docs/drills
 	@$(PYTHON) -m meshctl drill all --baseline --docs docs/drills
 
-drill-ci: $(VENV)/.runtime ## the short drills: an app, a gateway and a cluster lost, and the attacks; fails on a lost request
+drill-ci: $(VENV)/.runtime ## the short drills: an app, a gateway and a cluster lost; fails on a lost request
 	@$(PYTHON) -m meshctl drill app-scaled gateway cluster-cut --before 5 --fault 15 --after 10
-	@$(PYTHON) -m meshctl drill --security
 
 drill-security: $(VENV)/.runtime ## attack the lab's mesh; each attack must be refused
 	@$(PYTHON) -m meshctl drill --security --stack $(STACK)
