@@ -80,15 +80,22 @@ class Stack:
 
     def up(self) -> list[str]:
         """The command that brings the stack to its config, without a preview first."""
-        return self.command("up", "--yes", "--skip-preview", "--suppress-outputs")
+        return self.command("up", "--yes", "--skip-preview", "--suppress-outputs", "--suppress-progress")
 
     def unchanged(self) -> list[str]:
         """The command that fails when `up` would change anything."""
-        return self.command("up", "--yes", "--skip-preview", "--expect-no-changes", "--suppress-outputs")
+        return self.command(
+            "up",
+            "--yes",
+            "--skip-preview",
+            "--expect-no-changes",
+            "--suppress-outputs",
+            "--suppress-progress",
+        )
 
     def destroy(self) -> list[str]:
         """The command that removes all that the stack made."""
-        return self.command("destroy", "--yes", "--skip-preview", "--suppress-outputs")
+        return self.command("destroy", "--yes", "--skip-preview", "--suppress-outputs", "--suppress-progress")
 
     def _make_engine_home(self) -> None:
         home = self.state / "pulumi"
