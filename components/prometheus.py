@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, cast
 from urllib.parse import urlsplit
 
@@ -143,10 +144,9 @@ def prometheus_data(args: PrometheusArgs) -> dict[str, pulumi.Input[str]]:
     for rule in cast(list[dict[str, Any]], facts["rules"]):
         rule.update(fact(str(rule["record"]), args))
     config["scrape_configs"] += [peer_job(peer) for peer in args.peers]
-    servers = pulumi.Output.all(**{peer: access.api_server for peer, access in args.peers.items()})
     targets = {
-        f"{peer}.json": servers.apply(lambda known, peer=peer: peer_targets(peer, known[peer]))
-        for peer in args.peers
+        f"{peer}.json": pulumi.Output.from_input(access.api_server).apply(partial(peer_targets, peer))
+        for peer, access in args.peers.items()
     }
     return {"prometheus.yml": as_json(config), "alerts.yaml": as_json(rules), **targets}
 
