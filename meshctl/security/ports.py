@@ -13,6 +13,7 @@ from meshctl.security.knock import Outsider, member, outsider
 from meshctl.security.model import Finding, Raid, Verdict
 from meshctl.topology import ISTIO_NAMESPACE, SERVER, SPIRE_NAMESPACE
 from meshctl.verify.istio import CROSS_NETWORK_PORT
+from meshctl.verify.security import alert_of
 from meshctl.verify.traffic import calls_to_peer, client_pod
 
 TITLE = "plaintext to every mesh port"
@@ -115,15 +116,20 @@ def _knock(raid: Raid, attacker: Outsider, port: Port, pem: str) -> Finding:
         return Finding(TITLE, cluster.name, port.target, Verdict.BY_DESIGN, port.design)
     plain = attacker.ask(f"{url}/hello")
     http2 = attacker.ask(f"{url}/hello", "--http2-prior-knowledge")
-    control = None
-    if plain.code != CLOSED:
-        control = (
-            _across(raid, cluster)
-            if port.number == CROSS_NETWORK_PORT
-            # Only proxies know the mesh's certificates: istiod and SPIRE ask for a token once TLS is there.
-            else attacker.show(address, port.door, pem if PROXY in containers(port.pod) else None)
-        )
+    control = None if plain.code == CLOSED else _control(raid, attacker, port, pem)
     return Finding(TITLE, cluster.name, port.target, *judge(plain, http2, control))
+
+
+def _control(raid: Raid, attacker: Outsider, port: Port, pem: str) -> curl.Answer:
+    """How somebody fares who comes as the port wants it."""
+    if port.number == CROSS_NETWORK_PORT:
+        return _across(raid, attacker.cluster)
+    address = port.pod["status"]["podIP"]
+    if PROXY in containers(port.pod):
+        return attacker.show(address, port.door, pem)
+    # istiod and SPIRE don't know the mesh's certificates: a TLS alert of theirs, too, shows that TLS is taken
+    answer = attacker.show(address, port.door, None)
+    return replace(answer, secured=answer.secured or alert_of(answer.error) is not None)
 
 
 def _across(raid: Raid, cluster: Cluster) -> curl.Answer:

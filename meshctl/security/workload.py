@@ -18,6 +18,8 @@ SOCKET = f"{SOCKETS}/spire-agent.sock"
 CSI: Json = {"csi": {"driver": "csi.spiffe.io", "readOnly": True}}
 # An identity needs the controller-manager's entry, and that the agent has heard of it.
 PATIENCE = 45.0
+TRIES = 4
+DENIED = "PermissionDenied"
 
 
 def play(raid: Raid, cluster: Cluster) -> list[Finding]:
@@ -54,7 +56,7 @@ def judge_refusal(answer: Output, control: bool) -> tuple[Verdict, str]:
     """Whether SPIRE's agent denied an identity, which it gives to those who may have it."""
     if answer.code == 0:
         return Verdict.THROUGH, "the identity was given"
-    denied = "PermissionDenied" in answer.stderr + answer.stdout and control
+    denied = DENIED in answer.stderr + answer.stdout and control
     return (Verdict.REFUSED if denied else Verdict.UNJUDGED), _error(answer)
 
 
@@ -82,7 +84,13 @@ def _fetch(cluster: Cluster, pod: str) -> Output:
 def _ask(cluster: Cluster, pod: str, *words: str) -> Output:
     kind, *rest = words
     command = [AGENT, "api", "fetch", kind, "-socketPath", SOCKET, "-timeout", "3s", *rest]
-    return cluster.api.exec(NAMESPACE, pod, CONTAINER, command)
+    answer = cluster.api.exec(NAMESPACE, pod, CONTAINER, command)
+    for _ in range(TRIES):
+        # neither given nor denied: a busy agent was late
+        if answer.code == 0 or DENIED in answer.stderr + answer.stdout:
+            break
+        answer = cluster.api.exec(NAMESPACE, pod, CONTAINER, command)
+    return answer
 
 
 def _ids(answer: Output) -> list[str] | None:
