@@ -80,22 +80,19 @@ class Stack:
 
     def up(self) -> list[str]:
         """The command that brings the stack to its config, without a preview first."""
-        return self.command("up", "--yes", "--skip-preview", "--suppress-outputs", "--suppress-progress")
+        return self._change("up")
 
     def unchanged(self) -> list[str]:
         """The command that fails when `up` would change anything."""
-        return self.command(
-            "up",
-            "--yes",
-            "--skip-preview",
-            "--expect-no-changes",
-            "--suppress-outputs",
-            "--suppress-progress",
-        )
+        return self._change("up", "--expect-no-changes")
 
     def destroy(self) -> list[str]:
         """The command that removes all that the stack made."""
-        return self.command("destroy", "--yes", "--skip-preview", "--suppress-outputs", "--suppress-progress")
+        return self._change("destroy")
+
+    def _change(self, verb: str, *arguments: str) -> list[str]:
+        unasked = ("--yes", "--skip-preview", "--suppress-outputs", "--suppress-progress")
+        return self.command(verb, *unasked, *arguments)
 
     def _make_engine_home(self) -> None:
         home = self.state / "pulumi"
