@@ -88,6 +88,15 @@ def remove_stale(
     return removed
 
 
+# What the strictest pod security standard asks of a pod's user and of its containers.
+NOBODY: Json = {"runAsNonRoot": True, "runAsUser": 65532, "seccompProfile": {"type": "RuntimeDefault"}}
+CONTAINED: Json = {
+    "allowPrivilegeEscalation": False,
+    "readOnlyRootFilesystem": True,
+    "capabilities": {"drop": ["ALL"]},
+}
+
+
 def outsider(run: str, image: str, life: int = POD_LIFE) -> Json:
     """A pod without a proxy that waits `life` seconds for commands, within the strictest pod security standard."""
     return {
@@ -103,12 +112,7 @@ def outsider(run: str, image: str, life: int = POD_LIFE) -> Json:
             "terminationGracePeriodSeconds": 0,
             "automountServiceAccountToken": False,
             "enableServiceLinks": False,
-            "securityContext": {
-                "runAsNonRoot": True,
-                "runAsUser": 65532,
-                "runAsGroup": 65532,
-                "seccompProfile": {"type": "RuntimeDefault"},
-            },
+            "securityContext": {**NOBODY, "runAsGroup": NOBODY["runAsUser"]},
             "containers": [
                 {
                     "name": CONTAINER,
@@ -119,11 +123,7 @@ def outsider(run: str, image: str, life: int = POD_LIFE) -> Json:
                         "requests": {"cpu": "5m", "memory": "16Mi"},
                         "limits": {"memory": "64Mi"},
                     },
-                    "securityContext": {
-                        "allowPrivilegeEscalation": False,
-                        "readOnlyRootFilesystem": True,
-                        "capabilities": {"drop": ["ALL"]},
-                    },
+                    "securityContext": dict(CONTAINED),
                     "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],  # noqa: S108 (in the pod)
                 }
             ],

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from meshctl.drill.samples import Sample, parse
 from meshctl.kube import Json, KubeError
-from meshctl.probe import CONTAINER, Janitor, wait_for
+from meshctl.probe import CONTAINED, CONTAINER, NOBODY, Janitor, wait_for
 from meshctl.reading import PROXY, Cluster, containers, is_ready
 from meshctl.topology import CLIENT
 
@@ -65,14 +65,7 @@ def load_pod(run: str, image: str, *, injected: bool) -> Json:
                     "imagePullPolicy": "IfNotPresent",
                     "command": ["sleep", "7200"],
                     "resources": {"requests": {"cpu": "50m", "memory": "32Mi"}},
-                    "securityContext": {
-                        "runAsNonRoot": True,
-                        "runAsUser": 65532,
-                        "allowPrivilegeEscalation": False,
-                        "readOnlyRootFilesystem": True,
-                        "capabilities": {"drop": ["ALL"]},
-                        "seccompProfile": {"type": "RuntimeDefault"},
-                    },
+                    "securityContext": {**NOBODY, **CONTAINED},
                     "volumeMounts": [{"name": "data", "mountPath": FOLDER}],
                 }
             ],

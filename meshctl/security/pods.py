@@ -6,7 +6,7 @@ import base64
 from collections.abc import Mapping, Sequence
 
 from meshctl.kube import Json
-from meshctl.probe import CONTAINER, NAMESPACE, wait_for
+from meshctl.probe import CONTAINED, CONTAINER, NAMESPACE, NOBODY, wait_for
 from meshctl.reading import Cluster
 from meshctl.security.model import Raid
 
@@ -38,13 +38,7 @@ def pod(
             "terminationGracePeriodSeconds": 0,
             "serviceAccountName": account,
             "automountServiceAccountToken": False,
-            "securityContext": {
-                "runAsNonRoot": True,
-                "runAsUser": 65532,
-                "runAsGroup": 65532,
-                "fsGroup": 65532,
-                "seccompProfile": {"type": "RuntimeDefault"},
-            },
+            "securityContext": {**NOBODY, "runAsGroup": NOBODY["runAsUser"], "fsGroup": NOBODY["runAsUser"]},
             "containers": [
                 {
                     "name": CONTAINER,
@@ -55,11 +49,7 @@ def pod(
                         "requests": {"cpu": "5m", "memory": "16Mi"},
                         "limits": {"memory": "128Mi"},
                     },
-                    "securityContext": {
-                        "allowPrivilegeEscalation": False,
-                        "readOnlyRootFilesystem": True,
-                        "capabilities": {"drop": ["ALL"]},
-                    },
+                    "securityContext": dict(CONTAINED),
                     "volumeMounts": [{"name": volume, "mountPath": path} for volume, path, _ in volumes],
                 }
             ],
