@@ -14,6 +14,8 @@ import yaml
 from pulumi.runtime.stack import wait_for_rpcs
 
 PROJECT = Path(__file__).parent.parent.parent
+# the storage of clusters that bring none
+LOCAL = {"class": "local", "provisioner": "example.com/local"}
 SECRET = "1b47061264138c4ac30d75fd1eb44270"  # Pulumi's mark of a secret
 MARK = "4dabf18193072939515e22adb298388d"
 CRD = {

@@ -1,34 +1,17 @@
 """What the program makes of a stack: which objects, on which cluster, in which order."""
 
 import json
-from collections.abc import Iterator
 from itertools import permutations
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from components import clusters
 from components.federation import roots, seed
-from tests.unit.program import Object, Program, members, run
+from tests.unit.program import LOCAL, Object, Program, members, run
 
 CLUSTERS = ("cluster-1", "cluster-2", "cluster-3")
 ADDRESS = "10.90.0.100"
-LOCAL = {"class": "local", "provisioner": "example.com/local"}
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder of kubeconfigs whose API servers nobody asks."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(clusters, "check_answers", lambda *_: None)
-        yield tmp_path_factory.mktemp("kubeconfigs")
-
-
-@pytest.fixture(scope="module")
-def mesh(folder: Path) -> Program:
-    """The program on three clusters: nothing may know that the lab has two."""
-    return run({"clusters": members(3, folder), "storage": LOCAL})
 
 
 def two(folder: Path, **sections: Any) -> Program:

@@ -1,30 +1,14 @@
 """Prometheus on every cluster, what it may do there, and what the stack turns on beside it."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from components import clusters
 from components.prometheus import mebibytes, peer_targets
 from tests.unit.program import Program, members, run
-
-LOCAL = {"class": "local", "provisioner": "example.com/local"}
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(clusters, "check_answers", lambda *_: None)
-        yield tmp_path_factory.mktemp("kubeconfigs")
-
-
-@pytest.fixture(scope="module")
-def mesh(folder: Path) -> Program:
-    return run({"clusters": members(3, folder), "storage": LOCAL})
 
 
 @pytest.fixture(scope="module")
