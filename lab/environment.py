@@ -15,7 +15,8 @@ def engine_environment(project: Path) -> dict[str, str]:
     python = project / ".venv" / "bin"
     return {
         "PATH": f"{tools}:{python}:{os.environ.get('PATH', '/usr/bin:/bin')}",
-        "PULUMI_BACKEND_URL": f"file://{state}/state",
+        # no files of attributes: an engine killed while it writes one leaves a state that none can read
+        "PULUMI_BACKEND_URL": f"file://{state}/state?metadata=skip",
         "PULUMI_CONFIG_PASSPHRASE_FILE": str(state / "passphrase"),
         "PULUMI_HOME": str(state / "pulumi"),
         "PULUMI_SKIP_UPDATE_CHECK": "true",

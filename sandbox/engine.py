@@ -140,7 +140,7 @@ class Engine:
         path = f"{self._folder}/bin:{engine_environment(project)['PATH']}"
         return {
             "PATH": path,
-            "PULUMI_BACKEND_URL": f"file://{self._folder}/state",
+            "PULUMI_BACKEND_URL": f"file://{self._folder}/state?metadata=skip",
             "PULUMI_CONFIG_PASSPHRASE_FILE": str(passphrase),
             "PULUMI_HOME": str(home),
             "PYTHONPATH": str(project),

@@ -48,7 +48,8 @@ ALL = (
     Attack(2, certificates.EXPIRED, certificates.play_expired),
     Attack(3, workload.TITLE, workload.play),
     Attack(4, certificates.STRANGER, certificates.play_stranger),
-    Attack(5, attestation.TITLE, attestation.play),
+    # SPIRE denies everything to the workloads of an agent that is just attesting anew.
+    Attack(5, attestation.TITLE, attestation.play, alone=True),
     Attack(6, certificates.NAMESAKE, certificates.play_namesake),
     Attack(7, federation.TITLE, federation.play),
     Attack(6, certificates.NAMESAKE, certificates.play_namesake, make_strict),
@@ -96,10 +97,12 @@ def security(topology: Topology, means: Means, as_json: bool, output: Path | Non
 
 
 def attack(raid: Raid, attacks: Sequence[Attack]) -> list[Finding]:
-    """Make attacks on every cluster: those that change the mesh after the others, one by one."""
-    beside = [(each, c) for each in attacks if each.prepare is None for c in raid.clusters.values()]
-    with ThreadPoolExecutor(max_workers=max(1, len(beside))) as pool:
-        found = list(pool.map(lambda job: made(job[0], raid, job[1]), beside))
+    """Make attacks on every cluster: first those that go beside each other, then those that must be alone, at last
+    those that change the mesh, one by one."""
+    ready = [each for each in attacks if each.prepare is None]
+    found = _together(raid, [each for each in ready if not each.alone])
+    for each in ready:
+        found += _together(raid, [each] if each.alone else [])
     for each in attacks:
         if each.prepare is None:
             continue
@@ -116,6 +119,12 @@ def attack(raid: Raid, attacks: Sequence[Attack]) -> list[Finding]:
         again = Raid(fresh, raid.janitor, raid.means, raid.undo)
         found += [made(each, again, cluster) for cluster in fresh.values()]
     return [finding for findings in found for finding in findings]
+
+
+def _together(raid: Raid, attacks: Sequence[Attack]) -> list[list[Finding]]:
+    jobs = [(each, cluster) for each in attacks for cluster in raid.clusters.values()]
+    with ThreadPoolExecutor(max_workers=max(1, len(jobs))) as pool:
+        return list(pool.map(lambda job: made(job[0], raid, job[1]), jobs))
 
 
 def made(each: Attack, raid: Raid, cluster: Cluster) -> list[Finding]:

@@ -68,10 +68,12 @@ class Attack:
 
     Attributes:
         prepare: changes the mesh first, so that nothing else may be tried meanwhile, and pushes the way back;
-            gives False where there is nothing to change. None: it can be made beside others.
+            gives False where there is nothing to change. None: it can be made without.
+        alone: not beside other attacks, whose outcome it would change.
     """
 
     number: int
     title: str
     play: Play
     prepare: Callable[[Raid], bool] | None = None
+    alone: bool = False

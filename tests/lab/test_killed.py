@@ -103,3 +103,9 @@ def test_what_was_interrupted_has_left_nothing_to_change() -> None:
 def test_no_lock_and_no_half_installed_release_is_left() -> None:
     assert not list(Path(PROJECT / ".lab" / "state" / ".pulumi" / "locks").rglob("*.json"))
     assert "pending" not in kubectl("get", "secret", "--all-namespaces", "--show-labels")
+
+
+def test_the_state_has_no_files_that_are_written_in_place() -> None:
+    state = PROJECT / ".lab" / "state" / ".pulumi"
+    assert (state / "stacks").is_dir()
+    assert not list(state.rglob("*.attrs"))

@@ -155,7 +155,7 @@ def test_the_stacks_config_gets_the_salt_and_the_committed_file_stays_as_it_is(
 
 def test_the_engine_works_on_a_backend_of_the_checkouts_own(tmp_path: Path) -> None:
     environment = engine_environment(tmp_path)
-    assert environment["PULUMI_BACKEND_URL"] == f"file://{tmp_path}/.lab/state"
+    assert environment["PULUMI_BACKEND_URL"] == f"file://{tmp_path}/.lab/state?metadata=skip"
     assert environment["PULUMI_HOME"] == str(tmp_path / ".lab" / "pulumi")
     assert "PULUMI_CONFIG_PASSPHRASE" not in environment
 

@@ -2,7 +2,9 @@
 
 import base64
 import json
+import time
 from io import StringIO
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
@@ -11,10 +13,11 @@ from meshctl import certs, curl
 from meshctl.cli import main
 from meshctl.drill.means import DrillError
 from meshctl.kube import Output
+from meshctl.probe import Janitor
 from meshctl.security import attestation, federation, ports, workload
 from meshctl.security.certificates import judge, judge_namesake, policy
-from meshctl.security.command import made, print_table, refuse_unconfirmed_attack, succeeded
-from meshctl.security.model import Attack, Finding, Verdict
+from meshctl.security.command import attack, made, print_table, refuse_unconfirmed_attack, succeeded
+from meshctl.security.model import Attack, Finding, Raid, Verdict
 
 
 def answer(status=0, code=0, error="", body="", secured=False):
@@ -219,6 +222,31 @@ def test_an_attack_that_breaks_or_finds_nothing_is_not_judged():
     for play in (breaks, lambda *_: []):
         (found,) = made(Attack(1, "attack", play), None, Named())
         assert found.verdict is Verdict.UNJUDGED
+
+
+def test_an_attack_that_must_be_alone_is_made_when_the_others_are_over():
+    open_now, seen = set(), []
+
+    def play(name):
+        def made_by(_raid, cluster):
+            open_now.add((name, cluster.name))
+            time.sleep(0.05)
+            seen.append((name, {other for other, _ in open_now}))
+            open_now.discard((name, cluster.name))
+            return [finding(Verdict.REFUSED)]
+
+        return made_by
+
+    attacks = [
+        Attack(1, "alone", play("alone"), alone=True),
+        Attack(2, "beside", play("beside")),
+        Attack(3, "too", play("too")),
+    ]
+    clusters = {name: SimpleNamespace(name=name) for name in ("cluster-1", "cluster-2")}
+    found = attack(Raid(clusters, Janitor(), None), attacks)
+    assert len(found) == 6
+    assert [others for name, others in seen if name == "alone"] == [{"alone"}, {"alone"}]
+    assert {"beside", "too"} in [others for _, others in seen]
 
 
 def test_the_table_shows_evidence_as_it_is():
