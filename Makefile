@@ -91,6 +91,7 @@ checkov: $(VENV)/.dev ## what checkov finds in the stacks dev and prod, against 
 
 .PHONY: bench bench-cold drill drill-ci drill-security verify-100 bench-sandbox
 drill: $(VENV)/.runtime ## put faults to the lab's mesh under load; reports in docs/drills
+	@$(PYTHON) -m meshctl latency --docs docs/drills
 	@$(PYTHON) -m meshctl drill all --baseline --docs docs/drills
 
 drill-ci: $(VENV)/.runtime ## the short drills: an app, a gateway and a cluster lost; fails on a lost request

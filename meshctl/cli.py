@@ -10,6 +10,7 @@ from typing import Any
 
 from meshctl.dashboard import dashboard
 from meshctl.drill.command import Options, drill, in_lab, stop_orderly
+from meshctl.drill.latency import latency
 from meshctl.drill.load import IMAGE
 from meshctl.drill.means import DrillError, Means
 from meshctl.drill.play import Pace
@@ -72,6 +73,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     show.set_defaults(run=lambda mesh, given: status(mesh, given.watch, given.interval))
     _add_drill(commands, shared)
+    measure = commands.add_parser(
+        "latency", parents=[shared], help="measure what a call across clusters takes longer than a local one"
+    )
+    measure.add_argument("--json", action="store_true", help="print the figures as JSON")
+    measure.add_argument("--docs", type=Path, metavar="FOLDER", help="write latency.md and latency.json")
+    measure.add_argument("--image", default=IMAGE, help=f"image with vegeta and a shell (default: {IMAGE})")
+    measure.set_defaults(run=lambda mesh, given: latency(mesh, given.json, given.docs, given.image))
     show = commands.add_parser(
         "dashboard", parents=[shared], help="open a dashboard on this machine's loopback"
     )

@@ -105,11 +105,12 @@ class LoadPod:
         there = float(self._run("date +%s.%N"))
         return there - (asked + time.time()) / 2
 
-    def fire(self, stream: Stream, rate: Rate) -> None:
-        """Start a load in the background and return at once."""
+    def fire(self, stream: Stream, rate: Rate, *, keepalive: bool = True) -> None:
+        """Start a load in the background and return at once; without keepalive each request has its connection."""
         attack = (
             f"echo 'GET {stream.url}' | vegeta attack -name={stream.name} -rate={rate.per_second}/1s "
-            f"-duration={rate.seconds:g}s -timeout={rate.timeout:g}s -max-body=200 -output={self._file(stream)}"
+            f"-duration={rate.seconds:g}s -timeout={rate.timeout:g}s -max-body=200 "
+            f"-keepalive={str(keepalive).lower()} -output={self._file(stream)}"
         )
         self._run(f'nohup sh -c "{attack}" > {FOLDER}/{stream.name}.log 2>&1 < /dev/null &')
 

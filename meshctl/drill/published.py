@@ -10,6 +10,8 @@ from meshctl.drill.report import COMPARISON, DrillReport, LoadReport, millisecon
 from meshctl.drill.scene import Bar
 
 PAGE, FIGURES, TABLE = "drills.html", "drills.json", "README.md"
+# Written by `meshctl latency`.
+LATENCY = "latency.md"
 # The two that a picture puts beside each other.
 PICTURED = ("mesh", COMPARISON)
 
@@ -21,7 +23,8 @@ def publish(folder: Path, reports: Sequence[DrillReport]) -> None:
     (folder / FIGURES).write_text(report.as_json(reports) + "\n", encoding="utf-8")
     for drilled in reports:
         (folder / picture_name(drilled)).write_text(report.timelines(drilled, PICTURED), encoding="utf-8")
-    (folder / TABLE).write_text(readme(reports), encoding="utf-8")
+    measured = (folder / LATENCY).exists()
+    (folder / TABLE).write_text(readme(reports, measured), encoding="utf-8")
 
 
 def picture_name(drilled: DrillReport) -> str:
@@ -29,8 +32,11 @@ def picture_name(drilled: DrillReport) -> str:
     return f"{drilled.number:02}-{drilled.fault}.svg"
 
 
-def readme(reports: Sequence[DrillReport]) -> str:
-    """The text of README.md: what was done, a row per drill, a picture and remarks per drill."""
+def readme(reports: Sequence[DrillReport], measured: bool = False) -> str:
+    """The text of README.md: what was done, a row per drill, a picture and remarks per drill.
+
+    `measured` tells whether the added latency of crossing clusters is in the same folder.
+    """
     first = reports[0]
     intro = [
         "# Drills",
@@ -45,6 +51,11 @@ def readme(reports: Sequence[DrillReport]) -> str:
         "",
         "p99 is of the answers while the fault lasts; *steady* is when the last lost or slow (> 0.5 s) request ended.",
         "",
+        *(
+            [f"What a call across clusters takes longer than a local one: [{LATENCY}]({LATENCY}).", ""]
+            if measured
+            else []
+        ),
         "| drill | fault | bar | from inside the mesh | through the ingress gateway | Istio's documents |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
