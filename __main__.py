@@ -1,13 +1,13 @@
 """The architecture: clusters, the layers of each, the links between them, the applications."""
 
 import pulumi
-import pulumi_kubernetes as k8s
 
 from components.cert_manager import CertManager, CertManagerArgs
-from components.clusters import existing_clusters
+from components.clusters import existing_clusters, provider
 from components.federation import Federation, FederationArgs, FederationMember
 from components.istio import Istio, IstioArgs
 from components.istio_gateways import IstioGateways, IstioGatewaysArgs
+from components.last_known import LastKnown
 from components.made_clusters import MadeClusters
 from components.observability import Observability, ObservabilityArgs, ObservabilityMember
 from components.outputs import export
@@ -20,11 +20,10 @@ from components.storage import Storage, StorageArgs
 # fmt: off
 settings = load_settings()
 charts, registry, specs = settings.charts, settings.registry, {spec.name: spec for spec in settings.meshed}
-made = MadeClusters(settings)
+made, past = MadeClusters(settings), LastKnown(settings)
 clusters = {**existing_clusters(settings), **made.clusters}
-providers = {name: k8s.Provider(  # ConfigMaps and Secrets change in place: nobody reads a gap
-    name, kubeconfig=pulumi.Output.secret(cluster.kubeconfig), cluster_identifier=name,
-    enable_config_map_mutable=True, enable_secret_mutable=True) for name, cluster in clusters.items()}
+providers = {name: provider(name, past.checked(cluster.kubeconfig), past.skips(name))
+             for name, cluster in clusters.items()}
 on = {name: pulumi.ResourceOptions(providers=[provider]) for name, provider in providers.items()}
 
 # the layers of each cluster
@@ -35,7 +34,7 @@ cert_manager = {name: CertManager(f"{name}-cert-manager", CertManagerArgs(charts
                 for name in specs}
 spire = {name: Spire(f"{name}-spire", SpireArgs(
     spec, cert_manager[name].issuer, storage[name].class_name, charts.spire_crds, settings.spire, registry,
-    doors[name].annotations["spire"], doors[name].sources), on[name]) for name, spec in specs.items()}
+    doors[name].annotations["spire"], doors[name].sources, past.of(name)), on[name]) for name, spec in specs.items()}
 istio = {name: Istio(f"{name}-istio", IstioArgs(
     spec, settings.peers_of(spec), settings.mesh_id, cert_manager[name].issuer, charts, settings.istio,
     settings.failover, registry), on[name]) for name, spec in specs.items()}
@@ -46,7 +45,8 @@ federation = Federation("federation", FederationArgs({name: FederationMember(
     providers[name]) for name, spec in specs.items()}))
 gateways = {name: IstioGateways(f"{name}-gateways", IstioGatewaysArgs(
     istio[name].namespace, spec.network, charts.istio_gateway, settings.istio,
-    [spire[name], federation, *istio.values()], doors[name].annotations), on[name]) for name, spec in specs.items()}
+    [spire[name], federation, *istio.values()], doors[name].annotations, past.of(name)), on[name])
+    for name, spec in specs.items()}
 remote_secrets = RemoteSecrets("remote-secrets", RemoteSecretsArgs({name: RemoteSecretsMember(
     clusters[name].api_server, istio[name].namespace, providers[name]) for name in specs}))
 observability = Observability("observability", ObservabilityArgs(settings, {name: ObservabilityMember(

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+import pulumi
+import pulumi_kubernetes as k8s
 import urllib3
 import yaml
 from kubernetes import client
@@ -36,8 +38,21 @@ class ExistingCluster:
     api_server: str
 
 
+def provider(name: str, kubeconfig: pulumi.Input[str], skip: bool | None = None) -> k8s.Provider:
+    """The provider of a cluster's resources, whatever its address becomes. With `skip`, what can't be reached stays."""
+    return k8s.Provider(
+        name,
+        kubeconfig=pulumi.Output.secret(kubeconfig),
+        cluster_identifier=name,
+        # ConfigMaps and Secrets change in place: nobody reads a gap
+        enable_config_map_mutable=True,
+        enable_secret_mutable=True,
+        skip_update_unreachable=skip,
+    )
+
+
 def existing_clusters(settings: Settings, folder: Path = Path()) -> dict[str, ExistingCluster]:
-    """Reads and checks all clusters that the stack does not make itself, by name.
+    """Reads and checks all clusters that the stack does not make itself, by name. One that is down is not asked.
 
     Args:
         folder: where the kubeconfigs' relative paths start, by default the working folder: the project's.
@@ -54,6 +69,7 @@ def existing_clusters(settings: Settings, folder: Path = Path()) -> dict[str, Ex
         checks = [
             pool.submit(check_answers, found[spec.name], f"fedmesh:clusters[{index}]", settings.source)
             for index, spec in indexed
+            if not spec.down
         ]
     for check in checks:
         check.result()
@@ -129,7 +145,10 @@ def check_answers(cluster: ExistingCluster, key: str, source: str) -> None:
     except urllib3.exceptions.HTTPError as error:
         reason = getattr(error, "reason", None) or error
         raise ConfigError(
-            key, source, f"the API server {server} does not answer within {ANSWER_SECONDS} s: {reason}"
+            key,
+            source,
+            f"the API server {server} does not answer within {ANSWER_SECONDS} s: {reason}; "
+            f"if it will be away for a while, set {key}.down",
         ) from None
     except kube.ConfigException as error:
         raise ConfigError(f"{key}.kubeconfig", source, f"must be a usable kubeconfig: {error}") from None

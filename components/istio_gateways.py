@@ -7,6 +7,7 @@ import pulumi
 import pulumi_kubernetes as k8s
 
 from components.charts import release
+from components.last_known import Known
 from components.manifests import Document, load_one
 from components.objects import child_of
 from components.settings_mesh import ChartSpec, IstioSettings
@@ -27,6 +28,7 @@ class IstioGatewaysArgs:
         settings: pods of each gateway, and the istiod that makes their proxies.
         after: what gives their proxies identities.
         annotations: by gateway (ingress, eastwest) annotations of its load balancer.
+        known: what there is to know of the cluster where it is down and can't be asked.
     """
 
     namespace: pulumi.Input[str]
@@ -37,6 +39,7 @@ class IstioGatewaysArgs:
     annotations: Mapping[str, Mapping[str, pulumi.Input[str]]] = field(
         default_factory=dict[str, Mapping[str, pulumi.Input[str]]]
     )
+    known: Known | None = None
 
 
 class IstioGateways(pulumi.ComponentResource):
@@ -77,6 +80,8 @@ class IstioGateways(pulumi.ComponentResource):
             values=load_one("istio/gateway-values.yaml", patch),
             opts=child_of(self, *args.after),
         )
+        if args.known:
+            return args.known.addresses[label]
         service = k8s.core.v1.Service.get(
             f"{self._name}-{label}-service",
             made.status.apply(lambda status: f"{status.namespace}/{gateway}"),

@@ -6,7 +6,9 @@ from typing import Any
 import pulumi
 
 from components.clusters import ExistingCluster
+from components.federation import seed
 from components.istio_gateways import IstioGateways
+from components.last_known import OUTPUT
 from components.made_clusters import MadeCluster, WaysIn
 from components.settings import Settings
 from components.spire import Spire
@@ -38,6 +40,17 @@ def export(
             "python -m meshctl verify",
         ],
     }
+    if spire:
+        # nothing to hide, but long
+        outputs[OUTPUT] = pulumi.Output.secret(
+            {
+                name: {
+                    "bundle": spire[name].bundle.apply(seed),
+                    "addresses": {"ingress": each.ingress_address, "eastwest": each.east_west_address},
+                }
+                for name, each in gateways.items()
+            }
+        )
     if ways_in.edge is not None:
         outputs["edge"] = ways_in.edge
     for key, value in outputs.items():

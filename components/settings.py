@@ -72,6 +72,7 @@ class ClusterSpec:
         network: Istio network.
         region, zone: where it is.
         api_server: URL under which the peers reach its API server, where it is not the kubeconfig's.
+        down: it does not answer for now: nothing on it is read or changed.
     """
 
     name: str
@@ -83,6 +84,7 @@ class ClusterSpec:
     api_server: str
     kubeconfig: KubeconfigSpec | None
     eks: EksSpec | None
+    down: bool = False
 
 
 @dataclass(frozen=True)
@@ -203,6 +205,10 @@ def _clusters(raw: object, source: str) -> tuple[ClusterSpec, ...]:
     clusters = tuple(_cluster(item, f"{key}[{index}]", source) for index, item in enumerate(items))
     for field in ("name", "alias", "trust_domain", "network"):
         _check_unique(clusters, field, key, source)
+    if all(cluster.down for cluster in clusters):
+        raise ConfigError(
+            f"{key}[0].down", source, "must be false: with every cluster down nothing can be done"
+        )
     return clusters
 
 
@@ -223,6 +229,7 @@ def _cluster(raw: object, key: str, source: str) -> ClusterSpec:
         api_server=section.text("apiServer", "", r"https://.+", "a URL such as https://10.90.0.11:6443"),
         kubeconfig=_kubeconfig(section.section("kubeconfig")) if section.has("kubeconfig") else None,
         eks=parse_eks(section.value("eks"), f"{key}.eks", source) if section.has("eks") else None,
+        down=section.flag("down", False),
     )
     section.finish()
     return spec

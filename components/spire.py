@@ -8,6 +8,7 @@ import pulumi
 import pulumi_kubernetes as k8s
 
 from components.charts import release
+from components.last_known import Known
 from components.manifests import Document, as_json, checksum, load, load_one, with_registry
 from components.objects import child_of, register, register_all
 from components.settings import ClusterSpec
@@ -34,6 +35,7 @@ class SpireArgs:
         registry: registry that holds all images ("": the official ones).
         bundle_annotations: annotations of the bundle endpoint's load balancer.
         bundle_sources: ranges that may reach it, all when empty.
+        known: what there is to know of the cluster where it is down and can't be asked.
     """
 
     cluster: ClusterSpec
@@ -44,6 +46,7 @@ class SpireArgs:
     registry: str = ""
     bundle_annotations: Mapping[str, pulumi.Input[str]] = field(default_factory=dict[str, pulumi.Input[str]])
     bundle_sources: tuple[str, ...] = ()
+    known: Known | None = None
 
 
 class Spire(pulumi.ComponentResource):
@@ -82,7 +85,9 @@ class Spire(pulumi.ComponentResource):
         server = self._server(child_of(self, self.crds, *access.values(), *services.values(), *bundles))
         published = register_all(name, load("spire/published.yaml"), child_of(self, server))
         self._agent(published["ConfigMapPatch/spire-bundle"])
-        self.bundle = self._read_bundle(published[f"ConfigMapPatch/{PEER_BUNDLE}"])
+        self.bundle = (
+            args.known.bundle if args.known else self._read_bundle(published[f"ConfigMapPatch/{PEER_BUNDLE}"])
+        )
         bundle_service = cast(k8s.core.v1.Service, services["Service/spire-bundle"])
         self.bundle_address = bundle_service.status.apply(load_balancer_address)
         self.register_outputs({"bundleAddress": self.bundle_address})

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -149,6 +150,17 @@ class Checkout:
                 os.killpg(engine.pid, signal.SIGKILL)
                 raise
             return Answer(engine.returncode, output)
+
+
+def unreachable(folder: Path, server: Server) -> str:
+    """The path of a kubeconfig like the server's, but for an address where nobody listens."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = int(free.getsockname()[1])
+    config = server.kubeconfig.read_text()
+    address = next(line.split()[1] for line in config.splitlines() if "server:" in line)
+    (folder / "unreachable").write_text(config.replace(address, f"https://127.0.0.1:{port}"))
+    return str(folder / "unreachable")
 
 
 def stack_config(servers: dict[str, Server]) -> dict[str, Any]:

@@ -1,12 +1,11 @@
 """The whole program under the real engine: previewed on clusters that are empty, stopped by mistakes in the config."""
 
-import socket
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.engine.conftest import PROJECT, Checkout, Server, stack_config
+from tests.engine.conftest import PROJECT, Checkout, Server, stack_config, unreachable
 
 
 @pytest.fixture(scope="module")
@@ -33,19 +32,6 @@ def test_a_first_preview_shows_the_mesh_and_touches_nothing(
         assert server.names("pods") == set()
 
 
-def closed_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
-
-
-def unreachable(folder: Path, server: Server) -> str:
-    config = server.kubeconfig.read_text()
-    address = next(line.split()[1] for line in config.splitlines() if "server:" in line)
-    (folder / "unreachable").write_text(config.replace(address, f"https://127.0.0.1:{closed_port()}"))
-    return str(folder / "unreachable")
-
-
 @pytest.mark.parametrize(
     ("mistake", "said"),
     [
@@ -54,7 +40,14 @@ def unreachable(folder: Path, server: Server) -> str:
             {"kubeconfig": {"path": "nowhere"}},
             ["fedmesh:clusters[0].kubeconfig.path in Pulumi.engine.yaml", "can't be read"],
         ),
-        ({"kubeconfig": "unreachable"}, ["fedmesh:clusters[0] in Pulumi.engine.yaml", "does not answer"]),
+        (
+            {"kubeconfig": "unreachable"},
+            ["fedmesh:clusters[0] in Pulumi.engine.yaml", "does not answer", "set fedmesh:clusters[0].down"],
+        ),
+        (
+            {"kubeconfig": "unreachable", "down": True},
+            ["fedmesh:clusters[0].down in Pulumi.engine.yaml", "cluster-1 was never up in this stack"],
+        ),
         ({"colour": "blue"}, ["fedmesh:clusters[0].colour in Pulumi.engine.yaml", "unknown"]),
     ],
 )
@@ -67,7 +60,7 @@ def test_a_mistake_stops_up_before_the_first_resource(
 ) -> None:
     config = stack_config(servers)
     if mistake.get("kubeconfig") == "unreachable":
-        mistake = {"kubeconfig": {"path": unreachable(tmp_path, servers["cluster-1"])}}
+        mistake = mistake | {"kubeconfig": {"path": unreachable(tmp_path, servers["cluster-1"])}}
     config["fedmesh:clusters"][0] |= mistake
     checkout.configure(config)
     up = checkout.run("up")

@@ -2,13 +2,14 @@
 
 import base64
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from tests.engine.conftest import PROGRAMS, Checkout, Server, stack_config
+from tests.engine.conftest import PROGRAMS, Checkout, Server, stack_config, unreachable
 
 TRUST = "clusterfederatedtrustdomains"
 
@@ -19,6 +20,13 @@ def bundle(root: str, number: int = 1) -> str:
     return json.dumps({"keys": keys, "spiffe_sequence": number, "spiffe_refresh_hint": 60})
 
 
+def publish(servers: dict[str, Server], content: str) -> None:
+    """What a SPIRE server does with its bundle."""
+    body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "published", "namespace": "spire"}}
+    for server in servers.values():
+        server.kubectl("apply", "-f", "-", given=json.dumps({**body, "data": {"bundle": content}}))
+
+
 def trust_of(server: Server) -> dict[str, Any]:
     (trust,) = server.get(TRUST)["items"]
     return dict(trust)
@@ -26,11 +34,8 @@ def trust_of(server: Server) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def checkout(servers: dict[str, Server], tmp_path_factory: pytest.TempPathFactory) -> Checkout:
-    made = Checkout(
-        tmp_path_factory.mktemp("trust"),
-        PROGRAMS / "trust.py",
-        {**stack_config(servers), "test:bundle": bundle("first")},
-    )
+    publish(servers, bundle("first"))
+    made = Checkout(tmp_path_factory.mktemp("trust"), PROGRAMS / "trust.py", stack_config(servers))
     up = made.run("up")
     assert up.went_well, up.output
     return made
@@ -61,21 +66,26 @@ def test_the_storage_class_is_the_default_of_its_cluster(
 def test_a_second_up_changes_nothing_even_when_bundles_were_refreshed(
     checkout: Checkout, servers: dict[str, Server]
 ) -> None:
-    checkout.configure({**stack_config(servers), "test:bundle": bundle("first", number=2)})
+    publish(servers, bundle("first", number=2))
     again = checkout.run("up", "--expect-no-changes")
     assert again.went_well, again.output
 
 
-def test_a_root_that_changed_is_handed_on_with_another_url(
+def test_a_root_that_changed_is_handed_on_with_another_url_whatever_a_hand_wrote(
     checkout: Checkout, servers: dict[str, Server]
 ) -> None:
     before = trust_of(servers["cluster-1"])
-    checkout.configure({**stack_config(servers), "test:bundle": bundle("second")})
+    by_hand = json.dumps({"spec": {"bundleEndpointURL": "https://192.0.2.66:8443"}})
+    servers["cluster-1"].kubectl(
+        "patch", TRUST, "cluster-2", "--type=merge", "--field-manager=hand", "-p", by_hand
+    )
+    publish(servers, bundle("second"))
     up = checkout.run("up")
     assert up.went_well, up.output
     after = trust_of(servers["cluster-1"])
     assert after["metadata"]["uid"] == before["metadata"]["uid"], "pods keep their entries meanwhile"
     assert after["spec"]["bundleEndpointURL"] != before["spec"]["bundleEndpointURL"]
+    assert after["spec"]["bundleEndpointURL"].startswith("https://192.0.2.7:8443/#")
     assert "second" in after["spec"]["trustDomainBundle"]
     again = checkout.run("up", "--expect-no-changes")
     assert again.went_well, again.output
@@ -102,6 +112,55 @@ def test_secrets_are_not_in_the_state_in_plain_text(checkout: Checkout, servers:
     key = servers["cluster-1"].kubeconfig.read_text().split("client-key-data: ")[1].split()[0]
     for secret in (token, base64.b64encode(token.encode()).decode(), key):
         assert secret not in state
+
+
+MOVED = "https://192.0.2.11:6443"
+
+
+@pytest.fixture
+def with_one_down(
+    checkout: Checkout, servers: dict[str, Server], tmp_path: Path
+) -> Iterator[list[dict[str, Any]]]:
+    """The second cluster does not answer and is declared down, and what the first one holds of it changes."""
+    config = stack_config(servers)
+    second = config["fedmesh:clusters"][1]
+    answering = dict(second)
+    before = checkout.resources()
+    second |= {"kubeconfig": {"path": unreachable(tmp_path, servers["cluster-2"])}}
+    second |= {"down": True, "apiServer": MOVED}
+    checkout.configure(config)
+    up = checkout.run("up")
+    assert up.went_well, up.output
+    yield before
+    config["fedmesh:clusters"][1] = answering
+    checkout.configure(config)
+    up = checkout.run("up")
+    assert up.went_well, up.output
+
+
+def on_cluster_2(resources: list[dict[str, Any]]) -> dict[str, tuple[str, str]]:
+    """What the engine holds of the cluster, and when it last changed it."""
+    return {
+        each["urn"]: (each["id"], each["modified"])
+        for each in resources
+        if each["provider"].split("::")[-2] == "cluster-2" and not each.get("external")
+    }
+
+
+def test_while_a_cluster_is_down_the_others_are_changed_and_it_is_left_as_it_is(
+    checkout: Checkout, servers: dict[str, Server], with_one_down: list[dict[str, Any]]
+) -> None:
+    assert peers_kubeconfig(servers["cluster-1"], "cluster-2")["clusters"][0]["cluster"]["server"] == MOVED
+    assert "second" in trust_of(servers["cluster-1"])["spec"]["trustDomainBundle"]
+    assert on_cluster_2(checkout.resources()) == on_cluster_2(with_one_down) != {}
+    again = checkout.run("up", "--expect-no-changes")
+    assert again.went_well, again.output
+
+
+def test_once_it_is_back_everything_is_as_before(checkout: Checkout, servers: dict[str, Server]) -> None:
+    assert peers_kubeconfig(servers["cluster-1"], "cluster-2")["clusters"][0]["cluster"]["server"] != MOVED
+    again = checkout.run("up", "--expect-no-changes")
+    assert again.went_well, again.output
 
 
 def test_what_somebody_deleted_comes_back(checkout: Checkout, servers: dict[str, Server]) -> None:

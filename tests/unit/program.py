@@ -29,6 +29,17 @@ FILLED_IN: dict[str, dict[str, Any]] = {
     "kubernetes:core/v1:ConfigMap": {"data": {"bundle": '{"keys": []}'}},
     "kubernetes:core/v1:Secret": {"data": {"token": "dG9rZW4=", "ca.crt": "Y2E="}},
     "kubernetes:core/v1:Service": {"status": {"loadBalancer": {"ingress": [{"ip": "10.90.0.100"}]}}},
+    "pulumi:pulumi:StackReference": {
+        "outputs": {
+            "lastKnown": {
+                "cluster-2": {
+                    "bundle": '{"keys": [{"use": "x509-svid", "x5c": ["of the last run"]}]}',
+                    "addresses": {"ingress": "10.90.0.201", "eastwest": "10.90.0.202"},
+                }
+            }
+        },
+        "secretOutputNames": ["lastKnown"],
+    },
     "kubernetes:helm.sh/v3:Release": {"status": {"namespace": "istio-system", "status": "deployed"}},
 }
 

@@ -6,24 +6,26 @@ import pulumi
 import pulumi_kubernetes as k8s
 
 from components.charts import release, rendered
-from components.clusters import existing_clusters
+from components.clusters import existing_clusters, provider
 from components.federation import Federation, FederationArgs, FederationMember
+from components.last_known import OUTPUT, LastKnown
 from components.remote_secrets import RemoteSecrets, RemoteSecretsArgs, RemoteSecretsMember
 from components.settings import load_settings
 from components.storage import Storage, StorageArgs
 
 settings = load_settings()
-bundle = pulumi.Config("test").require("bundle")
 clusters = existing_clusters(settings, Path.cwd())
+past = LastKnown(settings)
 providers = {
-    name: k8s.Provider(name, kubeconfig=pulumi.Output.secret(cluster.kubeconfig), cluster_identifier=name)
+    name: provider(name, past.checked(cluster.kubeconfig), past.skips(name))
     for name, cluster in clusters.items()
 }
+bundles: dict[str, pulumi.Output[str]] = {}
 trusting: dict[str, FederationMember] = {}
 reading: dict[str, RemoteSecretsMember] = {}
 for spec in settings.clusters:
-    provider = providers[spec.name]
-    on = pulumi.ResourceOptions(providers=[provider])
+    here = providers[spec.name]
+    on = pulumi.ResourceOptions(providers=[here])
     storage = Storage(f"{spec.name}-storage", StorageArgs(settings.storage_of(spec)), on)
     crds = release(
         f"{spec.name}-spire-crds",
@@ -31,8 +33,16 @@ for spec in settings.clusters:
         name="spire-crds",
         namespace="spire",
         values={},
-        opts=pulumi.ResourceOptions(provider=provider),
+        opts=pulumi.ResourceOptions(provider=here),
     )
+    known = past.of(spec.name)
+    if known is None:
+        read = k8s.core.v1.ConfigMap.get(
+            f"{spec.name}-published", "spire/published", opts=pulumi.ResourceOptions(provider=here)
+        )
+        bundles[spec.name] = read.data["bundle"]
+    else:
+        bundles[spec.name] = known.bundle
     base = rendered(
         f"{spec.name}-base",
         settings.charts.istio_base,
@@ -41,11 +51,16 @@ for spec in settings.clusters:
         parent=storage,
         after=crds,
     )
-    trusting[spec.name] = FederationMember(spec.trust_domain, bundle, "192.0.2.7", crds, provider)
+    trusting[spec.name] = FederationMember(spec.trust_domain, bundles[spec.name], "192.0.2.7", crds, here)
     # known when the account of the readers is there
     namespace = base.apply(lambda made: pulumi.Output.all(*(each.urn for each in made)))
     reading[spec.name] = RemoteSecretsMember(
-        clusters[spec.name].api_server, namespace.apply(lambda _: "istio-system"), provider
+        clusters[spec.name].api_server, namespace.apply(lambda _: "istio-system"), here
     )
 Federation("federation", FederationArgs(trusting))
 RemoteSecrets("remote-secrets", RemoteSecretsArgs(reading))
+addresses = {"ingress": "192.0.2.8", "eastwest": "192.0.2.9"}
+pulumi.export(
+    OUTPUT,
+    pulumi.Output.secret({name: {"bundle": each, "addresses": addresses} for name, each in bundles.items()}),
+)

@@ -1,0 +1,102 @@
+"""A cluster without power, declared down: `up` changes the other, and catches up when it is back."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from lab import config, faults, paths
+from lab.faults import Lever
+from lab.paths import State
+from lab.stack import SALT_KEY, Stack
+from meshctl.verify.command import examine as verify
+from meshctl.verify.runner import failures
+
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
+PROJECT = paths.project()
+STACK = Stack("lab", PROJECT)
+RULE = "failover"
+
+
+def changed(**failover: str) -> str:
+    """The engine's config with cluster-2 down and other values below `fedmesh:failover`."""
+    document: dict[str, Any] = yaml.safe_load(STACK.config.read_text())
+    assert document[SALT_KEY]
+    document["config"]["fedmesh:clusters"][1]["down"] = True
+    document["config"]["fedmesh:failover"] = failover
+    return yaml.safe_dump(document)
+
+
+def up(*arguments: str) -> subprocess.CompletedProcess[str]:
+    line = [sys.executable, "-m", "lab", "pulumi", "-q", "up", *arguments]
+    return subprocess.run(line, cwd=PROJECT, check=False, capture_output=True, text=True)
+
+
+def time_out(cluster: str) -> str:
+    tool = paths.cache() / "bin" / "kubectl"
+    kubeconfig = State(PROJECT / ".lab").kubeconfig(cluster)
+    line = [
+        str(tool),
+        f"--kubeconfig={kubeconfig}",
+        "get",
+        "destinationrule",
+        RULE,
+        "-n",
+        "istio-system",
+        "-o",
+        "json",
+    ]
+    rule = json.loads(subprocess.run(line, check=True, capture_output=True, text=True).stdout)
+    return str(rule["spec"]["trafficPolicy"]["connectionPool"]["tcp"]["connectTimeout"])
+
+
+@pytest.fixture(scope="class")
+def powerless() -> Iterator[None]:
+    """cluster-2 without power."""
+    lab = config.load()
+    lever = Lever(lab, State(PROJECT / ".lab"), paths.cache() / "bin")
+    targets = faults.nodes(lab, "cluster-2")
+    faults.stop(lever, targets)
+    try:
+        yield
+    finally:
+        faults.start(lever, targets)
+
+
+@pytest.mark.usefixtures("powerless")
+class TestDown:
+    """What `up` does while it is away."""
+
+    def test_undeclared_it_is_named_before_anything_is_touched(self) -> None:
+        done = up()
+        assert done.returncode != 0
+        assert "fedmesh:clusters[1] in Pulumi.lab.yaml" in done.stdout + done.stderr
+        assert "set fedmesh:clusters[1].down" in done.stdout + done.stderr
+
+    def test_declared_down_the_other_cluster_is_changed(self, tmp_path: Path) -> None:
+        other = tmp_path / "Pulumi.lab.yaml"
+        other.write_text(changed(connectTimeout="1100ms"))
+        assert time_out("cluster-1") == "1s"
+        done = up("--config-file", str(other))
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert time_out("cluster-1") == "1100ms"
+        again = up("--config-file", str(other), "--expect-no-changes")
+        assert again.returncode == 0, again.stdout + again.stderr
+
+
+def test_when_it_is_back_up_catches_up_and_the_mesh_is_whole(topology: Any, patient: Any) -> None:
+    patient.wait_until_whole()
+    done = up()
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert time_out("cluster-1") == time_out("cluster-2") == "1s"
+    again = up("--expect-no-changes")
+    assert again.returncode == 0, again.stdout + again.stderr
+    patient.wait_until_whole()
+    assert failures(verify(topology)) == []
