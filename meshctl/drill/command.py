@@ -46,7 +46,10 @@ class Options:
 
 
 def drill(topology: Topology, project: Path, options: Options) -> int:
-    """Play the drills and print what they found; 1 when one is below its bar or something was not put back."""
+    """Play the drills and print what they found; 1 when one is below its bar or something was not put back.
+
+    Raises DrillError when one could not be played to its end, after the others.
+    """
     console = Console(stderr=options.json)
     chosen = choose(options.names)
     means = Means(topology, project, in_lab(topology, project))
@@ -59,15 +62,22 @@ def drill(topology: Topology, project: Path, options: Options) -> int:
         raise DrillError(f"there is no cluster {options.client}; there are: {', '.join(clusters)}")
     peer = next(cluster for cluster in clusters.values() if cluster is not client)
     reports: list[DrillReport] = []
+    unplayed: list[str] = []
     janitor = Janitor()
     stop_orderly()
     try:
         loads = _loads(Scene(clusters, client, peer, means), janitor, options)
         # those after which the mesh needs long to heal come last
         for fault in sorted(chosen, key=lambda fault: fault.heals):
-            wait_until_whole(clusters.values())
             scene = Scene(clusters, client, peer, means)
-            played = play(fault, scene, loads, options.pace, console.log)
+            try:
+                wait_until_whole(clusters.values())
+                played = play(fault, scene, loads, options.pace, console.log)
+            except (DrillError, KubeError, LookupError) as error:
+                # the others of a long row are played all the same
+                console.log(f"drill {fault.number} was not played to its end: {error}")
+                unplayed.append(f"drill {fault.number} ({fault.title}): {error}")
+                continue
             reports.append(replace(played, stack=topology.stack))
             report.print_table(console, reports[-1])
             reports.sort(key=lambda drilled: drilled.number)
@@ -77,6 +87,8 @@ def drill(topology: Topology, project: Path, options: Options) -> int:
     finally:
         for path in janitor.clean():
             print(f"could not be removed, do so by hand: {path}", file=sys.stderr)
+    if unplayed:
+        raise DrillError("; ".join(unplayed))
     if options.json:
         print(report.as_json(reports))
     return 1 if any(report.missed(drilled) for drilled in reports) else 0
