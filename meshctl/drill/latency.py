@@ -150,14 +150,10 @@ def objects(client: str, peer: str) -> list[tuple[str, Json]]:
     for place, cluster in zip(PLACES, (client, peer), strict=True):
         for connections in CONNECTIONS:
             name = f"{place}-{connections}"
-            pool: Json = {"http": {"maxRequestsPerConnection": 1}} if connections == "new" else {}
-            subsets.append(
-                {
-                    "name": name,
-                    "labels": {CLUSTER_LABEL: cluster},
-                    "trafficPolicy": {"connectionPool": pool},
-                }
-            )
+            subset: Json = {"name": name, "labels": {CLUSTER_LABEL: cluster}}
+            if connections == "new":
+                subset["trafficPolicy"] = {"connectionPool": {"http": {"maxRequestsPerConnection": 1}}}
+            subsets.append(subset)
             routes.append(
                 {
                     "match": [{"uri": {"prefix": f"/{place}/{connections}"}}],

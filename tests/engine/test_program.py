@@ -66,5 +66,5 @@ def test_a_mistake_stops_up_before_the_first_resource(
     up = checkout.run("up")
     assert not up.went_well
     assert all(text in up.output for text in said), up.output
-    assert "Traceback" not in up.output
+    assert "Traceback" not in up.output, up.output
     assert checkout.resources() == []

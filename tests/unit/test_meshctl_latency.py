@@ -24,8 +24,9 @@ def test_every_kind_of_call_has_a_subset_on_its_cluster_and_a_path_to_it():
         "remote-new": "cluster-2",
     }
     for subset in rule["subsets"]:
-        once = subset["trafficPolicy"]["connectionPool"].get("http", {}).get("maxRequestsPerConnection")
-        assert once == (1 if subset["name"].endswith("new") else None)
+        once = {"trafficPolicy": {"connectionPool": {"http": {"maxRequestsPerConnection": 1}}}}
+        rest = {key: value for key, value in subset.items() if key not in ("name", "labels")}
+        assert rest == (once if subset["name"].endswith("new") else {})
     paths = {route["route"][0]["destination"]["subset"]: route["match"][0]["uri"] for route in routes["http"]}
     assert paths == {name: {"prefix": f"/{name.replace('-', '/')}"} for name in where}
 
