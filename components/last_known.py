@@ -17,7 +17,12 @@ class Known:
     """What is otherwise read from a cluster: its bundle (SPIFFE's JSON) and the addresses of its gateways by label."""
 
     bundle: pulumi.Output[str]
-    addresses: Mapping[str, pulumi.Output[str]]
+    addresses: pulumi.Output[Mapping[str, str]]
+
+
+def remembered(known: Mapping[str, Known]) -> pulumi.Output[Mapping[str, Any]]:
+    """The output from which a later run reads what is known now, by cluster. A secret: nothing to hide, but long."""
+    return pulumi.Output.secret({name: vars(each) for name, each in known.items()})
 
 
 class LastKnown:
@@ -33,8 +38,7 @@ class LastKnown:
         if self._entries is None or name not in self._down:
             return None
         entry = self._entries.apply(lambda entries: entries[name])
-        labels = ("ingress", "eastwest")
-        return Known(entry["bundle"], {label: entry["addresses"][label] for label in labels})
+        return Known(entry["bundle"], entry["addresses"])
 
     def checked(self, value: pulumi.Input[str]) -> pulumi.Output[str]:
         """The value, once it is sure that everything needed is known: what needs the value waits for that.

@@ -8,7 +8,7 @@ import pulumi
 from components.clusters import ExistingCluster
 from components.federation import seed
 from components.istio_gateways import IstioGateways
-from components.last_known import OUTPUT
+from components.last_known import OUTPUT, Known, remembered
 from components.made_clusters import MadeCluster, WaysIn
 from components.settings import Settings
 from components.spire import Spire
@@ -41,13 +41,12 @@ def export(
         ],
     }
     if spire:
-        # nothing to hide, but long
-        outputs[OUTPUT] = pulumi.Output.secret(
+        outputs[OUTPUT] = remembered(
             {
-                name: {
-                    "bundle": spire[name].bundle.apply(seed),
-                    "addresses": {"ingress": each.ingress_address, "eastwest": each.east_west_address},
-                }
+                name: Known(
+                    spire[name].bundle.apply(seed),
+                    pulumi.Output.all(ingress=each.ingress_address, eastwest=each.east_west_address),
+                )
                 for name, each in gateways.items()
             }
         )

@@ -8,6 +8,13 @@ from pathlib import Path
 from lab import paths
 
 
+def file_backend(folder: Path) -> str:
+    """URL of a backend in a folder, without files of attributes: an engine killed while it writes one leaves a state
+    that none can read.
+    """
+    return f"file://{folder}?metadata=skip"
+
+
 def engine_environment(project: Path) -> dict[str, str]:
     """PATH with the lab's tools first, and a file backend, passphrase and plugin folder of the checkout's own."""
     state = project / ".lab"
@@ -15,8 +22,7 @@ def engine_environment(project: Path) -> dict[str, str]:
     python = project / ".venv" / "bin"
     return {
         "PATH": f"{tools}:{python}:{os.environ.get('PATH', '/usr/bin:/bin')}",
-        # no files of attributes: an engine killed while it writes one leaves a state that none can read
-        "PULUMI_BACKEND_URL": f"file://{state}/state?metadata=skip",
+        "PULUMI_BACKEND_URL": file_backend(state / "state"),
         "PULUMI_CONFIG_PASSPHRASE_FILE": str(state / "passphrase"),
         "PULUMI_HOME": str(state / "pulumi"),
         "PULUMI_SKIP_UPDATE_CHECK": "true",

@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from lab.builder import LANGUAGE_HOST
-from lab.environment import engine_environment
+from lab.environment import engine_environment, file_backend
 from sandbox.cluster_plugin import CLUSTERS_FOLDER
 from sandbox.permissions import CALLS_FILE
 
@@ -140,7 +140,7 @@ class Engine:
         path = f"{self._folder}/bin:{engine_environment(project)['PATH']}"
         return {
             "PATH": path,
-            "PULUMI_BACKEND_URL": f"file://{self._folder}/state?metadata=skip",
+            "PULUMI_BACKEND_URL": file_backend(self._folder / "state"),
             "PULUMI_CONFIG_PASSPHRASE_FILE": str(passphrase),
             "PULUMI_HOME": str(home),
             "PYTHONPATH": str(project),

@@ -7,15 +7,16 @@ clusters, its default retries and no outlier detection: the documented multi-pri
 from __future__ import annotations
 
 from meshctl import envoy
+from meshctl.drill import second_name
 from meshctl.drill.load import Stream
 from meshctl.drill.report import COMPARISON
 from meshctl.kube import Json
-from meshctl.probe import NETWORKING, Janitor
+from meshctl.probe import Janitor
 from meshctl.reading import Cluster
 from meshctl.topology import SERVER, SERVER_PORT
 
 NAME = f"{SERVER}-documents"
-HOST = f"{NAME}.{SERVER}.svc.cluster.local"
+HOST = second_name.host(NAME)
 # Istio's own default, which the mesh's setting replaces elsewhere.
 RETRIES = {"attempts": 2, "retryOn": "connect-failure,refused-stream,unavailable,cancelled"}
 
@@ -38,29 +39,8 @@ def make(janitor: Janitor, cluster: Cluster) -> None:
 
 def objects() -> list[tuple[str, Json]]:
     """The second name's Service and its rules, each with the collection it belongs to."""
-    service: Json = {
-        "apiVersion": "v1",
-        "kind": "Service",
-        "metadata": {"name": NAME},
-        "spec": {"selector": {"app": SERVER}, "ports": [{"name": "http", "port": SERVER_PORT}]},
-    }
-    # A rule of the host's own keeps the mesh-wide one away from it.
-    rule: Json = {"host": HOST, "trafficPolicy": {"loadBalancer": {"simple": "LEAST_REQUEST"}}}
-    routes: Json = {
-        "hosts": [HOST],
-        "http": [{"retries": RETRIES, "route": [{"destination": {"host": HOST}}]}],
-    }
-    return [
-        (f"/api/v1/namespaces/{SERVER}/services", service),
-        (f"{NETWORKING}/{SERVER}/destinationrules", _istio("DestinationRule", rule)),
-        (f"{NETWORKING}/{SERVER}/virtualservices", _istio("VirtualService", routes)),
-    ]
-
-
-def _istio(kind: str, spec: Json) -> Json:
-    return {
-        "apiVersion": "networking.istio.io/v1",
-        "kind": kind,
-        "metadata": {"name": NAME},
-        "spec": spec,
-    }
+    return second_name.objects(
+        NAME,
+        {"trafficPolicy": {"loadBalancer": {"simple": "LEAST_REQUEST"}}},
+        [{"retries": RETRIES, "route": [{"destination": {"host": HOST}}]}],
+    )

@@ -12,10 +12,9 @@ from types import FrameType
 
 from rich.console import Console
 
-from meshctl.connect import connect
 from meshctl.drill import baseline, faults, lab_faults, published, report, trust_faults
 from meshctl.drill.load import LoadPod
-from meshctl.drill.means import DrillError, Means
+from meshctl.drill.means import DrillError, Means, every_cluster
 from meshctl.drill.play import Pace, Running, ingress_address, ingress_stream, mesh_stream, play
 from meshctl.drill.report import DrillReport
 from meshctl.drill.scene import Fault, Scene
@@ -54,9 +53,7 @@ def drill(topology: Topology, project: Path, options: Options) -> int:
     chosen = choose(options.names)
     means = Means(topology, project, in_lab(topology, project))
     refuse_unconfirmed(chosen, means.lab, topology.stack, options.destructive)
-    clusters, unreachable = connect(topology.members)
-    if unreachable:
-        raise DrillError(f"a drill needs every cluster: {'; '.join(unreachable.values())}")
+    clusters = every_cluster(topology, "a drill")
     client = clusters.get(options.client or topology.members[0].name)
     if client is None:
         raise DrillError(f"there is no cluster {options.client}; there are: {', '.join(clusters)}")
@@ -87,10 +84,10 @@ def drill(topology: Topology, project: Path, options: Options) -> int:
     finally:
         for path in janitor.clean():
             print(f"could not be removed, do so by hand: {path}", file=sys.stderr)
-    if unplayed:
-        raise DrillError("; ".join(unplayed))
     if options.json:
         print(report.as_json(reports))
+    if unplayed:
+        raise DrillError("; ".join(unplayed))
     return 1 if any(report.missed(drilled) for drilled in reports) else 0
 
 

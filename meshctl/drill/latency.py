@@ -17,20 +17,20 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from meshctl.connect import connect
+from meshctl.drill import second_name
 from meshctl.drill.analysis import percentile
 from meshctl.drill.load import IMAGE, LoadPod, Rate, Stream
-from meshctl.drill.means import DrillError
+from meshctl.drill.means import DrillError, every_cluster
 from meshctl.drill.play import LEAD
 from meshctl.drill.published import LATENCY
 from meshctl.drill.samples import Sample
 from meshctl.kube import Json
-from meshctl.probe import NETWORKING, Janitor
+from meshctl.probe import Janitor
 from meshctl.reading import Cluster
 from meshctl.topology import SERVER, SERVER_PORT, Topology
 
 NAME = f"{SERVER}-latency"
-HOST = f"{NAME}.{SERVER}.svc.cluster.local"
+HOST = second_name.host(NAME)
 # Istio puts it on every endpoint.
 CLUSTER_LABEL = "topology.istio.io/cluster"
 CONNECTIONS = ("kept", "new")
@@ -71,9 +71,7 @@ class Report:
 
 def latency(topology: Topology, as_json: bool, docs: Path | None, image: str = IMAGE) -> int:
     """Measure, print, and write `latency.md` and `latency.json` into a folder; 1 when a request was lost."""
-    clusters, unreachable = connect(topology.members)
-    if unreachable:
-        raise DrillError(f"latency needs every cluster: {'; '.join(unreachable.values())}")
+    clusters = every_cluster(topology, "latency")
     if not topology.samples:
         raise DrillError("latency is measured with the samples: turn them on in the stack file")
     client, peer = list(clusters.values())[:2]
@@ -139,12 +137,6 @@ def summary(place: str, connections: str, samples: Sequence[Sample]) -> Figures:
 
 def objects(client: str, peer: str) -> list[tuple[str, Json]]:
     """The other name's Service and rules, each with its collection. Gateways of the peer need the subsets as well."""
-    service: Json = {
-        "apiVersion": "v1",
-        "kind": "Service",
-        "metadata": {"name": NAME},
-        "spec": {"selector": {"app": SERVER}, "ports": [{"name": "http", "port": SERVER_PORT}]},
-    }
     subsets: list[Json] = []
     routes: list[Json] = []
     for place, cluster in zip(PLACES, (client, peer), strict=True):
@@ -162,17 +154,7 @@ def objects(client: str, peer: str) -> list[tuple[str, Json]]:
                     "route": [{"destination": {"host": HOST, "subset": name}}],
                 }
             )
-    return [
-        (f"/api/v1/namespaces/{SERVER}/services", service),
-        (
-            f"{NETWORKING}/{SERVER}/destinationrules",
-            _istio("DestinationRule", {"host": HOST, "subsets": subsets}),
-        ),
-        (
-            f"{NETWORKING}/{SERVER}/virtualservices",
-            _istio("VirtualService", {"hosts": [HOST], "http": routes}),
-        ),
-    ]
+    return second_name.objects(NAME, {"subsets": subsets}, routes)
 
 
 def as_text(report: Report) -> str:
@@ -226,7 +208,3 @@ def _print(console: Console, report: Report) -> None:
 
 def _ms(seconds: float) -> str:
     return f"{seconds * 1000:.2f} ms"
-
-
-def _istio(kind: str, spec: Json) -> Json:
-    return {"apiVersion": "networking.istio.io/v1", "kind": kind, "metadata": {"name": NAME}, "spec": spec}

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import yaml
 
+from meshctl.connect import connect
+from meshctl.reading import Cluster
 from meshctl.topology import Topology
 from meshctl.verify.command import examine
 from meshctl.verify.runner import failures
@@ -21,6 +23,14 @@ UP_SECONDS = 400
 
 class DrillError(Exception):
     """A drill cannot be played as asked."""
+
+
+def every_cluster(topology: Topology, who: str) -> dict[str, Cluster]:
+    """All clusters by name; raises DrillError, as `who`, when one does not answer."""
+    clusters, unreachable = connect(topology.members)
+    if unreachable:
+        raise DrillError(f"{who} needs every cluster: {'; '.join(unreachable.values())}")
+    return clusters
 
 
 @dataclass(frozen=True)

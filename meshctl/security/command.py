@@ -14,8 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from meshctl.connect import connect
-from meshctl.drill.means import DrillError, Means
+from meshctl.drill.means import DrillError, Means, every_cluster
 from meshctl.kube import KubeError
 from meshctl.probe import Janitor, remove_stale
 from meshctl.reading import Cluster
@@ -67,9 +66,7 @@ def refuse_unconfirmed_attack(lab: bool, stack: str, typed: str | None) -> None:
 
 def security(topology: Topology, means: Means, as_json: bool, output: Path | None) -> int:
     """Make every attack and print what it met; 1 when one got through, was not judged, or was not put back."""
-    clusters, unreachable = connect(topology.members)
-    if unreachable:
-        raise DrillError(f"the drill needs every cluster: {'; '.join(unreachable.values())}")
+    clusters = every_cluster(topology, "the drill")
     if not topology.samples:
         raise DrillError("the drill knocks at the samples: turn them on in the stack file")
     console, began = Console(stderr=as_json), time.monotonic()
@@ -102,7 +99,8 @@ def attack(raid: Raid, attacks: Sequence[Attack]) -> list[Finding]:
     ready = [each for each in attacks if each.prepare is None]
     found = _together(raid, [each for each in ready if not each.alone])
     for each in ready:
-        found += _together(raid, [each] if each.alone else [])
+        if each.alone:
+            found += _together(raid, [each])
     for each in attacks:
         if each.prepare is None:
             continue

@@ -1,10 +1,13 @@
 """The lab's mesh as `make lab` leaves it, and a way to break one thing of it for the length of a test."""
 
+import subprocess
 import time
 from pathlib import Path
 
 import pytest
 
+from lab import paths
+from lab.paths import State
 from meshctl.connect import connect
 from meshctl.drill.undo import Undo
 from meshctl.kube import KubeError
@@ -22,6 +25,13 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.lab)
+
+
+def kubectl(cluster, *arguments, check=True):
+    """What the lab's kubectl prints on one of its clusters."""
+    tool = paths.cache() / "bin" / "kubectl"
+    line = [str(tool), f"--kubeconfig={State(PROJECT / '.lab').kubeconfig(cluster)}", *arguments]
+    return subprocess.run(line, check=check, capture_output=True, text=True).stdout
 
 
 @pytest.fixture(scope="session")

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from conftest import kubectl
 
 from lab import config, faults, paths
 from lab.faults import Lever
@@ -25,13 +26,20 @@ STACK = Stack("lab", PROJECT)
 RULE = "failover"
 
 
-def changed(**failover: str) -> str:
-    """The engine's config with cluster-2 down and other values below `fedmesh:failover`."""
-    document: dict[str, Any] = yaml.safe_load(STACK.config.read_text())
-    assert document[SALT_KEY]
-    document["config"]["fedmesh:clusters"][1]["down"] = True
-    document["config"]["fedmesh:failover"] = failover
-    return yaml.safe_dump(document)
+@pytest.fixture(scope="module")
+def change(tmp_path_factory: pytest.TempPathFactory) -> Callable[[bool], Path]:
+    """The engine's config with another connect time-out, and cluster-2 down or not."""
+
+    def written(down: bool) -> Path:
+        document: dict[str, Any] = yaml.safe_load(STACK.config.read_text())
+        assert document[SALT_KEY]
+        document["config"]["fedmesh:clusters"][1]["down"] = down
+        document["config"]["fedmesh:failover"] = {"connectTimeout": "1100ms"}
+        file = tmp_path_factory.mktemp("config") / "Pulumi.lab.yaml"
+        file.write_text(yaml.safe_dump(document))
+        return file
+
+    return written
 
 
 def up(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -40,20 +48,7 @@ def up(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def time_out(cluster: str) -> str:
-    tool = paths.cache() / "bin" / "kubectl"
-    kubeconfig = State(PROJECT / ".lab").kubeconfig(cluster)
-    line = [
-        str(tool),
-        f"--kubeconfig={kubeconfig}",
-        "get",
-        "destinationrule",
-        RULE,
-        "-n",
-        "istio-system",
-        "-o",
-        "json",
-    ]
-    rule = json.loads(subprocess.run(line, check=True, capture_output=True, text=True).stdout)
+    rule = json.loads(kubectl(cluster, "get", "destinationrule", RULE, "-n", "istio-system", "-o", "json"))
     return str(rule["spec"]["trafficPolicy"]["connectionPool"]["tcp"]["connectTimeout"])
 
 
@@ -80,19 +75,23 @@ class TestDown:
         assert "fedmesh:clusters[1] in Pulumi.lab.yaml" in done.stdout + done.stderr
         assert "set fedmesh:clusters[1].down" in done.stdout + done.stderr
 
-    def test_declared_down_the_other_cluster_is_changed(self, tmp_path: Path) -> None:
-        other = tmp_path / "Pulumi.lab.yaml"
-        other.write_text(changed(connectTimeout="1100ms"))
+    def test_declared_down_the_other_cluster_is_changed(self, change: Callable[[bool], Path]) -> None:
+        other = str(change(True))
         assert time_out("cluster-1") == "1s"
-        done = up("--config-file", str(other))
+        done = up("--config-file", other)
         assert done.returncode == 0, done.stdout + done.stderr
         assert time_out("cluster-1") == "1100ms"
-        again = up("--config-file", str(other), "--expect-no-changes")
+        again = up("--config-file", other, "--expect-no-changes")
         assert again.returncode == 0, again.stdout + again.stderr
 
 
-def test_when_it_is_back_up_catches_up_and_the_mesh_is_whole(topology: Any, patient: Any) -> None:
-    patient.wait_until_whole()
+def test_when_it_is_back_up_catches_up_and_the_mesh_is_whole(
+    topology: Any, patient: Any, change: Callable[[bool], Path]
+) -> None:
+    assert time_out("cluster-2") == "1s"
+    done = up("--config-file", str(change(False)))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert time_out("cluster-2") == "1100ms"
     done = up()
     assert done.returncode == 0, done.stdout + done.stderr
     assert time_out("cluster-1") == time_out("cluster-2") == "1s"

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import conftest
 import pytest
 
 from lab import clusters, config, network, paths
@@ -27,10 +28,7 @@ def journey() -> subprocess.Popen[bytes]:
 
 
 def kubectl(*arguments: str) -> str:
-    tool = paths.cache() / "bin" / "kubectl"
-    kubeconfig = State(PROJECT / ".lab").kubeconfig("cluster-1")
-    line = [str(tool), f"--kubeconfig={kubeconfig}", "--request-timeout=3s", *arguments]
-    return subprocess.run(line, check=False, capture_output=True, text=True).stdout
+    return str(conftest.kubectl("cluster-1", "--request-timeout=3s", *arguments, check=False))
 
 
 def a_node_has_its_namespace() -> bool:

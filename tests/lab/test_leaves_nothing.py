@@ -7,9 +7,9 @@ import subprocess
 import sys
 
 import pytest
+from conftest import kubectl
 
 from lab import clusters, config, paths
-from lab.paths import State
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(900)]
 PROJECT = paths.project()
@@ -29,10 +29,7 @@ CLUSTER_WIDE = (
 
 
 def names(cluster: str, kind: str) -> set[str]:
-    tool = paths.cache() / "bin" / "kubectl"
-    kubeconfig = State(PROJECT / ".lab").kubeconfig(cluster)
-    line = [str(tool), f"--kubeconfig={kubeconfig}", "get", kind, "--all-namespaces", "-o", "json"]
-    items = json.loads(subprocess.run(line, check=True, capture_output=True, text=True).stdout)["items"]
+    items = json.loads(kubectl(cluster, "get", kind, "--all-namespaces", "-o", "json"))["items"]
     return {
         f"{item['metadata'].get('namespace', '')}/{item['metadata']['name']}".lstrip("/") for item in items
     }

@@ -20,10 +20,8 @@ def config(folder: Path, *down: int, count: int = 3) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def mesh(tmp_path_factory: pytest.TempPathFactory) -> Program:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("components.clusters.check_answers", lambda *_: None)
-        return run(config(tmp_path_factory.mktemp("down"), 2))
+def mesh(folder: Path) -> Program:
+    return run(config(folder, 2))
 
 
 def test_nothing_is_read_from_it_and_as_before_from_the_others(mesh: Program) -> None:

@@ -8,7 +8,7 @@ import pulumi_kubernetes as k8s
 from components.charts import release, rendered
 from components.clusters import existing_clusters, provider
 from components.federation import Federation, FederationArgs, FederationMember
-from components.last_known import OUTPUT, LastKnown
+from components.last_known import OUTPUT, Known, LastKnown, remembered
 from components.remote_secrets import RemoteSecrets, RemoteSecretsArgs, RemoteSecretsMember
 from components.settings import load_settings
 from components.storage import Storage, StorageArgs
@@ -59,8 +59,5 @@ for spec in settings.clusters:
     )
 Federation("federation", FederationArgs(trusting))
 RemoteSecrets("remote-secrets", RemoteSecretsArgs(reading))
-addresses = {"ingress": "192.0.2.8", "eastwest": "192.0.2.9"}
-pulumi.export(
-    OUTPUT,
-    pulumi.Output.secret({name: {"bundle": each, "addresses": addresses} for name, each in bundles.items()}),
-)
+addresses = pulumi.Output.from_input({"ingress": "192.0.2.8", "eastwest": "192.0.2.9"})
+pulumi.export(OUTPUT, remembered({name: Known(each, addresses) for name, each in bundles.items()}))
