@@ -44,7 +44,7 @@ class LastKnown:
         """The value, once it is sure that everything needed is known: what needs the value waits for that.
 
         Raises:
-            ConfigError: a cluster that is declared down was never up in this stack.
+            ConfigError: the stack's last `up` did not export what is needed of a cluster that is declared down.
         """
         if self._entries is None:
             return pulumi.Output.from_input(value)
@@ -72,12 +72,12 @@ def complete(exported: Mapping[str, Any] | None, down: Mapping[str, int], source
         source: name of the stack file.
 
     Raises:
-        ConfigError: a cluster was never up in this stack.
+        ConfigError: the stack's last `up` did not export what is needed of a cluster.
     """
     for name, index in down.items():
         if name not in (exported or {}):
             reason = (
-                f"must be false: {name} was never up in this stack, so its bundle and addresses are not known"
+                f"must be false: this stack's last up exported no bundle and addresses of {name} ({OUTPUT})"
             )
             raise ConfigError(f"fedmesh:clusters[{index}].down", source, reason)
     return exported or {}

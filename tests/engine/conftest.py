@@ -5,7 +5,7 @@ import os
 import signal
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,9 +59,9 @@ class Server:
         return {item["metadata"]["name"] for item in self.get(kind, "--all-namespaces")["items"]}
 
 
-def _server(server: ApiServer) -> Server:
+def prepared(server: ApiServer) -> Server:
+    """An API server with what the layers that need pods would have made."""
     made = Server(server.name, server.kubeconfig)
-    # what the layers that need pods would have made
     for namespace in NAMESPACES:
         made.kubectl("create", "namespace", namespace)
     return made
@@ -73,7 +73,7 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Serv
     with ExitStack() as stack:
         names = ("cluster-1", "cluster-2")
         found = [stack.enter_context(running(name, TOOLS, tmp_path_factory.mktemp(name))) for name in names]
-        yield {server.name: _server(server) for server in found}
+        yield {server.name: prepared(server) for server in found}
 
 
 @pytest.fixture(scope="session")
@@ -114,10 +114,10 @@ class Checkout:
         (self.folder / f"Pulumi.{STACK}.yaml").write_text(yaml.safe_dump({"config": config}))
         self._stack.prepare(self._environment)
 
-    def run(self, verb: str, *arguments: str) -> Answer:
-        """Runs `preview`, `up`, `refresh` or `destroy`."""
+    def run(self, verb: str, *arguments: str, variables: Mapping[str, str] | None = None) -> Answer:
+        """Runs `preview`, `up`, `refresh` or `destroy`, with some environment variables more."""
         sure = [] if verb == "preview" else ["--yes", "--skip-preview"]
-        return self._run(self._stack.command(verb, *sure, "--suppress-progress", *arguments))
+        return self._run(self._stack.command(verb, *sure, "--suppress-progress", *arguments), variables)
 
     def state(self) -> dict[str, Any]:
         """The stack's state as the engine keeps it."""
@@ -133,11 +133,11 @@ class Checkout:
         line = ["pulumi", "stack", "output", "--stack", STACK, "--json", "--show-secrets"]
         return dict(json.loads(self._run(line).output))
 
-    def _run(self, command: list[str]) -> Answer:
+    def _run(self, command: list[str], variables: Mapping[str, str] | None = None) -> Answer:
         with subprocess.Popen(
             command,
             cwd=self.folder,
-            env=self._environment,
+            env={**self._environment, **(variables or {})},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

@@ -46,7 +46,10 @@ def test_a_first_preview_shows_the_mesh_and_touches_nothing(
         ),
         (
             {"kubeconfig": "unreachable", "down": True},
-            ["fedmesh:clusters[0].down in Pulumi.engine.yaml", "cluster-1 was never up in this stack"],
+            [
+                "fedmesh:clusters[0].down in Pulumi.engine.yaml",
+                "exported no bundle and addresses of cluster-1",
+            ],
         ),
         ({"colour": "blue"}, ["fedmesh:clusters[0].colour in Pulumi.engine.yaml", "unknown"]),
     ],

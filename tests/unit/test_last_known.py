@@ -68,7 +68,10 @@ def test_one_that_was_never_up_is_refused() -> None:
     known = {"cluster-2": {}}
     assert complete(known, {"cluster-2": 1}, "Pulumi.x.yaml") is known
     for exported in (known, None):
-        with pytest.raises(ConfigError, match=r"clusters\[2\].down in Pulumi.x.yaml.*cluster-3 was never up"):
+        with pytest.raises(
+            ConfigError,
+            match=r"clusters\[2\].down in Pulumi.x.yaml.*exported no bundle and addresses of cluster-3",
+        ):
             complete(exported, {"cluster-3": 2}, "Pulumi.x.yaml")
 
 
