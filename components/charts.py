@@ -9,7 +9,7 @@ import pulumi
 import pulumi_kubernetes as k8s
 
 from components.manifests import Document
-from components.objects import child_of, register_all
+from components.objects import child_of, register
 from components.settings_mesh import ChartSpec
 
 KEEP = "helm.sh/resource-policy"
@@ -87,7 +87,7 @@ def rendered(
     def made(answer: Mapping[str, Any] | None) -> list[pulumi.Resource]:
         # no answer: a preview before the cluster exists
         documents = [own(without_keep(document)) for document in (answer or {}).get("result", [])]
-        return list(register_all(prefix, documents, child_of(parent, after)).values())
+        return [register(prefix, each, adapted(each, child_of(parent, after))) for each in documents]
 
     return template.apply(made)
 
@@ -98,6 +98,14 @@ def own(document: Document) -> Document:
         return document
     annotations = {**document["metadata"].get("annotations", {}), FORCE: "true"}
     return {**document, "metadata": {**document["metadata"], "annotations": annotations}}
+
+
+def adapted(document: Document, opts: pulumi.ResourceOptions) -> pulumi.ResourceOptions:
+    """The options, with a webhook's failure policy left to the program behind it: it is strict once that runs."""
+    if document["kind"] != "ValidatingWebhookConfiguration":
+        return opts
+    left = pulumi.ResourceOptions(ignore_changes=["webhooks[*].failurePolicy"])
+    return pulumi.ResourceOptions.merge(opts, left)
 
 
 def without_keep(document: Document) -> Document:

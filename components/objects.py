@@ -27,6 +27,10 @@ def register(prefix: str, document: Document, opts: pulumi.ResourceOptions) -> p
     kind = str(document["kind"])
     name = f"{prefix}-{document['metadata']['name']}-{kind.lower()}"
     fields = {key: value for key, value in document.items() if key not in ("apiVersion", "kind")}
+    if kind.endswith("Patch"):
+        # the provider may record the object as it was just before the patch, and would see a change in the next run
+        recorded = pulumi.ResourceOptions(ignore_changes=["metadata.annotations"])
+        opts = pulumi.ResourceOptions.merge(opts, recorded)
     module = MODULES.get(document["apiVersion"])
     if module is None:
         return k8s.apiextensions.CustomResource(

@@ -22,6 +22,7 @@ from sandbox.permissions import CALLS_FILE
 PLUGINS = {"aws": "sandbox.aws_plugin", "eks": "sandbox.cluster_plugin"}
 SALT = "encryptionsalt"
 TIMEOUT_SECONDS = 600
+UNTOUCHED = ("same", "read")
 
 
 class EngineError(Exception):
@@ -39,7 +40,7 @@ class Outcome:
     @property
     def changed(self) -> int:
         """How many resources the command touched."""
-        return sum(count for operation, count in self.changes.items() if operation not in ("same", "read"))
+        return sum(count for operation, count in self.changes.items() if operation not in UNTOUCHED)
 
     def __str__(self) -> str:
         counted = [f"{count} {operation}" for operation, count in sorted(self.changes.items())]
@@ -102,7 +103,8 @@ class Engine:
         done = self._call([*command, *arguments], self._program, variables)
         seconds = time.monotonic() - started
         if done.returncode != 0:
-            raise EngineError(_said(done.stdout)[-6000:] + done.stderr[-2000:])
+            changed = "".join(f"{each}\n" for each in changes(events))
+            raise EngineError(_said(done.stdout)[-6000:] + changed + done.stderr[-2000:])
         return Outcome(_changes(events), seconds, done.stdout)
 
     def planned(self, *arguments: str) -> tuple[list[dict[str, Any]], Outcome]:
@@ -183,6 +185,17 @@ def _said(output: str) -> str:
         return "".join(each["message"] for each in json.loads(output)["diagnostics"])
     except (ValueError, KeyError, TypeError):
         return output
+
+
+def changes(events: Path) -> list[str]:
+    """What a command did or would do, a line for each resource it does not leave as it is, from its event log."""
+    found = []
+    for line in events.read_text(encoding="utf-8").splitlines() if events.exists() else ():
+        step = (json.loads(line).get("resourcePreEvent") or {}).get("metadata") or {}
+        if step.get("op", "same") not in UNTOUCHED:
+            properties = ", ".join(sorted(step.get("detailedDiff") or step.get("diffs") or ()))
+            found.append(f"{step['op']} {step['urn'].split('::', 2)[2]}: {properties or 'the whole'}")
+    return found
 
 
 def _changes(events: Path) -> dict[str, int]:

@@ -170,6 +170,19 @@ def test_what_somebody_deleted_comes_back(checkout: Checkout, servers: dict[str,
     assert servers["cluster-1"].names(TRUST) == {"cluster-2"}
 
 
+def test_a_webhook_that_istiod_made_strict_is_left_so(checkout: Checkout, servers: dict[str, Server]) -> None:
+    webhook = ("validatingwebhookconfiguration", "istiod-default-validator")
+    strict = json.dumps([{"op": "replace", "path": "/webhooks/0/failurePolicy", "value": "Fail"}])
+    servers["cluster-1"].kubectl(
+        "patch", *webhook, "--type=json", "--field-manager=pilot-discovery", "-p", strict
+    )
+    refreshed = checkout.run("refresh")
+    assert refreshed.went_well, refreshed.output
+    again = checkout.run("up", "--expect-no-changes")
+    assert again.went_well, again.output
+    assert servers["cluster-1"].get(*webhook)["webhooks"][0]["failurePolicy"] == "Fail"
+
+
 def test_destroy_leaves_nothing(checkout: Checkout, servers: dict[str, Server]) -> None:
     destroyed = checkout.run("destroy")
     assert destroyed.went_well, destroyed.output
