@@ -181,7 +181,6 @@ class _Builder:
         key = content_key([suite, *archives.BASE_PACKAGES, writer])
         base = self.store.ensure("base", key, lambda folder: archives.write_base(folder / "base.tar", suite))
         self.programs["pause"] = self.pause()
-        self.programs["prometheus"] = self.debian("prometheus")
         bootstrap = self.envoy_bootstrap()
         made: list[ImageArchive] = []
         for image in images(self.programs.__getitem__, bootstrap):

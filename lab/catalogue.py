@@ -15,7 +15,7 @@ SPIRE = "1.13.3"
 CERT_MANAGER = "v1.21.2"
 CURL = "8.16.0"
 PAUSE = "3.10"
-PROMETHEUS = "v3.5.0"
+PROMETHEUS = "v3.11.3"
 VEGETA = "6.9.1"  # the image's version; its program is of the version in tools/load/go.mod
 
 Locate = Callable[[str], Path]

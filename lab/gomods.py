@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lab.catalogue import CERT_MANAGER, ISTIO, SPIRE
+from lab.catalogue import CERT_MANAGER, ISTIO, PROMETHEUS, SPIRE
 from lab.store import content_key
 
 TOOLS = Path(__file__).parent / "tools"
@@ -23,8 +23,9 @@ PULUMI = "3.259.0"
 PULUMI_KUBERNETES = "4.25.0"
 PROVIDER_MODULE = "github.com/pulumi/pulumi-kubernetes/provider/v4"
 # Debug information is left out while compiling already: that saves time, and memory while linking.
-COMPILE_FLAGS = ("-trimpath", "-buildvcs=false", "-tags", "netgo,osusergo,sqlite_omit_load_extension")
-COMPILE_FLAGS_ALL = (*COMPILE_FLAGS, "-gcflags=all=-dwarf=false")
+COMPILE_FLAGS = ("-trimpath", "-buildvcs=false")
+TAGS = ("netgo", "osusergo", "sqlite_omit_load_extension")
+WITHOUT_DEBUG = "-gcflags=all=-dwarf=false"
 LINK_FLAGS = "-s -w -extldflags=-static"
 MEMORY_PER_COMPILER = 3 << 30  # bytes; most compilers end before their heap has grown so far
 
@@ -38,6 +39,7 @@ class GoModule:
     name: str
     programs: Mapping[str, str]
     variables: Mapping[str, str] = field(default_factory=dict)
+    tags: Sequence[str] = ()
 
     @property
     def folder(self) -> Path:
@@ -49,7 +51,15 @@ class GoModule:
         own = sorted((self.folder / package).rglob("*.go")) if package.startswith("./") else []
         files = [self.folder / "go.mod", self.folder / "go.sum", *own]
         contents = [part for file in files for part in (file.name, file.read_bytes())]
-        return content_key([compiler, package, *COMPILE_FLAGS_ALL, self.link_flags, *contents])
+        return content_key([compiler, package, *self.compile_flags, self.link_flags, *contents])
+
+    @property
+    def tag_flags(self) -> tuple[str, str]:
+        return ("-tags", ",".join([*TAGS, *self.tags]))
+
+    @property
+    def compile_flags(self) -> tuple[str, ...]:
+        return (*COMPILE_FLAGS, *self.tag_flags, WITHOUT_DEBUG)
 
     @property
     def link_flags(self) -> str:
@@ -75,10 +85,10 @@ class GoModule:
         What was compiled before is taken from Go's own cache, so an interrupted build goes on where it was.
         """
         packages = {program: self.programs[program] for program in programs}
-        total = len(self._go("list", "-deps", *COMPILE_FLAGS[2:], *packages.values()).splitlines())
+        total = len(self._go("list", "-deps", *self.tag_flags, *packages.values()).splitlines())
         # a killed build takes its compiler along, so that the next one has the machine to itself
         command = ["setpriv", "--pdeathsig", "KILL", "--", "go", "build", "-v"]
-        command += [*COMPILE_FLAGS_ALL, "-ldflags", self.link_flags]
+        command += [*self.compile_flags, "-ldflags", self.link_flags]
         command += ["-o", f"{target}/", *packages.values()]
         _run_counting(command, self.folder, lambda done: progress(done, total))
         for program, package in packages.items():
@@ -216,4 +226,11 @@ MESH = GoModule(
     },
 )
 LOAD = GoModule("load", {"vegeta": "github.com/tsenart/vegeta/v12"})
-MODULES = (CLUSTER, ENGINE, PROVIDER, MESH, LOAD)
+OBSERVE = GoModule(
+    "observe",
+    {"prometheus": "github.com/prometheus/prometheus/cmd/prometheus"},
+    {"github.com/prometheus/common/version.Version": PROMETHEUS.removeprefix("v")},
+    # of two dozen ways to find targets the one that the mesh uses
+    ("remove_all_sd", "enable_kubernetes_sd"),
+)
+MODULES = (CLUSTER, ENGINE, PROVIDER, MESH, LOAD, OBSERVE)

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from lab import gomods
-from lab.catalogue import CERT_MANAGER, SPIRE
-from lab.gomods import CLUSTER, ENGINE, MESH, MODULES, PROVIDER, GoModule
+from lab.catalogue import CERT_MANAGER, PROMETHEUS, SPIRE
+from lab.gomods import CLUSTER, ENGINE, MESH, MODULES, OBSERVE, PROVIDER, GoModule
 
 COMPILER = "go version go1.26.0 linux/amd64"
 
@@ -50,6 +50,20 @@ def test_the_versions_in_the_code_are_those_of_the_modules() -> None:
     assert ENGINE.version("github.com/pulumi/pulumi/pkg/v3") == f"v{gomods.PULUMI}"
     assert MESH.version("github.com/cert-manager/cert-manager") == CERT_MANAGER
     assert PROVIDER.version(gomods.PROVIDER_MODULE).startswith("v4.")
+    major, minor, patch = PROMETHEUS.removeprefix("v").split(".")
+    # as a Go module, 3.11.3 is v0.311.3
+    assert OBSERVE.version("github.com/prometheus/prometheus") == f"v0.{major}{minor:0>2}.{patch}"
+
+
+def test_the_labs_prometheus_is_the_one_that_the_manifest_names() -> None:
+    manifest = Path(__file__).parents[2] / "manifests/observability/prometheus.yaml"
+    assert re.findall(r"image: (\S+)", manifest.read_text()) == [f"docker.io/prom/prometheus:{PROMETHEUS}"]
+
+
+def test_tags_of_one_module_change_no_other_modules_flags() -> None:
+    flags = {module.name: module.compile_flags for module in MODULES}
+    assert "kubernetes_sd" in " ".join(flags.pop("observe"))
+    assert len(set(flags.values())) == 1
 
 
 def test_the_engine_and_the_provider_are_those_of_the_python_packages() -> None:
