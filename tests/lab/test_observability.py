@@ -1,0 +1,246 @@
+"""The real Prometheus of both clusters: what it reads, what its rules say of a healthy mesh and of a broken one."""
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import urllib3
+import yaml
+from conftest import PROJECT
+
+from meshctl.connect import connect
+from meshctl.dashboard import Forwarder, find
+
+pytestmark = pytest.mark.timeout(900)
+MANIFESTS = PROJECT / "manifests" / "observability"
+EXPRESSIONS = [
+    target["expr"]
+    for file in sorted((MANIFESTS / "dashboards").glob("*.json"))
+    for panel in json.loads(file.read_text())["panels"]
+    for target in panel.get("targets", [])
+]
+# Envoy and our relabelling make these with the first event that they count
+WITH_THE_FIRST_EVENT = {
+    "mesh_mtls_refused_total",
+    "envoy_cluster_upstream_cx_none_healthy",
+    "envoy_cluster_outlier_detection_ejections_active",
+}
+# Istio's own proxies count these; the lab's are upstream Envoys
+OF_ISTIOS_PROXY = {"istio_requests_total", "fedmesh:remote_requests:ratio"}
+QUIET_AFTER = 420  # s; what the tests before this one did is remembered for up to five minutes
+
+
+class Prometheus:
+    """The HTTP API of one."""
+
+    def __init__(self, url):
+        self.url = url
+
+    def api(self, path, **query):
+        answer = urllib3.request("GET", f"{self.url}/api/v1/{path}", fields=query, timeout=10, retries=False)
+        said = answer.json()
+        assert said["status"] == "success"
+        return said["data"]
+
+    def query(self, expression):
+        return self.api("query", query=expression)["result"]
+
+    def alerts(self, *states):
+        """Names of the alerts in one of the states, with what tells them apart."""
+        found = self.api("alerts")["alerts"]
+        return {each["labels"]["alertname"]: each["labels"] for each in found if each["state"] in states}
+
+    def targets(self):
+        return self.api("targets", state="active")["activeTargets"]
+
+    def metrics(self, expression):
+        """The names of all series that an expression reads."""
+        return set(_selected(self.api("parse_query", query=expression)))
+
+
+def _selected(node):
+    if isinstance(node, dict):
+        if node.get("type") == "vectorSelector":
+            yield node["name"]
+        for child in node.values():
+            yield from _selected(child)
+    elif isinstance(node, list):
+        for child in node:
+            yield from _selected(child)
+
+
+@pytest.fixture(scope="module", params=["cluster-1", "cluster-2"])
+def prometheus(request, topology):
+    yield from served(topology, request.param)
+
+
+@pytest.fixture(scope="module")
+def first(topology):
+    yield from served(topology, "cluster-1")
+
+
+def served(topology, name):
+    clusters, unreachable = connect([member for member in topology.members if member.name == name])
+    assert not unreachable, unreachable
+    api = clusters[name].api
+    target = find(api, "prometheus")
+    with Forwarder(lambda: api.forward(target.namespace, target.pod, target.port)) as forwarder:
+        forwarder.start()
+        yield Prometheus(f"http://127.0.0.1:{forwarder.port}")
+        forwarder.shutdown()
+
+
+def eventually(seen, within, interval=2.0):
+    """The first answer that is not empty, or the last one."""
+    end = time.monotonic() + within
+    while not (answer := seen()) and time.monotonic() < end:
+        time.sleep(interval)
+    return answer
+
+
+def settles(wrong, within, interval=5.0):
+    """What is still wrong at the end of the time; nothing as soon as nothing is."""
+    end = time.monotonic() + within
+    while (answer := wrong()) and time.monotonic() < end:
+        time.sleep(interval)
+    return answer
+
+
+def test_every_job_has_targets_and_all_of_them_answer(prometheus):
+    config = yaml.safe_load((MANIFESTS / "prometheus-config.yaml").read_text())
+    wanted = {job["job_name"] for job in config["scrape_configs"]}
+
+    def wrong():
+        targets = prometheus.targets()
+        down = [
+            (each["labels"]["job"], each["scrapeUrl"], each["lastError"])
+            for each in targets
+            if each["health"] != "up"
+        ]
+        return down or wanted ^ {each["labels"]["job"] for each in targets}
+
+    assert not settles(wrong, 90)
+    assert {each["discoveredLabels"].get("__meta_kubernetes_namespace") for each in prometheus.targets()} >= {
+        "istio-system",
+        "spire",
+        "cert-manager",
+        "helloworld",
+        "sleep",
+    }
+
+
+def test_every_rule_is_evaluated_and_reads_series_that_there_are(prometheus):
+    rules = [rule for group in prometheus.api("rules")["groups"] for rule in group["rules"]]
+    written = yaml.safe_load((MANIFESTS / "alerts.yaml").read_text())["groups"]
+    assert len(rules) == sum(len(group["rules"]) for group in written)
+    assert [(rule["name"], rule["lastError"]) for rule in rules if rule["health"] == "err"] == []
+    names = set().union(*(prometheus.metrics(rule["query"]) for rule in rules))
+    assert names > WITH_THE_FIRST_EVENT
+    known = names - WITH_THE_FIRST_EVENT - OF_ISTIOS_PROXY
+    assert len(known) >= 10
+    assert not settles(lambda: {name for name in known if not prometheus.query(name)}, 60)
+
+
+def test_no_alert_goes_off_on_a_healthy_mesh(prometheus):
+    assert settles(lambda: prometheus.alerts("firing", "pending"), QUIET_AFTER) == {}
+
+
+def test_a_certificate_that_is_never_issued_is_waited_for(first, patient):
+    patient.make(
+        "/apis/cert-manager.io/v1/namespaces/sleep/certificates",
+        {
+            "apiVersion": "cert-manager.io/v1",
+            "kind": "Certificate",
+            "metadata": {"name": "never", "namespace": "sleep"},
+            "spec": {"secretName": "never", "dnsNames": ["never.sleep"], "issuerRef": {"name": "nobody"}},
+        },
+    )
+    found = eventually(lambda: first.alerts("pending", "firing").get("CertificateNotReady"), 90)
+    assert found
+    assert (found["namespace"], found["name"]) == ("sleep", "never")
+
+
+def test_plaintext_that_a_member_refuses_is_told(first, patient):
+    before = first.query("sum(mesh_mtls_refused_total)")
+    assert patient.ask("plaintext from outside the mesh is refused").ok
+    found = eventually(lambda: first.alerts("firing").get("MtlsRefused"), 90)
+    assert found, before
+    assert (found["reason"], found["side"]) == ("plaintext", "listener")
+
+
+def test_a_failover_is_told_while_it_happens_and_every_picture_has_its_series(first):
+    drill = [
+        sys.executable,
+        "-m",
+        "meshctl",
+        "drill",
+        "app-503",
+        "--before",
+        "5",
+        "--fault",
+        "60",
+        "--after",
+        "5",
+    ]
+    running = subprocess.Popen(
+        drill, cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    try:
+        found = eventually(lambda: first.alerts("firing").get("FailoverHappening"), 120)
+        wanted = [each for each in EXPRESSIONS if not first.metrics(written(each)) & OF_ISTIOS_PROXY]
+        empty = settles(lambda: [each for each in wanted if not first.query(written(each))], 20)
+    finally:
+        said, _ = running.communicate(timeout=180)
+    assert running.returncode == 0, said
+    assert found, said
+    assert "helloworld" in found["service"]
+    assert len(wanted) >= 10
+    assert not empty
+
+
+def written(expression):
+    """An expression of a dashboard with Grafana's variable filled in."""
+    return expression.replace("$__rate_interval", "1m")
+
+
+def test_the_dashboard_is_on_loopback_on_a_free_port_and_ends_when_told():
+    command = [
+        sys.executable,
+        "-m",
+        "meshctl",
+        "dashboard",
+        "prometheus",
+        "--stack",
+        "lab",
+        "--cluster",
+        "cluster-2",
+    ]
+    with subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.PIPE, text=True) as running:
+        line = running.stdout.readline()
+        url = re.search(r"http://127\.0\.0\.1:\d+", line)
+        assert url, line
+        (labels,) = [each["metric"] for each in Prometheus(url[0]).query('up{job="kube-apiserver"}')]
+        assert labels["job"] == "kube-apiserver"
+        assert _listens(int(url[0].rsplit(":", 1)[1])) == {"0100007F"}
+        running.send_signal(signal.SIGINT)
+        running.wait(timeout=10)
+    assert running.returncode in (0, 130)
+    with pytest.raises(urllib3.exceptions.NewConnectionError):
+        urllib3.request("GET", url[0], timeout=2, retries=False)
+
+
+def _listens(port):
+    """The addresses, as /proc/net/tcp writes them, on which a port is open."""
+    found = set()
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
+            _, here, _, state, *_ = line.split()
+            address, opened = here.split(":")
+            if state == "0A" and int(opened, 16) == port:
+                found.add(address)
+    return found
