@@ -60,6 +60,7 @@ def up(lab: Lab, state: State, tools: Path, images: Path, say: Say) -> None:
     `tools` is the folder of programs, `images` the containerd root that new nodes start with. Raises LabError.
     """
     _refuse_others(state)
+    _refuse_other_images(lab, state, images)
     for cluster in lab.clusters:
         folder = state.pki(cluster.name)
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -89,6 +90,16 @@ def _refuse_others(state: State) -> None:
         raise LabError(
             f"a lab of {' and '.join(sorted(others))} runs on this machine: `make lab-down` ends it"
         )
+
+
+def _refuse_other_images(lab: Lab, state: State, images: Path) -> None:
+    old = [
+        node.name
+        for cluster, node in lab.nodes()
+        if not image_store.is_made_from(images, state.containerd(cluster.name, node.name))
+    ]
+    if old:
+        raise LabError(f"the images changed since {', '.join(old)} started: `make lab-down`, then try again")
 
 
 def start_node(state: State, cluster: Cluster, node: Node, tools: Path) -> None:

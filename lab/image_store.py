@@ -44,7 +44,17 @@ def seed(source: Path, target: Path) -> None:
         shutil.copy2(source / database, fresh / database)
     if target.is_dir():
         target.rmdir()
+    _origin(target).write_text(source.name)
     fresh.rename(target)
+
+
+def is_made_from(source: Path, target: Path) -> bool:
+    """Whether the containerd root `target` is not there yet, or holds the images of `source`."""
+    return not _origin(target).exists() or _origin(target).read_text() == source.name
+
+
+def _origin(target: Path) -> Path:
+    return target.with_name(f"{target.name}.origin")
 
 
 def _import(folder: Path, images: Sequence[Path]) -> None:

@@ -170,6 +170,10 @@ func serveMetrics(ctx context.Context, group *errgroup.Group, base *controller.C
 	if err != nil {
 		return err
 	}
+	known := base.SharedInformerFactory.Certmanager().V1()
+	base.Metrics.SetupCertificateCollector(known.Certificates().Lister())
+	base.Metrics.SetupIssuerCollector(known.Issuers().Lister())
+	base.Metrics.SetupClusterIssuerCollector(known.ClusterIssuers().Lister())
 	server := base.Metrics.NewServer(listener)
 	group.Go(func() error {
 		<-ctx.Done()
