@@ -25,7 +25,7 @@ PROGRAMS = Path(__file__).parent / "programs"
 TOOLS = paths.cache() / "bin"
 CHARTS = paths.cache() / "charts"
 STACK = "engine"
-NAMESPACES = ("spire", "istio-system", "cert-manager", "sleep", "helloworld")
+NAMESPACES = ("spire", "istio-system", "cert-manager", "observability", "sleep", "helloworld")
 TIMEOUT_SECONDS = 400
 
 
