@@ -222,7 +222,10 @@ def written(expression):
 
 
 def test_the_dashboard_is_on_loopback_on_a_free_port_and_ends_when_told():
+    # a job in the background ignores SIGINT, and so would its children
     command = [
+        "env",
+        "--default-signal=INT",
         sys.executable,
         "-m",
         "meshctl",
@@ -234,14 +237,17 @@ def test_the_dashboard_is_on_loopback_on_a_free_port_and_ends_when_told():
         "cluster-2",
     ]
     with subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.PIPE, text=True) as running:
-        line = running.stdout.readline()
-        url = re.search(r"http://127\.0\.0\.1:\d+", line)
-        assert url, line
-        (labels,) = [each["metric"] for each in Prometheus(url[0]).query('up{job="kube-apiserver"}')]
-        assert labels["job"] == "kube-apiserver"
-        assert _listens(int(url[0].rsplit(":", 1)[1])) == {"0100007F"}
-        running.send_signal(signal.SIGINT)
-        running.wait(timeout=10)
+        try:
+            line = running.stdout.readline()
+            url = re.search(r"http://127\.0\.0\.1:\d+", line)
+            assert url, line
+            (labels,) = [each["metric"] for each in Prometheus(url[0]).query('up{job="kube-apiserver"}')]
+            assert labels["job"] == "kube-apiserver"
+            assert _listens(int(url[0].rsplit(":", 1)[1])) == {"0100007F"}
+            running.send_signal(signal.SIGINT)
+            running.wait(timeout=10)
+        finally:
+            running.kill()
     assert running.returncode in (0, 130)
     with pytest.raises(urllib3.exceptions.NewConnectionError):
         urllib3.request("GET", url[0], timeout=2, retries=False)
