@@ -83,6 +83,8 @@ def play(fault: Fault, scene: Scene, loads: Sequence[Running], pace: Pace, say: 
     try:
         fault.prepare(scene)
         time.sleep(SETTLE)
+        # what the situation alone brings is not the fault's doing
+        known = scene.means.complaints() if fault.degrades else []
         retries = [running.pod.retries() for running in loads]
         ahead = [running.pod.clock_ahead() for running in loads]
         at, origin = datetime.now(UTC), time.time()
@@ -93,7 +95,8 @@ def play(fault: Fault, scene: Scene, loads: Sequence[Running], pace: Pace, say: 
         start = time.time() - origin
         fault.inject(scene)
         if fault.degrades:
-            scene.remarks.extend(f"while it lasts: {complaint}" for complaint in scene.means.complaints())
+            new = [complaint for complaint in scene.means.complaints() if complaint not in known]
+            scene.remarks.extend(f"while it lasts: {complaint}" for complaint in new)
         _until(origin + pace.before + lasts)
         end = time.time() - origin
         if end > pace.before + lasts + 1:

@@ -11,7 +11,7 @@ from meshctl_samples import FakeApi, pod
 from meshctl.drill import means as module
 from meshctl.drill import play, trust_faults
 from meshctl.drill.means import DrillError, Means
-from meshctl.drill.scene import Scene
+from meshctl.drill.scene import Fault, Scene
 from meshctl.kube import KubeError, Output
 from meshctl.reading import Cluster
 from meshctl.topology import Member, Topology
@@ -128,6 +128,16 @@ def test_a_mesh_that_is_whole_again_says_when(monkeypatch):
     monkeypatch.setattr(Means, "complaints", lambda _: answers.pop(0))
     assert play._wait_until_whole(stage, play.time.time(), 60) == []
     assert stage.remarks == ["found whole 0 s after the fault's end"]
+
+
+def test_what_the_situation_alone_brings_is_not_said_of_the_fault(monkeypatch):
+    pods = {f"/api/v1/namespaces/{play.SERVER}/pods": []}
+    stage, answers = scene(FakeApi(pods)), [["the situation's"], ["the situation's", "the fault's"]]
+    monkeypatch.setattr(play, "SETTLE", 0)
+    monkeypatch.setattr(Means, "complaints", lambda _: answers.pop(0))
+    fault = Fault(0, "odd", "odd", inject=lambda _: None, prepare=lambda _: None, degrades=True)
+    play.play(fault, stage, [], play.Pace(1, 0, 0, 0, 0), lambda _: None)
+    assert stage.remarks == ["while it lasts: the fault's"]
 
 
 def test_one_value_from_the_command_line_leaves_the_others_of_its_section(tmp_path, monkeypatch):
