@@ -86,26 +86,26 @@ def rendered(
 
     def made(answer: Mapping[str, Any] | None) -> list[pulumi.Resource]:
         # no answer: a preview before the cluster exists
-        documents = [own(without_keep(document)) for document in (answer or {}).get("result", [])]
-        return [register(prefix, each, adapted(each, child_of(parent, after))) for each in documents]
+        documents = [without_keep(document) for document in (answer or {}).get("result", [])]
+        return [register(prefix, *shared(each, child_of(parent, after))) for each in documents]
 
     return template.apply(made)
 
 
-def own(document: Document) -> Document:
-    """The document, with a webhook's settings taken back from the program behind it, which then adapts them anew."""
+def shared(document: Document, opts: pulumi.ResourceOptions) -> tuple[Document, pulumi.ResourceOptions]:
+    """The document and its options, with a webhook shared with the program behind it.
+
+    Its settings are taken back from that program, which then adapts them anew; the failure policy is left to it: it
+    is strict once that runs.
+    """
     if document["kind"] != "ValidatingWebhookConfiguration":
-        return document
+        return document, opts
     annotations = {**document["metadata"].get("annotations", {}), FORCE: "true"}
-    return {**document, "metadata": {**document["metadata"], "annotations": annotations}}
-
-
-def adapted(document: Document, opts: pulumi.ResourceOptions) -> pulumi.ResourceOptions:
-    """The options, with a webhook's failure policy left to the program behind it: it is strict once that runs."""
-    if document["kind"] != "ValidatingWebhookConfiguration":
-        return opts
     left = pulumi.ResourceOptions(ignore_changes=["webhooks[*].failurePolicy"])
-    return pulumi.ResourceOptions.merge(opts, left)
+    return (
+        {**document, "metadata": {**document["metadata"], "annotations": annotations}},
+        pulumi.ResourceOptions.merge(opts, left),
+    )
 
 
 def without_keep(document: Document) -> Document:
