@@ -32,6 +32,7 @@ WITH_THE_FIRST_EVENT = {
 }
 # Istio's own proxies count these; the lab's are upstream Envoys
 OF_ISTIOS_PROXY = {"istio_requests_total", "fedmesh:remote_requests:ratio"}
+INTERVAL = 2.0
 TWO_ROUNDS = 35  # s; each scrape and each evaluation comes every 15
 QUIET_AFTER = 420  # s; what the tests before this one did is remembered for up to five minutes
 
@@ -56,19 +57,21 @@ class Prometheus:
     def query(self, expression):
         return self.api("query", query=expression)["result"]
 
-    def alerts(self, **wanted):
-        """The labels of the alerts that fire or are pending, and have these labels."""
-        found = [each["labels"] for each in self.api("alerts")["alerts"] if each["state"] != "inactive"]
+    def alerts(self, *states, **wanted):
+        """The labels of the alerts in these states that have these labels."""
+        found = [each["labels"] for each in self.api("alerts")["alerts"] if each["state"] in states]
         return [labels for labels in found if wanted.items() <= labels.items()]
 
+    def raised(self, **wanted):
+        """Those that fire or are about to."""
+        return self.alerts("pending", "firing", **wanted)
+
     def firing(self, name, **wanted):
-        """The same of one alert, of those that fire alone."""
-        known = [each for each in self.api("alerts")["alerts"] if each["state"] == "firing"]
-        return [
-            each["labels"]
-            for each in known
-            if {"alertname": name, **wanted}.items() <= each["labels"].items()
-        ]
+        """Those of one name that fire."""
+        return self.alerts("firing", alertname=name, **wanted)
+
+    def rules(self):
+        return [rule for group in self.api("rules")["groups"] for rule in group["rules"]]
 
     def targets(self):
         return self.api("targets", state="active")["activeTargets"]
@@ -110,19 +113,20 @@ def served(topology, name):
         forwarder.shutdown()
 
 
-def eventually(seen, within, interval=2.0):
+def eventually(seen, within):
     """The first answer that is not empty, or the last one."""
-    end = time.monotonic() + within
-    while not (answer := seen()) and time.monotonic() < end:
-        time.sleep(interval)
-    return answer
+    return asked(seen, within, until=bool)
 
 
-def settles(wrong, within, interval=5.0):
+def settles(wrong, within):
     """What is still wrong at the end of the time; nothing as soon as nothing is."""
+    return asked(wrong, within, until=lambda answer: not answer)
+
+
+def asked(question, within, until):
     end = time.monotonic() + within
-    while (answer := wrong()) and time.monotonic() < end:
-        time.sleep(interval)
+    while not until(answer := question()) and time.monotonic() < end:
+        time.sleep(INTERVAL)
     return answer
 
 
@@ -149,16 +153,16 @@ def test_every_job_has_targets_and_all_of_them_answer(prometheus):
     }
 
 
-def unwell(prometheus):
-    rules = [rule for group in prometheus.api("rules")["groups"] for rule in group["rules"]]
-    return [(rule["name"], rule.get("lastError")) for rule in rules if rule["health"] != "ok"]
-
-
 def test_every_rule_is_evaluated_and_reads_series_that_there_are(prometheus):
-    rules = [rule for group in prometheus.api("rules")["groups"] for rule in group["rules"]]
+    def unwell():
+        return [
+            (rule["name"], rule.get("lastError")) for rule in prometheus.rules() if rule["health"] != "ok"
+        ]
+
+    rules = prometheus.rules()
     written = yaml.safe_load((MANIFESTS / "alerts.yaml").read_text())["groups"]
     assert len(rules) == sum(len(group["rules"]) for group in written)
-    assert not settles(lambda: unwell(prometheus), 60)
+    assert not settles(unwell, 60)
     names = set().union(*(prometheus.metrics(rule["query"]) for rule in rules))
     assert names > WITH_THE_FIRST_EVENT
     for cluster in ("cluster-1", "cluster-2"):
@@ -170,9 +174,9 @@ def test_every_rule_is_evaluated_and_reads_series_that_there_are(prometheus):
 
 
 def test_no_alert_goes_off_on_a_healthy_mesh(prometheus):
-    assert settles(prometheus.alerts, QUIET_AFTER) == []
+    assert settles(prometheus.raised, QUIET_AFTER) == []
     time.sleep(TWO_ROUNDS)
-    assert prometheus.alerts() == []
+    assert prometheus.raised() == []
 
 
 def test_a_certificate_that_is_never_issued_is_waited_for(first, patient):
@@ -186,9 +190,9 @@ def test_a_certificate_that_is_never_issued_is_waited_for(first, patient):
         },
     )
     never = {"namespace": "sleep", "name": "never"}
-    assert eventually(lambda: first.alerts(**never), 90)
+    assert eventually(lambda: first.raised(**never), 90)
     time.sleep(TWO_ROUNDS)
-    assert {labels["alertname"] for labels in first.alerts(**never)} == {"CertificateNotReady"}
+    assert {labels["alertname"] for labels in first.raised(**never)} == {"CertificateNotReady"}
 
 
 def test_plaintext_that_a_member_refuses_is_told(first, patient):
