@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
@@ -17,20 +17,22 @@ from meshctl.verify.security import alert_of
 from meshctl.verify.traffic import calls_to_peer, client_pod
 
 TITLE = "plaintext to every mesh port"
-# Of a sidecar: Envoy's own inbound and outbound listeners, its administration, and one that no app has named.
-SIDECAR_PORTS = (15006, 15001, 15000, 15999)
+# Of a sidecar: Envoy's own inbound and outbound listeners, its administration, one that no app has named, and what
+# its agent answers.
+SIDECAR_PORTS = (15006, 15001, 15000, 15999, 15020, 15021)
 HEALTH, METRICS = "answers health checks only", "answers metrics only"
 # Nobody's data passes these; probes and Prometheus have no certificates.
 BY_DESIGN: dict[str, dict[int, str]] = {
     PROXY: {15020: METRICS, 15021: HEALTH, 15090: METRICS},
-    "discovery": {8080: f"{HEALTH}, its debug pages are refused", 15014: METRICS},
+    "discovery": {8080: HEALTH, 15014: f"{METRICS}, and its version"},
     "spire-server": {8080: HEALTH, 9988: METRICS},
     "spire-agent": {9982: HEALTH, 9988: METRICS},
     "spire-controller-manager": {8082: METRICS, 8083: HEALTH},
 }
 FRONT_DOOR = "the mesh's front door: callers from outside have no certificates"
-# What istiod would tell of the whole mesh.
-DEBUG_PAGE = "/debug/configz"
+# Where programs tell of themselves and of the mesh: istiod, Go's profiler, Envoy.
+PRYING = ("/", "/debug/configz", "/debug/pprof/", "/config_dump")
+OK = 200
 # curl's: an answer that is not HTTP, empty, cut off while sending or receiving, or no HTTP/2.
 CUT_OFF = (1, 16, 52, 55, 56)
 STREAM_CUT_OFF = "before end of the underlying stream"
@@ -100,6 +102,22 @@ def judge(plain: curl.Answer, http2: curl.Answer, control: curl.Answer | None) -
     return Verdict.REFUSED, evidence, f"TLS is taken{_status(control)}"
 
 
+def judge_open(design: str, pages: Mapping[str, curl.Answer]) -> tuple[Verdict, str]:
+    """Verdict and evidence for a port that is open on purpose, by its answers to what it must not tell."""
+    if told := [path for path, page in pages.items() if page.status == OK and not _is_metrics(page.body)]:
+        return Verdict.THROUGH, f"{design}, it should be, but it answered {', '.join(told)}"
+    if all(page.code == CLOSED for page in pages.values()):
+        return Verdict.REFUSED, "connection refused: nothing listens"
+    if silent := [f"{path}: {page.error}" for path, page in pages.items() if not page.status]:
+        return Verdict.UNJUDGED, "; ".join(silent)
+    heard = [f"{path} {'metrics' if page.status == OK else page.status}" for path, page in pages.items()]
+    return Verdict.BY_DESIGN, f"{design}: {', '.join(heard)}"
+
+
+def _is_metrics(body: str) -> bool:
+    return body.startswith(("# HELP ", "# TYPE "))
+
+
 def _cut_off(answer: curl.Answer) -> bool:
     # By its words: the number is the same where a server speaks HTTP/2 and resets a stream.
     return TLS_ONLY in answer.body or answer.code in CUT_OFF or STREAM_CUT_OFF in answer.error
@@ -109,11 +127,11 @@ def _knock(raid: Raid, attacker: Outsider, port: Port, pem: str) -> Finding:
     cluster = attacker.cluster
     address = port.pod["status"]["podIP"]
     url = f"http://{address}:{port.number}"
-    if port.design:
-        page = attacker.ask(url + DEBUG_PAGE)
-        if page.status == 200 and "istiod" in port.target:
-            return Finding(TITLE, cluster.name, port.target, Verdict.THROUGH, f"{DEBUG_PAGE} was answered")
+    if port.design == FRONT_DOOR:
         return Finding(TITLE, cluster.name, port.target, Verdict.BY_DESIGN, port.design)
+    if port.design:
+        pages = {path: attacker.ask(url + path) for path in PRYING}
+        return Finding(TITLE, cluster.name, port.target, *judge_open(port.design, pages))
     plain = attacker.ask(f"{url}/hello")
     http2 = attacker.ask(f"{url}/hello", "--http2-prior-knowledge")
     control = None if plain.code == CLOSED else _control(raid, attacker, port, pem)

@@ -111,7 +111,34 @@ def test_every_port_is_knocked_at_that_a_pod_or_a_service_names_and_those_of_env
         "istio-system/istiod:15012",
     }
     assert found["istio-system/ingress:8081"] == ports.FRONT_DOOR
-    assert set(found) - strict >= {"sleep/sleep-1:15090", "istio-system/istiod:8080"}
+    assert set(found) - strict >= {"istio-system/istiod:8080", "istio-system/ingress:15021"} | {
+        f"sleep/sleep-1:{number}" for number in (15020, 15021, 15090)
+    }
+
+
+METRICS = "# HELP up Whether it is.\nup 1\n"
+
+
+def pages(**differing):
+    return {path: differing.get(path.strip("/"), answer(404)) for path in ports.PRYING}
+
+
+def test_a_port_that_is_open_on_purpose_tells_nothing_but_that():
+    verdict, evidence = ports.judge_open(ports.METRICS, pages(config_dump=answer(200, body=METRICS)))
+    assert verdict is Verdict.BY_DESIGN
+    assert evidence == f"{ports.METRICS}: / 404, /debug/configz 404, /debug/pprof/ 404, /config_dump metrics"
+
+
+def test_a_port_that_tells_more_than_it_should_is_a_way_in():
+    verdict, evidence = ports.judge_open(ports.HEALTH, pages(config_dump=answer(200, body='{"configs": []}')))
+    assert verdict is Verdict.THROUGH
+    assert "/config_dump" in evidence
+
+
+def test_an_open_port_that_does_not_answer_is_not_judged_and_a_closed_one_is_shut():
+    silent, closed = answer(code=28, error="timed out"), answer(code=7)
+    assert ports.judge_open(ports.HEALTH, pages(config_dump=silent))[0] is Verdict.UNJUDGED
+    assert ports.judge_open(ports.HEALTH, dict.fromkeys(ports.PRYING, closed))[0] is Verdict.REFUSED
 
 
 def test_a_certificate_is_refused_by_an_alert_and_by_nothing_else():
