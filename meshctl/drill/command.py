@@ -12,7 +12,7 @@ from types import FrameType
 
 from rich.console import Console
 
-from meshctl.drill import baseline, faults, lab_faults, published, report, trust_faults
+from meshctl.drill import baseline, faults, lab_faults, published, renewal, report, trust_faults
 from meshctl.drill.load import LoadPod
 from meshctl.drill.means import DrillError, Means, every_cluster
 from meshctl.drill.play import Pace, Running, ingress_address, ingress_stream, mesh_stream, play
@@ -24,7 +24,10 @@ from meshctl.reading import Cluster, is_ready
 from meshctl.topology import CLIENT, SERVER, Topology
 
 ALL: tuple[Fault, ...] = tuple(
-    sorted((*faults.FAULTS, *lab_faults.FAULTS, *trust_faults.FAULTS), key=lambda fault: fault.number)
+    sorted(
+        (*faults.FAULTS, *renewal.FAULTS, *lab_faults.FAULTS, *trust_faults.FAULTS),
+        key=lambda fault: fault.number,
+    )
 )
 
 

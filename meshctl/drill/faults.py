@@ -156,6 +156,5 @@ FAULTS = (
     Fault(3, "app-hangs", "the local app does not answer", hang_app, bar=TAKEOVER),
     Fault(4, "gateway", "an east-west gateway of the peer is killed", kill_gateway, calls_go_to_the_peer),
     Fault(5, "istiod", "istiod is killed", kill_istiod, destructive=True),
-    Fault(6, "spire-server", "the SPIRE server is away", take_spire_server, seconds=90.0, destructive=True),
     Fault(7, "spire-agent", "the SPIRE agents are killed", kill_spire_agent, destructive=True),
 )
