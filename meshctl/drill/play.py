@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from meshctl import envoy
 from meshctl.drill.analysis import analyse
 from meshctl.drill.load import LoadPod, Rate, Stream
-from meshctl.drill.report import DrillReport, LoadReport
+from meshctl.drill.report import DrillReport, LoadReport, slower
 from meshctl.drill.samples import Sample
 from meshctl.drill.scene import Fault, Scene
 from meshctl.topology import ISTIO_NAMESPACE, SERVER, SERVER_HOST, SERVER_PORT
@@ -110,6 +110,8 @@ def play(fault: Fault, scene: Scene, loads: Sequence[Running], pace: Pace, say: 
             _load_report(running, running.pod.collect(running.stream, origin + skew, who), old, (start, end))
             for running, skew, old in zip(loads, ahead, retries, strict=True)
         ]
+        if fault.degrades:
+            scene.remarks.extend(slower(load) for load in reports)
     finally:
         notes += _put_back(scene, say)
         for complaint in scene.situation.run():

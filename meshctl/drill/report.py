@@ -168,6 +168,16 @@ def _templates() -> Environment:
     return environment
 
 
+def slower(load: LoadReport) -> str:
+    """How long answers took while the fault lasted and before it."""
+    before, during, _ = load.findings.phases
+    figures = [
+        f"{name} {milliseconds(now)} instead of {milliseconds(then)}"
+        for name, now, then in (("p50", during.p50, before.p50), ("p99", during.p99, before.p99))
+    ]
+    return f"while it lasts: answers, {load.title[0].lower()}{load.title[1:]}: {', '.join(figures)}"
+
+
 def milliseconds(value: float | None) -> str:
     """Seconds as milliseconds in two or three digits."""
     if value is None:

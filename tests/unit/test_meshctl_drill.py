@@ -284,6 +284,17 @@ def drilled(notes=()):
     )
 
 
+def test_what_answers_took_longer_is_named():
+    samples = [
+        Sample(at=at, latency=0.2 if 10 <= at < 20 else 0.002, status=200, by="cluster-2", error="")
+        for at in range(30)
+    ]
+    load = LoadReport("mesh", "From inside the mesh", analyse(samples, 10, 20), 0, ())
+    assert report.slower(load) == (
+        "while it lasts: answers, from inside the mesh: p50 200 ms instead of 2.0 ms, p99 200 ms instead of 2.0 ms"
+    )
+
+
 def test_the_table_tells_losses_takeover_and_retries():
     console = Console(file=io.StringIO(), width=160)
     report.print_table(console, drilled(notes=("could not be put back: x",)))
