@@ -90,7 +90,7 @@ checkov: $(VENV)/.dev ## what checkov finds in the stacks dev and prod, against 
 # --- figures --------------------------------------------------------------
 
 .PHONY: bench bench-cold drill drill-ci drill-security verify-100 bench-sandbox
-drill: $(VENV)/.runtime ## put faults to the lab's mesh under load; reports in docs/drills (32 to 40 minutes)
+drill: $(VENV)/.runtime ## put faults to the lab's mesh under load; reports in docs/drills (half an hour)
 	@$(PYTHON) -m meshctl latency --docs docs/drills
 	@$(PYTHON) -m meshctl drill all --baseline --docs docs/drills
 

@@ -64,10 +64,19 @@ def chain_fault(
     return f"{_subject(chain[-1])} was not issued by any authority of the bundle"
 
 
+def life(certificate: x509.Certificate) -> timedelta:
+    """How long the certificate is valid in all."""
+    return certificate.not_valid_after_utc - certificate.not_valid_before_utc
+
+
 def life_left(certificate: x509.Certificate, now: datetime) -> float:
     """Share of the certificate's life that is still ahead, 1.0 when new, below 0 when expired."""
-    whole = certificate.not_valid_after_utc - certificate.not_valid_before_utc
-    return (certificate.not_valid_after_utc - now) / whole
+    return (certificate.not_valid_after_utc - now) / life(certificate)
+
+
+def renewal_due(svid: x509.Certificate) -> datetime:
+    """When SPIRE's agents renew an SVID: at half of its life."""
+    return svid.not_valid_before_utc + life(svid) / 2
 
 
 def human(left: timedelta) -> str:

@@ -8,13 +8,13 @@ from datetime import UTC, datetime, timedelta
 
 from cryptography.x509 import Certificate
 
+from meshctl.certs import life, renewal_due
 from meshctl.drill.faults import take_spire_server
 from meshctl.drill.scene import Fault, Scene
-from meshctl.drill.trust_faults import now
+from meshctl.drill.trust_faults import SPIRE_PODS, now
 from meshctl.kube import KubeError
 from meshctl.probe import wait_for
 from meshctl.reading import Cluster, full_name
-from meshctl.topology import SPIRE_NAMESPACE
 
 # As in manifests/federation/workloads.yaml.
 WORKLOADS = "/apis/spire.spiffe.io/v1alpha1/clusterspiffeids/mesh-workloads"
@@ -77,8 +77,8 @@ def certificates(cluster: Cluster) -> dict[str, Certificate]:
 
 
 def until_due(cluster: Cluster, held: Mapping[str, Certificate]) -> tuple[float, float]:
-    """Seconds until the first and the last of these are due: SPIRE's agents renew at half of a life."""
-    due = sorted(_seconds_to(cluster, leaf.not_valid_before_utc + _life(leaf) / 2) for leaf in held.values())
+    """Seconds until the renewals of the first and the last of these are due."""
+    due = sorted(_seconds_to(cluster, renewal_due(leaf)) for leaf in held.values())
     return due[0], due[-1]
 
 
@@ -86,14 +86,10 @@ def _seconds_to(cluster: Cluster, moment: datetime) -> float:
     return (moment - datetime.now(UTC)).total_seconds() - cluster.clock_ahead()
 
 
-def _life(leaf: Certificate) -> timedelta:
-    return leaf.not_valid_after_utc - leaf.not_valid_before_utc
-
-
 def _all_short(cluster: Cluster) -> dict[str, Certificate] | None:
     held = certificates(cluster)
     # SPIRE dates certificates back by some seconds
-    short = all(_life(leaf) < LIFE + timedelta(minutes=1) for leaf in held.values())
+    short = all(life(leaf) < LIFE + timedelta(minutes=1) for leaf in held.values())
     return held if held and short else None
 
 
@@ -104,7 +100,7 @@ def _all_renewed(cluster: Cluster, held: Mapping[str, Certificate]) -> bool | No
 
 
 def _server_is_gone(cluster: Cluster) -> bool | None:
-    pods = cluster.api.items(f"/api/v1/namespaces/{SPIRE_NAMESPACE}/pods")
+    pods = cluster.api.items(SPIRE_PODS)
     return None if any(pod["metadata"]["name"].startswith("spire-server-") for pod in pods) else True
 
 

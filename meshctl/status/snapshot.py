@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
 from meshctl import envoy, spire
+from meshctl.certs import renewal_due
 from meshctl.kube import Json, KubeError
 from meshctl.reading import Cluster, condition, full_name
 from meshctl.topology import CLIENT, ISTIO_NAMESPACE, Member
@@ -153,9 +154,8 @@ def certificate_lines(cluster: Cluster, now: datetime) -> list[CertificateLine]:
     for pod in cluster.pods(CLIENT, app=CLIENT)[:1]:
         chain = cluster.proxy_secrets(pod).chain
         if chain:
-            life = chain[0].not_valid_after_utc - chain[0].not_valid_before_utc
-            left = chain[0].not_valid_after_utc - now
-            lines.append(CertificateLine(cluster.name, f"SVID of {full_name(pod)}", left, left - life / 2))
+            left, due = chain[0].not_valid_after_utc - now, renewal_due(chain[0]) - now
+            lines.append(CertificateLine(cluster.name, f"SVID of {full_name(pod)}", left, due))
     return lines
 
 
