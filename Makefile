@@ -6,7 +6,7 @@ VENV := .venv
 PYTHON := $(VENV)/bin/python
 STACK ?= lab
 QUIET := $(if $(filter q quiet,$(V)),-q,)
-CODE := __main__.py components meshctl lab sandbox policies tests
+CODE := __main__.py components fedmesh policies testbed tests
 EXISTING := $(wildcard $(CODE))
 # what Python compiled is kept, also where the environment says otherwise: programs start seconds faster
 export PYTHONDONTWRITEBYTECODE =
@@ -37,80 +37,80 @@ lock: ## pin requirements*.in anew, with hashes and without index addresses
 	@$(VENV)/bin/uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-annotate --no-header --python-version 3.11 requirements-dev.in -o requirements-dev.txt
 
 tools: $(VENV)/.runtime ## build the lab's programs, images and charts into the cache (35 minutes when it is empty)
-	@$(PYTHON) -m lab preflight --install $(QUIET)
-	@$(PYTHON) -m lab build $(QUIET)
+	@$(PYTHON) -m testbed.lab preflight --install $(QUIET)
+	@$(PYTHON) -m testbed.lab build $(QUIET)
 
 # --- the lab --------------------------------------------------------------
 
 .PHONY: lab lab-up lab-down lab-status lab-logs up unchanged destroy verify
 lab: $(VENV)/.runtime ## everything: tools, two clusters, `pulumi up`, verification (STACK=dev: with a simulated AWS)
-	@$(PYTHON) -m $(if $(filter lab,$(STACK)),lab.journey,sandbox lab) --stack $(STACK) $(QUIET)
+	@$(PYTHON) -m $(if $(filter lab,$(STACK)),testbed.lab.journey,testbed.sandbox lab) --stack $(STACK) $(QUIET)
 
 lab-up: $(VENV)/.runtime ## start the lab's clusters
-	@$(PYTHON) -m lab preflight --install $(QUIET)
-	@$(PYTHON) -m lab up $(QUIET)
+	@$(PYTHON) -m testbed.lab preflight --install $(QUIET)
+	@$(PYTHON) -m testbed.lab up $(QUIET)
 
 lab-down: $(VENV)/.runtime ## stop the lab and leave nothing of it on the machine
-	@$(PYTHON) -m lab down $(QUIET)
+	@$(PYTHON) -m testbed.lab down $(QUIET)
 
 lab-status: $(VENV)/.runtime ## show the lab's clusters and programs
-	@$(PYTHON) -m lab status
+	@$(PYTHON) -m testbed.lab status
 
 lab-logs: $(VENV)/.runtime ## show the lab's logs (CLUSTER=... PROGRAM=...)
-	@$(PYTHON) -m lab logs $(CLUSTER) $(PROGRAM)
+	@$(PYTHON) -m testbed.lab logs $(CLUSTER) $(PROGRAM)
 
 up: $(VENV)/.runtime ## bring STACK on the lab to its config
-	@$(PYTHON) -m lab pulumi $(QUIET) --stack $(STACK) up
+	@$(PYTHON) -m testbed.lab pulumi $(QUIET) --stack $(STACK) up
 
 unchanged: $(VENV)/.runtime ## fail when `up` would change anything
-	@$(PYTHON) -m lab pulumi $(QUIET) --stack $(STACK) unchanged
+	@$(PYTHON) -m testbed.lab pulumi $(QUIET) --stack $(STACK) unchanged
 
 destroy: $(VENV)/.runtime ## remove all that STACK made
-	@$(PYTHON) -m lab pulumi $(QUIET) --stack $(STACK) destroy
+	@$(PYTHON) -m testbed.lab pulumi $(QUIET) --stack $(STACK) destroy
 
 verify: $(VENV)/.runtime ## check the live mesh of STACK
-	@$(PYTHON) -m meshctl verify --stack $(STACK) $(QUIET)
+	@$(PYTHON) -m fedmesh verify --stack $(STACK) $(QUIET)
 
 # --- the AWS half ---------------------------------------------------------
 
 .PHONY: sandbox policy checkov
 sandbox: $(VENV)/.dev ## the life of the stacks dev and prod against a simulated AWS, with the real engine
-	@$(PYTHON) -m lab preflight --install $(QUIET)
-	@$(PYTHON) -m lab build --for-engine $(QUIET)
-	@$(PYTHON) -m sandbox run --plans .sandbox/plans
+	@$(PYTHON) -m testbed.lab preflight --install $(QUIET)
+	@$(PYTHON) -m testbed.lab build --for-engine $(QUIET)
+	@$(PYTHON) -m testbed.sandbox run --plans .sandbox/plans
 
 policy: $(VENV)/.dev ## each rule of the policy pack, with good and bad cases, through the real engine too
-	@$(PYTHON) -m lab preflight --install $(QUIET)
-	@$(PYTHON) -m lab build --for-engine $(QUIET)
+	@$(PYTHON) -m testbed.lab preflight --install $(QUIET)
+	@$(PYTHON) -m testbed.lab build --for-engine $(QUIET)
 	@$(VENV)/bin/pytest tests/unit/test_policies.py tests/engine/test_policy_pack.py
 
 checkov: $(VENV)/.dev ## what checkov finds in the stacks dev and prod, against what docs/aws.md explains
-	@$(PYTHON) -m sandbox findings .sandbox/plans
+	@$(PYTHON) -m testbed.sandbox findings .sandbox/plans
 
 # --- figures --------------------------------------------------------------
 
 .PHONY: bench bench-cold drill drill-ci drill-security verify-100 bench-sandbox
 drill: $(VENV)/.runtime ## put faults to the lab's mesh under load; reports in docs/drills (half an hour)
-	@$(PYTHON) -m meshctl latency --docs docs/drills
-	@$(PYTHON) -m meshctl drill all --baseline --docs docs/drills
+	@$(PYTHON) -m fedmesh latency --docs docs/drills
+	@$(PYTHON) -m fedmesh drill all --baseline --docs docs/drills
 
 drill-ci: $(VENV)/.runtime ## the short drills: an app, a gateway and a cluster lost; fails on a lost request
-	@$(PYTHON) -m meshctl drill app-scaled gateway cluster-cut --before 5 --fault 15 --after 10
+	@$(PYTHON) -m fedmesh drill app-scaled gateway cluster-cut --before 5 --fault 15 --after 10
 
 drill-security: $(VENV)/.runtime ## attack the lab's mesh; each attack must be refused
-	@$(PYTHON) -m meshctl drill --security --stack $(STACK)
+	@$(PYTHON) -m fedmesh drill --security --stack $(STACK)
 
 verify-100: $(VENV)/.dev ## verify the healthy lab a hundred times: no false alarm (ten minutes; RUNS=20 for fewer)
 	@RUNS=$(or $(RUNS),100) $(VENV)/bin/pytest -q -s tests/lab/verify_many.py
 
 bench: $(VENV)/.runtime ## measure the lab and write docs/benchmarks.md (takes the lab down first)
-	@$(PYTHON) -m lab.bench
+	@$(PYTHON) -m testbed.lab.bench
 
 bench-cold: $(VENV)/.runtime ## measure cold builds of the tools and add them to docs/benchmarks.md (half an hour)
-	@$(PYTHON) -m lab.bench --cold
+	@$(PYTHON) -m testbed.lab.bench --cold
 
 bench-sandbox: $(VENV)/.dev ## measure the AWS half and write its section of docs/benchmarks.md
-	@$(PYTHON) -m sandbox bench
+	@$(PYTHON) -m testbed.sandbox bench
 
 # in this order: the last two take the lab down and bring it up again, and take it down for good
 LAB_TESTS := refresh verify verify_faults security_drill clusters observability down killed leaves_nothing
@@ -131,11 +131,11 @@ types: $(VENV)/.dev ## check types (strict on components/)
 	@$(VENV)/bin/pyright
 
 test-unit: $(VENV)/.dev ## unit tests: Python packages alone, under a minute
-	@$(VENV)/bin/pytest -n auto --dist loadfile tests/unit
+	@$(VENV)/bin/pytest -n auto --dist loadfile tests/unit testbed/tests/unit
 
 test-engine: $(VENV)/.dev ## the real engine and provider against one API server
-	@$(PYTHON) -m lab preflight --install $(QUIET)
-	@$(PYTHON) -m lab build --for-engine $(QUIET)
+	@$(PYTHON) -m testbed.lab preflight --install $(QUIET)
+	@$(PYTHON) -m testbed.lab build --for-engine $(QUIET)
 	@$(VENV)/bin/pytest tests/engine
 
 test-lab: $(VENV)/.dev ## end to end on the lab: verified, killed and run again, changed, destroyed, gone

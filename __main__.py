@@ -2,20 +2,20 @@
 
 import pulumi
 
-from components.cert_manager import CertManager, CertManagerArgs
-from components.clusters import existing_clusters, provider
-from components.federation import Federation, FederationArgs, FederationMember
-from components.istio import Istio, IstioArgs
-from components.istio_gateways import IstioGateways, IstioGatewaysArgs
-from components.last_known import LastKnown
-from components.made_clusters import MadeClusters
-from components.observability import Observability, ObservabilityArgs, ObservabilityMember
+from components.aws.made_clusters import MadeClusters
+from components.config.settings import load_settings
+from components.kube.clusters import existing_clusters, provider
+from components.kube.last_known import LastKnown
+from components.kube.storage import Storage, StorageArgs
+from components.mesh.cert_manager import CertManager, CertManagerArgs
+from components.mesh.federation import Federation, FederationArgs, FederationMember
+from components.mesh.gateways import IstioGateways, IstioGatewaysArgs
+from components.mesh.istio import Istio, IstioArgs
+from components.mesh.remote_secrets import RemoteSecrets, RemoteSecretsArgs, RemoteSecretsMember
+from components.mesh.samples import Samples, SamplesArgs
+from components.mesh.spire import Spire, SpireArgs
+from components.observability.observability import Observability, ObservabilityArgs, ObservabilityMember
 from components.outputs import export
-from components.remote_secrets import RemoteSecrets, RemoteSecretsArgs, RemoteSecretsMember
-from components.samples import Samples, SamplesArgs
-from components.settings import load_settings
-from components.spire import Spire, SpireArgs
-from components.storage import Storage, StorageArgs
 
 # fmt: off
 settings = load_settings()

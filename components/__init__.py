@@ -1,1 +1,1 @@
-"""The components of the mesh, one ComponentResource per module."""
+"""The components of the program: config < kube < mesh, observability < aws; one ComponentResource per module."""

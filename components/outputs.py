@@ -5,13 +5,13 @@ from typing import Any
 
 import pulumi
 
-from components.clusters import ExistingCluster
-from components.federation import seed
-from components.istio_gateways import IstioGateways
-from components.last_known import OUTPUT, Known, remembered
-from components.made_clusters import MadeCluster, WaysIn
-from components.settings import Settings
-from components.spire import Spire
+from components.aws.made_clusters import MadeCluster, WaysIn
+from components.config.settings import Settings
+from components.kube.clusters import ExistingCluster
+from components.kube.last_known import OUTPUT, Known, remembered
+from components.mesh.federation import seed
+from components.mesh.gateways import IstioGateways
+from components.mesh.spire import Spire
 
 
 def export(
@@ -37,7 +37,7 @@ def export(
                 f"pulumi stack output kubeconfigs --show-secrets | jq -r '.[\"{alias}\"]' > {alias}.kubeconfig"
                 for alias in kubeconfigs
             ),
-            "python -m meshctl verify",
+            "python -m fedmesh verify",
         ],
     }
     if spire:

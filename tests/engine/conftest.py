@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 import yaml
 
-from lab import paths
-from lab.apiserver import ApiServer, running
-from lab.environment import engine_environment
-from lab.stack import Stack
-from sandbox.cloud import running as sandbox_aws
+from testbed.lab import paths
+from testbed.lab.apiserver import ApiServer, running
+from testbed.lab.environment import engine_environment
+from testbed.lab.stack import Stack
+from testbed.sandbox.cloud import running as sandbox_aws
 
 PROJECT = Path(__file__).parents[2]
 PROGRAMS = Path(__file__).parent / "programs"

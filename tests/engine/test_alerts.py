@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
-from components.prometheus import PrometheusArgs, dashboards, prometheus_data
-from components.settings import load_stack_file
+from components.config.settings import load_stack_file
+from components.observability.prometheus import PrometheusArgs, dashboards, prometheus_data
 from tests.engine.conftest import PROJECT, TOOLS
 
 CASES = Path(__file__).parent / "promtool" / "alerts.yaml"

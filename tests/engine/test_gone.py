@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from lab.apiserver import running
+from testbed.lab.apiserver import running
 from tests.engine.conftest import PROGRAMS, TOOLS, Checkout, Server, prepared, stack_config
 from tests.engine.test_trust import TRUST, bundle, publish
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from policies.rules import RULES
-from sandbox.engine import Engine, EngineError
+from testbed.sandbox.engine import Engine, EngineError
 from tests.engine.conftest import PROJECT
 
 HERE = Path(__file__).parent

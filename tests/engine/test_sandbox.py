@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from sandbox.engine import Engine, EngineError
+from testbed.sandbox.engine import Engine, EngineError
 from tests.engine.conftest import PROJECT
 
 NOBODY = {

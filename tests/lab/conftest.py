@@ -6,17 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from lab import paths
-from lab.paths import State
-from meshctl.connect import connect
-from meshctl.drill.undo import Undo
-from meshctl.kube import KubeError
-from meshctl.probe import Janitor
-from meshctl.reading import Cluster, full_name
-from meshctl.stack import load
-from meshctl.verify.checks import ALL
-from meshctl.verify.model import Mesh
-from meshctl.verify.runner import examine
+from fedmesh.connect import connect
+from fedmesh.drill.undo import Undo
+from fedmesh.kube import KubeError
+from fedmesh.probe import Janitor
+from fedmesh.reading import Cluster, full_name
+from fedmesh.stack import load
+from fedmesh.verify.checks import ALL
+from fedmesh.verify.model import Mesh
+from fedmesh.verify.runner import examine
+from testbed.lab import paths
+from testbed.lab.paths import State
 
 PROJECT = Path(__file__).parent.parent.parent
 

@@ -12,9 +12,9 @@ from email.utils import parsedate_to_datetime
 import pytest
 import yaml
 
-from lab import config, faults, paths, processes
-from lab.faults import Lever
-from lab.paths import State
+from testbed.lab import config, faults, paths, processes
+from testbed.lab.faults import Lever
+from testbed.lab.paths import State
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
 PROJECT = paths.project()
@@ -98,7 +98,7 @@ def call(cluster: str, target: str, form: str = "") -> str:
 
 
 def lab(*words: str) -> None:
-    subprocess.run([sys.executable, "-m", "lab", *words], cwd=PROJECT, check=True)
+    subprocess.run([sys.executable, "-m", "testbed.lab", *words], cwd=PROJECT, check=True)
 
 
 def eventually(condition: Callable[[], bool], within: float = 60.0) -> bool:

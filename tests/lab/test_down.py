@@ -13,12 +13,12 @@ import pytest
 import yaml
 from conftest import kubectl
 
-from lab import config, faults, paths
-from lab.faults import Lever
-from lab.paths import State
-from lab.stack import SALT_KEY, Stack
-from meshctl.verify.command import examine as verify
-from meshctl.verify.runner import failures
+from fedmesh.verify.command import examine as verify
+from fedmesh.verify.runner import failures
+from testbed.lab import config, faults, paths
+from testbed.lab.faults import Lever
+from testbed.lab.paths import State
+from testbed.lab.stack import SALT_KEY, Stack
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
 PROJECT = paths.project()
@@ -43,7 +43,7 @@ def change(tmp_path_factory: pytest.TempPathFactory) -> Callable[[bool], Path]:
 
 
 def up(*arguments: str) -> subprocess.CompletedProcess[str]:
-    line = [sys.executable, "-m", "lab", "pulumi", "-q", "up", *arguments]
+    line = [sys.executable, "-m", "testbed.lab", "pulumi", "-q", "up", *arguments]
     return subprocess.run(line, cwd=PROJECT, check=False, capture_output=True, text=True)
 
 

@@ -14,8 +14,8 @@ from pathlib import Path
 import conftest
 import pytest
 
-from lab import clusters, config, network, paths
-from lab.paths import State
+from testbed.lab import clusters, config, network, paths
+from testbed.lab.paths import State
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(1500)]
 PROJECT = paths.project()
@@ -23,7 +23,7 @@ PATIENCE = 240.0
 
 
 def journey() -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "lab.journey", "--quiet"]
+    command = [sys.executable, "-m", "testbed.lab.journey", "--quiet"]
     return subprocess.Popen(command, cwd=PROJECT, start_new_session=True)
 
 
@@ -82,7 +82,7 @@ def kill_when(point: Callable[[], bool]) -> None:
 
 @pytest.fixture(autouse=True, scope="module")
 def from_nothing() -> None:
-    subprocess.run([sys.executable, "-m", "lab", "down", "--quiet"], cwd=PROJECT, check=True)
+    subprocess.run([sys.executable, "-m", "testbed.lab", "down", "--quiet"], cwd=PROJECT, check=True)
 
 
 def test_killed_at_six_points_the_journey_ends_well() -> None:
@@ -93,7 +93,7 @@ def test_killed_at_six_points_the_journey_ends_well() -> None:
 
 def test_what_was_interrupted_has_left_nothing_to_change() -> None:
     result = subprocess.run(
-        [sys.executable, "-m", "lab", "pulumi", "-q", "unchanged"], cwd=PROJECT, check=False
+        [sys.executable, "-m", "testbed.lab", "pulumi", "-q", "unchanged"], cwd=PROJECT, check=False
     )
     assert result.returncode == 0
 

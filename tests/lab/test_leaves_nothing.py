@@ -9,7 +9,7 @@ import sys
 import pytest
 from conftest import kubectl
 
-from lab import clusters, config, paths
+from testbed.lab import clusters, config, paths
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(900)]
 PROJECT = paths.project()
@@ -36,7 +36,9 @@ def names(cluster: str, kind: str) -> set[str]:
 
 
 def lab(*arguments: str) -> int:
-    return subprocess.run([sys.executable, "-m", "lab", *arguments], cwd=PROJECT, check=False).returncode
+    return subprocess.run(
+        [sys.executable, "-m", "testbed.lab", *arguments], cwd=PROJECT, check=False
+    ).returncode
 
 
 @pytest.fixture(scope="module")

@@ -13,8 +13,8 @@ import urllib3
 import yaml
 from conftest import PROJECT, kubectl
 
-from meshctl.connect import connect
-from meshctl.dashboard import Forwarder, find
+from fedmesh.connect import connect
+from fedmesh.dashboard import Forwarder, find
 
 pytestmark = pytest.mark.timeout(900)
 MANIFESTS = PROJECT / "manifests" / "observability"
@@ -36,7 +36,7 @@ INTERVAL = 2.0
 TWO_ROUNDS = 35  # s; each scrape and each evaluation comes every 15
 QUIET_AFTER = 420  # s; what the tests before this one did is remembered for up to five minutes
 
-DRILL = f"{sys.executable} -m meshctl drill app-503 --before 5 --fault 60 --after 5".split()
+DRILL = f"{sys.executable} -m fedmesh drill app-503 --before 5 --fault 60 --after 5".split()
 # comes with the first answer that no retry mended: the proxies' calls to istiod show that the name is right
 MENDED = 'response_code_class="5xx"'
 OF_CALLS_TO_ISTIOD = 'envoy_cluster_upstream_rq{response_code_class="2xx"}'
@@ -232,7 +232,7 @@ def test_the_dashboard_is_on_loopback_on_a_free_port_and_ends_when_told():
         "--default-signal=INT",
         sys.executable,
         "-m",
-        "meshctl",
+        "fedmesh",
         "dashboard",
         "prometheus",
         "--stack",

@@ -10,7 +10,7 @@ pytestmark = pytest.mark.timeout(300)
 
 
 def engine(*arguments):
-    line = [sys.executable, "-m", "lab", "pulumi", *arguments]
+    line = [sys.executable, "-m", "testbed.lab", "pulumi", *arguments]
     done = subprocess.run(line, cwd=PROJECT, check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
 

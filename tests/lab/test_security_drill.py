@@ -8,17 +8,17 @@ from collections import defaultdict
 import pytest
 from conftest import PROJECT
 
-from meshctl.probe import LABEL
-from meshctl.security.certificates import NAMESAKE, POLICIES
-from meshctl.security.command import ALL
-from meshctl.security.federation import RELATIONSHIPS
+from fedmesh.probe import LABEL
+from fedmesh.security.certificates import NAMESAKE, POLICIES
+from fedmesh.security.command import ALL
+from fedmesh.security.federation import RELATIONSHIPS
 
 SECONDS = 180
 
 
 @pytest.fixture(scope="module")
 def report():
-    command = [sys.executable, "-m", "meshctl", "drill", "-s", "lab", "--security", "--json"]
+    command = [sys.executable, "-m", "fedmesh", "drill", "-s", "lab", "--security", "--json"]
     done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=400, check=False)
     assert done.stdout, done.stderr
     return {**json.loads(done.stdout), "code": done.returncode}

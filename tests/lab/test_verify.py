@@ -7,12 +7,12 @@ import time
 
 from conftest import PROJECT
 
-from meshctl.probe import LABEL, NETWORKING
-from meshctl.verify.checks import ALL
+from fedmesh.probe import LABEL, NETWORKING
+from fedmesh.verify.checks import ALL
 
 
 def verify(*arguments):
-    command = [sys.executable, "-m", "meshctl", "verify", "-s", "lab", *arguments]
+    command = [sys.executable, "-m", "fedmesh", "verify", "-s", "lab", *arguments]
     return subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=60, check=False)
 
 

@@ -7,11 +7,11 @@ import pytest
 import yaml
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from meshctl import certs
-from meshctl.topology import Member, Topology
-from meshctl.verify.command import examine
-from meshctl.verify.configuration import PLACES
-from meshctl.verify.istio import NETWORK_LABEL
+from fedmesh import certs
+from fedmesh.topology import Member, Topology
+from fedmesh.verify.command import examine
+from fedmesh.verify.configuration import PLACES
+from fedmesh.verify.istio import NETWORK_LABEL
 
 ISTIO = "/api/v1/namespaces/istio-system"
 NETWORKING = "/apis/networking.istio.io/v1/namespaces"

@@ -14,7 +14,7 @@ SECONDS = 20.0
 
 @pytest.mark.timeout(RUNS * 30)
 def test_a_healthy_mesh_never_alarms():
-    command = [sys.executable, "-m", "meshctl", "verify", "-s", "lab", "--json"]
+    command = [sys.executable, "-m", "fedmesh", "verify", "-s", "lab", "--json"]
     took, alarms = [], []
     for number in range(1, RUNS + 1):
         done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=60, check=False)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from components import clusters
+from components.kube import clusters
 from tests.unit.program import LOCAL, Program, members, run
 
 

@@ -2,8 +2,8 @@
 
 import pulumi_aws as aws
 
-from components.aws_clusters import AwsCluster, AwsClusters, AwsClustersArgs
-from components.settings_aws import parse_aws
+from components.aws.clusters import AwsCluster, AwsClusters, AwsClustersArgs
+from components.config.settings_aws import parse_aws
 from tests.unit.recording import Recorder, record
 from tests.unit.test_settings_aws import FILE, spec
 

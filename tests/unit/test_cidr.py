@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.cidr import first_overlap, plan_subnets
+from components.config.cidr import first_overlap, plan_subnets
 
 vpcs = st.builds(
     lambda prefix, number: str(

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from components.federation import roots, seed
+from components.mesh.federation import roots, seed
 from tests.unit.program import LOCAL, Object, Program, members, run
 
 CLUSTERS = ("cluster-1", "cluster-2", "cluster-3")

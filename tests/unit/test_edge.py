@@ -5,8 +5,7 @@ from typing import Any
 
 import pytest
 
-from components.edge import Edge, EdgeArgs, EdgeTarget
-from components.private_dns import (
+from components.aws.dns import (
     MeshName,
     MeshNameArgs,
     PrivateZone,
@@ -14,7 +13,8 @@ from components.private_dns import (
     ZoneNetwork,
     record_type,
 )
-from components.settings_aws import parse_aws
+from components.aws.edge import Edge, EdgeArgs, EdgeTarget
+from components.config.settings_aws import parse_aws
 from tests.unit.recording import Recorder, record
 
 ROUTE53 = {"mode": "route53", "domain": "app.example.com", "hostedZoneId": "Z0123456789ABC"}

@@ -6,14 +6,14 @@ from typing import Any
 import pulumi_aws as aws
 import pytest
 
-from components.eks import EksCluster, EksClusterArgs, named_kubeconfig
-from components.load_balancer_controller import (
+from components.aws.eks import EksCluster, EksClusterArgs, named_kubeconfig
+from components.aws.load_balancer_controller import (
     LoadBalancerController,
     LoadBalancerControllerArgs,
     load_balancer_name,
     nlb_annotations,
 )
-from components.settings_aws import parse_aws, parse_eks
+from components.config.settings_aws import parse_aws, parse_eks
 from tests.unit.recording import Recorder, record, value
 
 EKS: dict[str, Any] = {

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from components.errors import ConfigError
-from components.last_known import complete
-from components.settings import parse
+from components.config.errors import ConfigError
+from components.config.settings import parse
+from components.kube.last_known import complete
 from tests.unit.program import LOCAL, Program, members, run
 
 
@@ -59,7 +59,9 @@ def test_only_those_that_are_not_down_are_asked_for_a_sign_of_life(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[str] = []
-    monkeypatch.setattr("components.clusters.check_answers", lambda _cluster, key, _source: asked.append(key))
+    monkeypatch.setattr(
+        "components.kube.clusters.check_answers", lambda _cluster, key, _source: asked.append(key)
+    )
     run(config(tmp_path, 2))
     assert sorted(asked) == ["fedmesh:clusters[0]", "fedmesh:clusters[2]"]
 

@@ -8,10 +8,10 @@ import pulumi
 import pulumi_kubernetes as k8s
 import pytest
 
-from components.istio_gateways import IstioGateways
-from components.load_balancer_controller import NO_DOORS
-from components.made_clusters import MadeClusters
-from components.settings import Settings, load_stack_file
+from components.aws.load_balancer_controller import NO_DOORS
+from components.aws.made_clusters import MadeClusters
+from components.config.settings import Settings, load_stack_file
+from components.mesh.gateways import IstioGateways
 from tests.unit.recording import Recorder, record, value
 
 PROJECT = Path(__file__).parents[2]

@@ -8,7 +8,7 @@ import pytest
 import yaml
 from kubernetes import client
 
-from components.manifests import (
+from components.kube.manifests import (
     FOLDER,
     as_json,
     checksum,
@@ -18,7 +18,7 @@ from components.manifests import (
     merged,
     with_registry,
 )
-from components.objects import MODULES
+from components.kube.objects import MODULES
 
 FILES = sorted(path.relative_to(FOLDER).as_posix() for path in FOLDER.rglob("*.yaml"))
 TYPED = [file for file in FILES if "values" not in file and "config" not in file.rsplit("/", 1)[-1]]

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from components.network import INTERFACE_ENDPOINTS, Network, NetworkArgs
+from components.aws.network import INTERFACE_ENDPOINTS, Network, NetworkArgs
 from tests.unit.recording import Recorder, record
 
 ZONES = ("us-east-1a", "us-east-1b", "us-east-1c")

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from components.network_links import Join, NetworkEnd, NetworkLinks, NetworkLinksArgs
+from components.aws.links import Join, NetworkEnd, NetworkLinks, NetworkLinksArgs
 from tests.unit.recording import Recorder, record
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from components.prometheus import mebibytes, peer_targets
+from components.observability.prometheus import mebibytes, peer_targets
 from tests.unit.program import Program, members, run
 
 

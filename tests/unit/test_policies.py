@@ -158,7 +158,7 @@ def test_rules_leave_other_resources_alone(rule: str) -> None:
 
 
 def test_our_own_policy_documents_keep_the_rule_on_wildcards() -> None:
-    from components.iam import DOCUMENTS, document_json
+    from components.aws.iam import DOCUMENTS, document_json
 
     for path in DOCUMENTS.glob("*.json"):
         if not path.name.startswith("trust-"):

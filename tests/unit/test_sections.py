@@ -1,7 +1,7 @@
 """Sections of docs/benchmarks.md: each command writes its own and leaves the others alone."""
 
-from lab.sections import sections_of, with_section
-from sandbox import bench
+from testbed.lab.sections import sections_of, with_section
+from testbed.sandbox import bench
 
 
 def test_a_section_is_added_then_replaced_where_it_stands() -> None:

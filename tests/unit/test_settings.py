@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
-from components.errors import ConfigError
-from components.settings import SECTIONS, Settings, load_stack_file, parse
-from components.settings_mesh import OFFICIAL_CHARTS, seconds
+from components.config.errors import ConfigError
+from components.config.settings import SECTIONS, Settings, load_stack_file, parse
+from components.config.settings_mesh import OFFICIAL_CHARTS, seconds
 
 PROJECT = Path(__file__).parent.parent.parent
 FILE = "Pulumi.unit.yaml"

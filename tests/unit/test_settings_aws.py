@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.errors import ConfigError
-from components.settings_aws import EksSpec, check_topology, parse_aws, parse_eks
+from components.config.errors import ConfigError
+from components.config.settings_aws import EksSpec, check_topology, parse_aws, parse_eks
 from tests.unit.test_eks import EKS
 
 FILE = "Pulumi.dev.yaml"

@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 import yaml
 
-from components import clusters
-from components.clusters import ExistingCluster, check_answers, existing_clusters, read_cluster
-from components.errors import ConfigError
-from components.settings import parse
+from components.config.errors import ConfigError
+from components.config.settings import parse
+from components.kube import clusters
+from components.kube.clusters import ExistingCluster, check_answers, existing_clusters, read_cluster
 from tests.unit.program import kubeconfig, members
 
 FILE = "Pulumi.unit.yaml"

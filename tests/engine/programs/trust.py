@@ -5,13 +5,13 @@ from pathlib import Path
 import pulumi
 import pulumi_kubernetes as k8s
 
-from components.charts import release, rendered
-from components.clusters import existing_clusters, provider
-from components.federation import Federation, FederationArgs, FederationMember
-from components.last_known import OUTPUT, Known, LastKnown, remembered
-from components.remote_secrets import RemoteSecrets, RemoteSecretsArgs, RemoteSecretsMember
-from components.settings import load_settings
-from components.storage import Storage, StorageArgs
+from components.config.settings import load_settings
+from components.kube.charts import release, rendered
+from components.kube.clusters import existing_clusters, provider
+from components.kube.last_known import OUTPUT, Known, LastKnown, remembered
+from components.kube.storage import Storage, StorageArgs
+from components.mesh.federation import Federation, FederationArgs, FederationMember
+from components.mesh.remote_secrets import RemoteSecrets, RemoteSecretsArgs, RemoteSecretsMember
 
 settings = load_settings()
 clusters = existing_clusters(settings, Path.cwd())

@@ -2,9 +2,9 @@
 
 import pulumi
 
-from components.clusters import existing_clusters, provider
-from components.objects import register
-from components.settings import load_settings
+from components.config.settings import load_settings
+from components.kube.clusters import existing_clusters, provider
+from components.kube.objects import register
 
 settings = load_settings()
 (name, cluster), *_ = existing_clusters(settings).items()

@@ -1,0 +1,1 @@
+"""The AWS half: networks, EKS clusters, DNS, load balancers and the edge."""

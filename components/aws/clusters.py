@@ -1,0 +1,133 @@
+"""All EKS clusters of a stack, from nothing to API servers that reach each other."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import pulumi
+import pulumi_aws as aws
+
+from components.aws.dns import PrivateZone, PrivateZoneArgs, ZoneNetwork
+from components.aws.eks import EksCluster, EksClusterArgs
+from components.aws.links import NetworkEnd, NetworkLinks, NetworkLinksArgs
+from components.aws.network import Network, NetworkArgs
+from components.config.settings_aws import AwsSettings, EksSpec
+
+
+@dataclass(frozen=True)
+class AwsCluster:
+    """One cluster to be made: its name in the mesh, its kubeconfig context, its region and its spec."""
+
+    name: str
+    alias: str
+    region: str
+    spec: EksSpec
+
+    @property
+    def eks_name(self) -> str:
+        """Name of the cluster in EKS."""
+        return f"istio-eks-{self.name}"
+
+
+@dataclass(frozen=True)
+class AwsClustersArgs:
+    """Args of AwsClusters: two clusters or more, and what they share.
+
+    Attributes:
+        providers: an AWS provider for every region of the clusters.
+    """
+
+    clusters: Sequence[AwsCluster]
+    settings: AwsSettings
+    providers: Mapping[str, aws.Provider]
+
+
+class AwsClusters(pulumi.ComponentResource):
+    """Networks, their links, the clusters in them, and the private zone that all of them see.
+
+    Outputs, by the clusters' names in the mesh:
+        networks, clusters;
+        zone: the private zone, None where the stack wants none;
+        linked: routes between the networks; what calls a peer may depend on it.
+    """
+
+    networks: dict[str, Network]
+    clusters: dict[str, EksCluster]
+    zone: PrivateZone | None
+    linked: NetworkLinks
+
+    def __init__(self, name: str, args: AwsClustersArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("fedmesh:aws:AwsClusters", name, None, opts)
+        self._args = args
+        self.networks = {cluster.name: self._network(cluster) for cluster in args.clusters}
+        self.linked = NetworkLinks(
+            f"{name}-links",
+            NetworkLinksArgs(
+                ends=[self._end(cluster) for cluster in args.clusters],
+                join=args.settings.join,
+                tags=args.settings.tags,
+            ),
+            self._in(args.clusters[0].region),
+        )
+        self.zone = self._zone(f"{name}-dns") if args.settings.private_zone else None
+        self.clusters = {cluster.name: self._cluster(cluster) for cluster in args.clusters}
+        self.register_outputs({"endpoints": {name: made.endpoint for name, made in self.clusters.items()}})
+
+    def _in(self, region: str) -> pulumi.ResourceOptions:
+        return pulumi.ResourceOptions(parent=self, providers=[self._args.providers[region]])
+
+    def _zone(self, name: str) -> PrivateZone:
+        clusters = self._args.clusters
+        args = PrivateZoneArgs(
+            domain=self._args.settings.private_zone,
+            networks=[ZoneNetwork(c.region, self.networks[c.name].vpc_id) for c in clusters],
+            tags=self._args.settings.tags,
+        )
+        return PrivateZone(name, args, self._in(clusters[0].region))
+
+    def _network(self, cluster: AwsCluster) -> Network:
+        return Network(
+            f"{cluster.name}-network",
+            NetworkArgs(
+                cluster_name=cluster.eks_name,
+                region=cluster.region,
+                vpc_cidr=cluster.spec.vpc_cidr,
+                zones=cluster.spec.zones,
+                nat_per_zone=cluster.spec.nat == "per-zone",
+                flow_log_days=cluster.spec.flow_log_days,
+                tags=self._args.settings.tags,
+            ),
+            self._in(cluster.region),
+        )
+
+    def _end(self, cluster: AwsCluster) -> NetworkEnd:
+        network = self.networks[cluster.name]
+        return NetworkEnd(
+            name=cluster.name,
+            region=cluster.region,
+            cidr=cluster.spec.vpc_cidr,
+            vpc_id=network.vpc_id,
+            subnet_ids=network.private_subnet_ids,
+            route_table_ids=network.route_table_ids,
+        )
+
+    def _cluster(self, cluster: AwsCluster) -> EksCluster:
+        network = self.networks[cluster.name]
+        peers = [peer for peer in self._args.clusters if peer.name != cluster.name]
+        return EksCluster(
+            f"{cluster.name}-eks",
+            EksClusterArgs(
+                cluster_name=cluster.eks_name,
+                alias=cluster.alias,
+                region=cluster.region,
+                spec=cluster.spec,
+                vpc_id=network.vpc_id,
+                private_subnet_ids=network.private_subnet_ids,
+                public_subnet_ids=network.public_subnet_ids,
+                peer_cidrs={peer.name: peer.spec.vpc_cidr for peer in peers},
+                peer_addresses=[
+                    address for peer in peers for address in self.networks[peer.name].nat_addresses
+                ],
+                tags=self._args.settings.tags,
+            ),
+            self._in(cluster.region),
+        )

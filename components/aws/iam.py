@@ -1,0 +1,63 @@
+"""IAM policy documents from `manifests/iam`, and the one shape of role that the components need."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import cast
+
+import pulumi
+import pulumi_aws as aws
+
+DOCUMENTS = Path(__file__).parents[2] / "manifests" / "iam"
+
+
+def document_json(name: str, words: Mapping[str, str] | None = None) -> str:
+    """A policy document as the text that AWS takes.
+
+    Args:
+        name: file name in `manifests/iam` without `.json`.
+        words: what to put for the words in capitals that the document uses.
+    """
+    parsed = json.loads((DOCUMENTS / f"{name}.json").read_text(encoding="utf-8"))
+    return json.dumps(_replaced(parsed, words or {}), separators=(",", ":"))
+
+
+def managed_policy(name: str, partition: str) -> str:
+    """The ARN of a policy that AWS manages."""
+    return f"arn:{partition}:iam::aws:policy/{name}"
+
+
+def role(
+    name: str, trust: str, policies: Sequence[str], tags: Mapping[str, str], opts: pulumi.ResourceOptions
+) -> tuple[aws.iam.Role, list[aws.iam.RolePolicyAttachment]]:
+    """A role with managed policies attached.
+
+    Args:
+        name: Pulumi name of the role; the attachments add a number.
+        trust: name of the trust document in `manifests/iam`.
+        policies: ARNs of managed policies.
+        tags: tags of the role.
+        opts: options of every resource, the parent above all.
+
+    Returns:
+        The role and its attachments: what uses the permissions must depend on the latter.
+    """
+    made = aws.iam.Role(name, assume_role_policy=document_json(trust), tags=tags, opts=opts)
+    return made, [
+        aws.iam.RolePolicyAttachment(
+            f"{name}-{arn.rsplit('/', 1)[1]}", role=made.name, policy_arn=arn, opts=opts
+        )
+        for arn in policies
+    ]
+
+
+def _replaced(node: object, words: Mapping[str, str]) -> object:
+    if isinstance(node, str):
+        for word, value in words.items():
+            node = node.replace(word, value)
+        return node
+    if isinstance(node, list):
+        return [_replaced(item, words) for item in cast(list[object], node)]
+    if isinstance(node, dict):
+        return {key: _replaced(value, words) for key, value in cast(dict[str, object], node).items()}
+    return node

@@ -1,0 +1,248 @@
+"""The network of one cluster: a VPC over several zones, ways out, and private ways to the AWS services."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import pulumi
+import pulumi_aws as aws
+
+from components.aws.iam import document_json
+from components.config.aws_facts import partition_of
+from components.config.cidr import plan_subnets
+
+# What nodes call: image pulls (ecr.*, and s3 through a gateway), credentials, the CNI, logs.
+INTERFACE_ENDPOINTS = ("ecr.api", "ecr.dkr", "sts", "ec2", "logs", "eks-auth")
+
+
+@dataclass(frozen=True)
+class NetworkArgs:
+    """Args of Network.
+
+    Attributes:
+        cluster_name: the EKS cluster that will live here; load balancers find the subnets by it.
+        region: AWS region of the VPC.
+        vpc_cidr: IPv4 range, a /16 to a /22.
+        zones: availability zones, one private and one public subnet in each.
+        nat_per_zone: one NAT gateway per zone (survives the loss of a zone) instead of one.
+        flow_log_days: days for which flow logs are kept.
+        tags: tags of everything.
+    """
+
+    cluster_name: str
+    region: str
+    vpc_cidr: str
+    zones: tuple[str, ...]
+    nat_per_zone: bool
+    flow_log_days: int
+    tags: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+class Network(pulumi.ComponentResource):
+    """A VPC with public and private subnets, NAT, endpoints for AWS services, and flow logs.
+
+    Outputs:
+        vpc_id, private_subnet_ids, public_subnet_ids;
+        route_table_ids: every table that needs a route to another network;
+        nat_addresses: the public addresses from which private subnets reach the internet.
+    """
+
+    vpc_id: pulumi.Output[str]
+    private_subnet_ids: list[pulumi.Output[str]]
+    public_subnet_ids: list[pulumi.Output[str]]
+    route_table_ids: list[pulumi.Output[str]]
+    nat_addresses: list[pulumi.Output[str]]
+
+    def __init__(self, name: str, args: NetworkArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("fedmesh:network:Network", name, None, opts)
+        self._name = name
+        self._args = args
+        self._child = pulumi.ResourceOptions(parent=self)
+        plan = plan_subnets(args.vpc_cidr, len(args.zones))
+
+        vpc = aws.ec2.Vpc(
+            f"{name}-vpc",
+            cidr_block=args.vpc_cidr,
+            enable_dns_support=True,
+            enable_dns_hostnames=True,
+            tags=self._tags("vpc"),
+            opts=self._child,
+        )
+        self.vpc_id = vpc.id
+        # AWS makes this group with rules that allow all; managing it without rules closes it.
+        aws.ec2.DefaultSecurityGroup(
+            f"{name}-default", vpc_id=vpc.id, tags=self._tags("default-closed"), opts=self._child
+        )
+        gateway = aws.ec2.InternetGateway(
+            f"{name}-igw", vpc_id=vpc.id, tags=self._tags("igw"), opts=self._child
+        )
+        self._public = [
+            self._subnet("public", zone, cidr) for zone, cidr in zip(args.zones, plan.public, strict=True)
+        ]
+        self._private = [
+            self._subnet("private", zone, cidr) for zone, cidr in zip(args.zones, plan.private, strict=True)
+        ]
+        public_table = self._route_table("public", [*self._public])
+        to_internet = aws.ec2.Route(
+            f"{name}-public-internet",
+            route_table_id=public_table.id,
+            destination_cidr_block="0.0.0.0/0",
+            gateway_id=gateway.id,
+            opts=self._child,
+        )
+        private_tables = self._private_tables(self._nat_gateways(to_internet))
+
+        self.public_subnet_ids = [subnet.id for subnet in self._public]
+        self.private_subnet_ids = [subnet.id for subnet in self._private]
+        self.route_table_ids = [public_table.id, *(table.id for table in private_tables)]
+        self._endpoints(private_tables)
+        self._flow_logs()
+        self.register_outputs(
+            {
+                "vpcId": self.vpc_id,
+                "privateSubnetIds": self.private_subnet_ids,
+                "publicSubnetIds": self.public_subnet_ids,
+            }
+        )
+
+    def _tags(self, part: str) -> dict[str, str]:
+        return {**self._args.tags, "Name": f"{self._name}-{part}"}
+
+    def _subnet(self, kind: str, zone: str, cidr: str) -> aws.ec2.Subnet:
+        # The load balancer controller chooses subnets by these tags.
+        role = "kubernetes.io/role/elb" if kind == "public" else "kubernetes.io/role/internal-elb"
+        return aws.ec2.Subnet(
+            f"{self._name}-{kind}-{zone}",
+            vpc_id=self.vpc_id,
+            availability_zone=zone,
+            cidr_block=cidr,
+            map_public_ip_on_launch=False,
+            tags={
+                **self._tags(f"{kind}-{zone}"),
+                role: "1",
+                f"kubernetes.io/cluster/{self._args.cluster_name}": "shared",
+            },
+            opts=self._child,
+        )
+
+    def _route_table(self, label: str, subnets: list[aws.ec2.Subnet]) -> aws.ec2.RouteTable:
+        table = aws.ec2.RouteTable(
+            f"{self._name}-{label}", vpc_id=self.vpc_id, tags=self._tags(label), opts=self._child
+        )
+        for number, subnet in enumerate(subnets):
+            aws.ec2.RouteTableAssociation(
+                f"{self._name}-{label}-{number}",
+                route_table_id=table.id,
+                subnet_id=subnet.id,
+                opts=self._child,
+            )
+        return table
+
+    def _nat_gateways(self, to_internet: aws.ec2.Route) -> list[aws.ec2.NatGateway]:
+        zones = self._args.zones if self._args.nat_per_zone else self._args.zones[:1]
+        addresses = [
+            aws.ec2.Eip(
+                f"{self._name}-nat-{zone}", domain="vpc", tags=self._tags(f"nat-{zone}"), opts=self._child
+            )
+            for zone in zones
+        ]
+        self.nat_addresses = [address.public_ip for address in addresses]
+        # A NAT gateway without a route to the internet is made and then fails: hence depends_on.
+        opts = pulumi.ResourceOptions(parent=self, depends_on=[to_internet])
+        return [
+            aws.ec2.NatGateway(
+                f"{self._name}-nat-{zone}",
+                subnet_id=subnet.id,
+                allocation_id=address.allocation_id,
+                tags=self._tags(f"nat-{zone}"),
+                opts=opts,
+            )
+            for zone, subnet, address in zip(zones, self._public, addresses, strict=False)
+        ]
+
+    def _private_tables(self, gateways: list[aws.ec2.NatGateway]) -> list[aws.ec2.RouteTable]:
+        tables = [
+            self._route_table(f"private-{zone}", [self._private[number]])
+            for number, zone in enumerate(self._args.zones)
+        ]
+        for number, (zone, table) in enumerate(zip(self._args.zones, tables, strict=True)):
+            aws.ec2.Route(
+                f"{self._name}-private-{zone}-internet",
+                route_table_id=table.id,
+                destination_cidr_block="0.0.0.0/0",
+                nat_gateway_id=gateways[number % len(gateways)].id,
+                opts=self._child,
+            )
+        return tables
+
+    def _endpoints(self, tables: list[aws.ec2.RouteTable]) -> None:
+        group = aws.ec2.SecurityGroup(
+            f"{self._name}-endpoints",
+            description="HTTPS from the VPC to the interface endpoints",
+            vpc_id=self.vpc_id,
+            tags=self._tags("endpoints"),
+            opts=self._child,
+        )
+        aws.vpc.SecurityGroupIngressRule(
+            f"{self._name}-endpoints-https",
+            security_group_id=group.id,
+            description="HTTPS from the VPC",
+            ip_protocol="tcp",
+            from_port=443,
+            to_port=443,
+            cidr_ipv4=self._args.vpc_cidr,
+            tags=self._tags("endpoints-https"),
+            opts=self._child,
+        )
+        # China's interface endpoints carry a prefix of their own, its S3 gateway does not.
+        china = "cn." if partition_of(self._args.region) == "aws-cn" else ""
+        prefix = f"{china}com.amazonaws.{self._args.region}"
+        aws.ec2.VpcEndpoint(
+            f"{self._name}-s3",
+            vpc_id=self.vpc_id,
+            service_name=f"com.amazonaws.{self._args.region}.s3",
+            vpc_endpoint_type="Gateway",
+            route_table_ids=[table.id for table in tables],
+            tags=self._tags("s3"),
+            opts=self._child,
+        )
+        for service in INTERFACE_ENDPOINTS:
+            aws.ec2.VpcEndpoint(
+                f"{self._name}-{service}",
+                vpc_id=self.vpc_id,
+                service_name=f"{prefix}.{service}",
+                vpc_endpoint_type="Interface",
+                private_dns_enabled=True,
+                subnet_ids=[subnet.id for subnet in self._private],
+                security_group_ids=[group.id],
+                tags=self._tags(service),
+                opts=self._child,
+            )
+
+    def _flow_logs(self) -> None:
+        logs = aws.cloudwatch.LogGroup(
+            f"{self._name}-flow-logs",
+            retention_in_days=self._args.flow_log_days,
+            tags=self._tags("flow-logs"),
+            opts=self._child,
+        )
+        role = aws.iam.Role(
+            f"{self._name}-flow-logs",
+            assume_role_policy=document_json("trust-vpc-flow-logs"),
+            tags=self._tags("flow-logs"),
+            opts=self._child,
+        )
+        policy = aws.iam.RolePolicy(
+            f"{self._name}-flow-logs",
+            role=role.id,
+            policy=logs.arn.apply(lambda arn: document_json("write-flow-logs", {"LOG_GROUP_ARN": arn})),
+            opts=self._child,
+        )
+        aws.ec2.FlowLog(
+            f"{self._name}-flow-logs",
+            vpc_id=self.vpc_id,
+            traffic_type="ALL",
+            log_destination=logs.arn,
+            iam_role_arn=role.arn,
+            tags=self._tags("flow-logs"),
+            opts=pulumi.ResourceOptions(parent=self, depends_on=[policy]),
+        )

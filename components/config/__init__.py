@@ -1,0 +1,1 @@
+"""The stack configuration: typed, validated settings and the facts they are checked against."""

@@ -1,0 +1,1 @@
+"""Building blocks on Kubernetes: manifests, objects, Helm charts, access to existing clusters, storage."""

@@ -1,0 +1,116 @@
+"""Helm charts of others, from a repository or a local folder."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import pulumi
+import pulumi_kubernetes as k8s
+
+from components.config.settings_mesh import ChartSpec
+from components.kube.manifests import Document
+from components.kube.objects import child_of, register
+
+KEEP = "helm.sh/resource-policy"
+FORCE = "pulumi.com/patchForce"
+TIMEOUT_SECONDS = 600
+RENDERED_FOR = "1.32.0"  # the oldest Kubernetes that clusters may have; unless told, Helm takes 1.20
+
+
+def release(
+    resource: str,
+    chart: ChartSpec,
+    *,
+    name: pulumi.Input[str],
+    namespace: pulumi.Input[str],
+    values: Document,
+    opts: pulumi.ResourceOptions,
+) -> k8s.helm.v3.Release:
+    """Installs a chart and waits until its workloads are ready.
+
+    Args:
+        resource: Pulumi name.
+        name, namespace: of the Helm release.
+    """
+    remote = not chart.path
+    return k8s.helm.v3.Release(
+        resource,
+        name=name,
+        namespace=namespace,
+        chart=chart.name if remote else str(Path(chart.path).absolute()),
+        version=chart.version if remote else None,
+        repository_opts={"repo": chart.repository} if remote else None,
+        values=values,
+        timeout=TIMEOUT_SECONDS,
+        # a release that an interrupted run left behind is taken over, not refused
+        allow_null_values=False,
+        cleanup_on_fail=True,
+        opts=opts,
+    )
+
+
+def rendered(
+    prefix: str,
+    chart: ChartSpec,
+    *,
+    namespace: str,
+    values: Document,
+    parent: pulumi.Resource,
+    after: pulumi.Resource,
+) -> pulumi.Output[list[pulumi.Resource]]:
+    """Renders a chart into single resources, CRDs among them, that go when the stack goes.
+
+    Helm itself would leave objects behind that the chart marks as kept, as Istio marks its CRDs.
+
+    Returns:
+        the resources; as the chart is rendered by the provider, they are known only when that is.
+    """
+    source = (
+        {"path": str(Path(chart.path).absolute())}
+        if chart.path
+        else {"chart": chart.name, "version": chart.version, "fetch_opts": {"repo": chart.repository}}
+    )
+    options = {
+        "release_name": chart.name,
+        "namespace": namespace,
+        "values": values,
+        "kube_version": RENDERED_FOR,
+        **source,
+    }
+    template = pulumi.runtime.invoke_output(
+        "kubernetes:helm:template",
+        {"jsonOpts": json.dumps(options)},
+        pulumi.InvokeOutputOptions(parent=parent),
+    )
+
+    def made(answer: Mapping[str, Any] | None) -> list[pulumi.Resource]:
+        # no answer: a preview before the cluster exists
+        documents = [without_keep(document) for document in (answer or {}).get("result", [])]
+        return [register(prefix, *shared(each, child_of(parent, after))) for each in documents]
+
+    return template.apply(made)
+
+
+def shared(document: Document, opts: pulumi.ResourceOptions) -> tuple[Document, pulumi.ResourceOptions]:
+    """The document and its options, with a webhook shared with the program behind it.
+
+    Its settings are taken back from that program, which then adapts them anew; the failure policy is left to it: it
+    is strict once that runs.
+    """
+    if document["kind"] != "ValidatingWebhookConfiguration":
+        return document, opts
+    annotations = {**document["metadata"].get("annotations", {}), FORCE: "true"}
+    left = pulumi.ResourceOptions(ignore_changes=["webhooks[*].failurePolicy"])
+    return (
+        {**document, "metadata": {**document["metadata"], "annotations": annotations}},
+        pulumi.ResourceOptions.merge(opts, left),
+    )
+
+
+def without_keep(document: Document) -> Document:
+    """The document without Helm's mark that it shall outlive its release."""
+    metadata = cast(Document, dict(document["metadata"]))
+    annotations = cast(Document, metadata.pop("annotations", None) or {})
+    kept = {key: value for key, value in annotations.items() if key != KEEP}
+    return {**document, "metadata": {**metadata, **({"annotations": kept} if kept else {})}}

@@ -1,0 +1,72 @@
+"""Kubernetes documents as Pulumi resources, typed where Kubernetes itself has the type."""
+
+import importlib
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import pulumi
+import pulumi_kubernetes as k8s
+
+from components.kube.manifests import Document, identity
+
+FIELD_MANAGER = "pulumi.com/patchFieldManager"
+MODULES = {
+    "v1": "core.v1",
+    "apps/v1": "apps.v1",
+    "rbac.authorization.k8s.io/v1": "rbac.v1",
+    "storage.k8s.io/v1": "storage.v1",
+    "networking.k8s.io/v1": "networking.v1",
+    "admissionregistration.k8s.io/v1": "admissionregistration.v1",
+}
+
+
+def register(prefix: str, document: Document, opts: pulumi.ResourceOptions) -> pulumi.CustomResource:
+    """Registers one object as `<prefix>-<name of the object>-<kind>`."""
+    document = with_field_manager(document)
+    kind = str(document["kind"])
+    name = f"{prefix}-{document['metadata']['name']}-{kind.lower()}"
+    fields = {key: value for key, value in document.items() if key not in ("apiVersion", "kind")}
+    if kind.endswith("Patch"):
+        # the provider may record the object as it was just before the patch, and would see a change in the next run
+        recorded = pulumi.ResourceOptions(ignore_changes=["metadata.annotations"])
+        opts = pulumi.ResourceOptions.merge(opts, recorded)
+    module = MODULES.get(document["apiVersion"])
+    if module is None:
+        return k8s.apiextensions.CustomResource(
+            name,
+            api_version=document["apiVersion"],
+            kind=kind,
+            metadata=fields.pop("metadata"),
+            opts=opts,
+            **fields,
+        )
+    resource = getattr(importlib.import_module(f"pulumi_kubernetes.{module}"), kind)
+    return resource(name, opts=opts, **{snake_case(key): value for key, value in fields.items()})
+
+
+def with_field_manager(document: Document) -> Document:
+    """The object under one name of the field manager in all runs.
+
+    Under the provider's random names a run would refuse what an earlier, killed one had made but not recorded.
+    """
+    metadata = document["metadata"]
+    annotations = {FIELD_MANAGER: "fedmesh-program", **metadata.get("annotations", {})}
+    return {**document, "metadata": {**metadata, "annotations": annotations}}
+
+
+def register_all(
+    prefix: str, documents: Iterable[Document], opts: pulumi.ResourceOptions
+) -> Mapping[str, pulumi.CustomResource]:
+    """Registers objects that don't depend on each other, by `Kind/name`."""
+    return {identity(document): register(prefix, document, opts) for document in documents}
+
+
+def child_of(parent: pulumi.Resource, *depends_on: Any) -> pulumi.ResourceOptions:
+    """Options of a component's child that is made after other resources."""
+    return pulumi.ResourceOptions(parent=parent, depends_on=list(depends_on))
+
+
+def snake_case(name: str) -> str:
+    """`roleRef` as `role_ref`, the way Pulumi's Python spells top-level fields."""
+    return re.sub(r"(?<!^)([A-Z])", r"_\1", name).lower()

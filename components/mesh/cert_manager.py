@@ -1,0 +1,54 @@
+"""cert-manager and the CA of one cluster."""
+
+from dataclasses import dataclass
+
+import pulumi
+import pulumi_kubernetes as k8s
+
+from components.config.settings_mesh import ChartSpec
+from components.kube.charts import release
+from components.kube.manifests import load, load_one, merged
+from components.kube.objects import child_of, register
+
+NAMESPACE = "cert-manager"
+
+
+@dataclass(frozen=True)
+class CertManagerArgs:
+    """Args of CertManager: its chart, and the registry that holds all images ("": the official ones)."""
+
+    chart: ChartSpec
+    registry: str
+
+
+class CertManager(pulumi.ComponentResource):
+    """cert-manager, and a CA of the cluster's own behind a ClusterIssuer.
+
+    Outputs:
+        issuer: name of the ClusterIssuer, known when it is ready to sign.
+    """
+
+    issuer: pulumi.Output[str]
+
+    def __init__(self, name: str, args: CertManagerArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("fedmesh:certmanager:CertManager", name, None, opts)
+        namespace = k8s.core.v1.Namespace(
+            f"{name}-namespace", metadata={"name": NAMESPACE}, opts=pulumi.ResourceOptions(parent=self)
+        )
+        mirror = {"imageRegistry": args.registry} if args.registry else {}
+        installed = release(
+            f"{name}-release",
+            args.chart,
+            name="cert-manager",
+            namespace=namespace.metadata.name,
+            values=merged(load_one("cert_manager/values.yaml"), mirror),
+            opts=pulumi.ResourceOptions(parent=self),
+        )
+        webhooks = load("cert_manager/trusted-webhooks.yaml")
+        last: list[pulumi.CustomResource] = [
+            register(name, document, child_of(self, installed)) for document in webhooks
+        ]
+        for document in load("cert_manager/chain.yaml"):
+            last = [register(name, document, child_of(self, *last))]
+        self.issuer = last[0].id
+        self.register_outputs({"issuer": self.issuer})

@@ -1,0 +1,113 @@
+"""Trust between the clusters: every cluster accepts the identities of every other."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import permutations
+from typing import Any
+
+import pulumi
+import pulumi_kubernetes as k8s
+
+from components.kube.manifests import load_one
+from components.kube.objects import register
+from components.mesh.spire import BUNDLE_PORT
+
+
+@dataclass(frozen=True)
+class FederationMember:
+    """One cluster as its peers see it.
+
+    Attributes:
+        trust_domain: its SPIFFE trust domain.
+        bundle: its bundle in SPIFFE's JSON form, as it is now.
+        bundle_address: IP or name of its bundle endpoint.
+        crds: what the relationships on this cluster need first.
+        provider: access to the cluster.
+    """
+
+    trust_domain: str
+    bundle: pulumi.Input[str]
+    bundle_address: pulumi.Input[str]
+    crds: pulumi.Resource
+    provider: k8s.Provider
+
+
+@dataclass(frozen=True)
+class FederationArgs:
+    """Args of Federation: the members by cluster name."""
+
+    members: Mapping[str, FederationMember]
+
+
+class Federation(pulumi.ComponentResource):
+    """A relationship for every ordered pair of clusters, then the identities of the pods, known to all."""
+
+    def __init__(self, name: str, args: FederationArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("fedmesh:spire:Federation", name, None, opts)
+        self._name = name
+        trusts: dict[str, list[pulumi.CustomResource]] = {cluster: [] for cluster in args.members}
+        for here, there in permutations(args.members, 2):
+            trusts[here].append(self._trust(here, args.members[here], there, args.members[there]))
+        for here in args.members:
+            self._workloads(here, args.members, trusts[here])
+        self.register_outputs({})
+
+    def _trust(
+        self, here: str, member: FederationMember, there: str, peer: FederationMember
+    ) -> pulumi.CustomResource:
+        bundle = pulumi.Output.from_input(peer.bundle)
+        # SPIRE takes a new seed only with a new URL, so the URL's fragment, which is never sent, names the seed's roots
+        url = pulumi.Output.concat("https://", peer.bundle_address, f":{BUNDLE_PORT}/#", bundle.apply(roots))
+        document = load_one(
+            "federation/trust-domain.yaml",
+            {
+                "metadata": {"name": there},
+                "spec": {
+                    "trustDomain": peer.trust_domain,
+                    "bundleEndpointURL": url,
+                    "bundleEndpointProfile": {
+                        "endpointSPIFFEID": f"spiffe://{peer.trust_domain}/spire/server"
+                    },
+                    "trustDomainBundle": bundle.apply(seed),
+                },
+            },
+        )
+        opts = pulumi.ResourceOptions(parent=self, provider=member.provider, depends_on=[member.crds])
+        return register(f"{self._name}-{here}", document, opts)
+
+    def _workloads(
+        self,
+        here: str,
+        members: Mapping[str, FederationMember],
+        trusts: list[pulumi.CustomResource],
+    ) -> None:
+        peers = [member.trust_domain for cluster, member in members.items() if cluster != here]
+        document = load_one("federation/workloads.yaml", {"spec": {"federatesWith": peers}})
+        # an entry that names a trust domain whose bundle is not there yet fails
+        opts = pulumi.ResourceOptions(
+            parent=self, provider=members[here].provider, depends_on=[members[here].crds, *trusts]
+        )
+        register(f"{self._name}-{here}", document, opts)
+
+
+def seed(bundle: str) -> str:
+    """What a relationship starts from: the X.509 roots of a bundle, and how often to ask for the rest.
+
+    From then on the servers refresh each other. What they change, such as JWT keys and sequence numbers, is left out:
+    the seed stays the same until a root does.
+    """
+    whole = json.loads(bundle)
+    hint = {key: whole[key] for key in ("spiffe_refresh_hint",) if key in whole}
+    return json.dumps({"keys": _x509(whole), **hint}, sort_keys=True)
+
+
+def roots(bundle: str) -> str:
+    """A name for the X.509 roots of a bundle, the same for the same roots."""
+    return hashlib.sha256(json.dumps(_x509(json.loads(bundle)), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _x509(bundle: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    keys = [key for key in bundle["keys"] if key["use"] == "x509-svid"]
+    return sorted(keys, key=lambda key: key["x5c"])

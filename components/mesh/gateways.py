@@ -1,0 +1,90 @@
+"""Istio's gateways on one cluster: one for users, one for the other clusters."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import pulumi
+import pulumi_kubernetes as k8s
+
+from components.config.settings_mesh import ChartSpec, IstioSettings
+from components.kube.charts import release
+from components.kube.last_known import Known
+from components.kube.manifests import Document, load_one
+from components.kube.objects import child_of
+from components.kube.workloads import load_balancer_address
+
+INGRESS = "istio-ingressgateway"
+EAST_WEST = "istio-eastwestgateway"
+
+
+@dataclass(frozen=True)
+class IstioGatewaysArgs:
+    """Args of IstioGateways.
+
+    Attributes:
+        namespace: where istiod is ready.
+        network: the Istio network that the east-west gateway stands for.
+        chart: Istio's chart `gateway`.
+        settings: pods of each gateway, and the istiod that makes their proxies.
+        after: what gives their proxies identities.
+        annotations: by gateway (ingress, eastwest) annotations of its load balancer.
+        known: what there is to know of the cluster where it is down and can't be asked.
+    """
+
+    namespace: pulumi.Input[str]
+    network: str
+    chart: ChartSpec
+    settings: IstioSettings
+    after: Sequence[pulumi.Resource]
+    annotations: Mapping[str, Mapping[str, pulumi.Input[str]]] = field(
+        default_factory=dict[str, Mapping[str, pulumi.Input[str]]]
+    )
+    known: Known | None = None
+
+
+class IstioGateways(pulumi.ComponentResource):
+    """Ingress and east-west gateway, ready with identities from SPIRE.
+
+    Outputs:
+        ingress_address, east_west_address: IP or name of the load balancers.
+    """
+
+    ingress_address: pulumi.Output[str]
+    east_west_address: pulumi.Output[str]
+
+    def __init__(
+        self, name: str, args: IstioGatewaysArgs, opts: pulumi.ResourceOptions | None = None
+    ) -> None:
+        super().__init__("fedmesh:istio:IstioGateways", name, None, opts)
+        self._name = name
+        self._args = args
+        self.ingress_address = self._gateway("ingress", INGRESS, {})
+        self.east_west_address = self._gateway("eastwest", EAST_WEST, {"networkGateway": args.network})
+        self.register_outputs(
+            {"ingressAddress": self.ingress_address, "eastWestAddress": self.east_west_address}
+        )
+
+    def _gateway(self, label: str, gateway: str, values: Document) -> pulumi.Output[str]:
+        args = self._args
+        patch = {
+            **values,
+            **({"revision": args.settings.revision} if args.settings.revision else {}),
+            "replicaCount": args.settings.replicas,
+            "service": {"annotations": dict(args.annotations.get(label, {}))},
+        }
+        made = release(
+            f"{self._name}-{label}",
+            args.chart,
+            name=gateway,
+            namespace=args.namespace,
+            values=load_one("istio/gateway-values.yaml", patch),
+            opts=child_of(self, *args.after),
+        )
+        if args.known:
+            return args.known.addresses[label]
+        service = k8s.core.v1.Service.get(
+            f"{self._name}-{label}-service",
+            made.status.apply(lambda status: f"{status.namespace}/{gateway}"),
+            opts=pulumi.ResourceOptions(parent=self),
+        )
+        return service.status.apply(load_balancer_address)

@@ -1,0 +1,199 @@
+"""Istio's control plane on one cluster, and the rules that hold for the whole mesh."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pulumi
+import pulumi_kubernetes as k8s
+
+from components.config.settings import ClusterSpec
+from components.config.settings_mesh import (
+    UNNAMED_REVISION,
+    ChartSettings,
+    FailoverSettings,
+    FailoverSpec,
+    IstioSettings,
+)
+from components.kube.charts import release, rendered
+from components.kube.manifests import Document, load, load_one, merged
+from components.kube.objects import child_of, register, register_all
+
+NAMESPACE = "istio-system"
+OFFICIAL_HUB = "docker.io"
+
+
+@dataclass(frozen=True)
+class IstioArgs:
+    """Args of Istio.
+
+    Attributes:
+        cluster, peers: who this cluster is, and the others.
+        mesh_id: the mesh's id, the same on all.
+        issuer: ClusterIssuer of cert-manager that signs istiod's CA.
+        charts: Istio's charts.
+        settings: replicas and the kind of proxy.
+        failover: what makes a call leave a failing endpoint or cluster.
+        registry: registry that holds all images ("": the official ones).
+    """
+
+    cluster: ClusterSpec
+    peers: Sequence[ClusterSpec]
+    mesh_id: str
+    issuer: pulumi.Input[str]
+    charts: ChartSettings
+    settings: IstioSettings
+    failover: FailoverSettings
+    registry: str = ""
+
+
+class Istio(pulumi.ComponentResource):
+    """CRDs, istiod with a CA from cert-manager, STRICT mTLS, the cross-network Gateway and failover.
+
+    Outputs:
+        namespace: where Istio is installed, known when istiod is ready to inject proxies.
+    """
+
+    namespace: pulumi.Output[str]
+
+    def __init__(self, name: str, args: IstioArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("fedmesh:istio:Istio", name, None, opts)
+        namespace = register(
+            name,
+            load_one(
+                "istio/istio-system.yaml",
+                {"metadata": {"labels": {"topology.istio.io/network": args.cluster.network}}},
+            ),
+            pulumi.ResourceOptions(parent=self),
+        )
+        base = rendered(
+            f"{name}-base",
+            args.charts.istio_base,
+            namespace=NAMESPACE,
+            values={"defaultRevision": args.settings.revision or UNNAMED_REVISION},
+            parent=self,
+            after=namespace,
+        )
+        ca = register(
+            name,
+            load_one("istio/cacerts.yaml", {"spec": {"issuerRef": {"name": args.issuer}}}),
+            child_of(self, namespace),
+        )
+        opts = pulumi.ResourceOptions(parent=self, depends_on=base.apply(lambda made: [*made, ca]))
+        istiod = self._istiod(name, args, args.settings.revision, opts)
+        if args.settings.previous_revision is not None:
+            # it stays as it was made, chart and all, for the pods that have not restarted yet
+            kept = pulumi.ResourceOptions(ignore_changes=["chart", "repositoryOpts", "values", "version"])
+            previous = args.settings.previous_revision
+            self._istiod(name, args, previous, pulumi.ResourceOptions.merge(opts, kept))
+        after_istiod = child_of(self, istiod)
+        register_all(name, load("istio/mesh-policies.yaml"), after_istiod)
+        for rule in [*failover_rules(args.failover), *retry_routes(args.failover)]:
+            register(name, rule, after_istiod)
+        self.namespace = istiod.status.apply(lambda _: NAMESPACE)
+        self.register_outputs({"namespace": self.namespace})
+
+    def _istiod(
+        self, name: str, args: IstioArgs, revision: str, opts: pulumi.ResourceOptions
+    ) -> k8s.helm.v3.Release:
+        named = f"istiod-{revision}" if revision else "istiod"
+        values = istiod_values(args, revision)
+        return release(
+            f"{name}-{named}", args.charts.istiod, name=named, namespace=NAMESPACE, values=values, opts=opts
+        )
+
+
+def injected_by(revision: str) -> dict[str, str]:
+    """Labels of a namespace whose pods get their proxies from the istiod of a revision."""
+    return {"istio.io/rev": revision} if revision else {"istio-injection": "enabled"}
+
+
+def istiod_values(args: IstioArgs, revision: str = "") -> Document:
+    """Values of the chart istiod for one revision."""
+    values = load_one(
+        "istio/istiod-values.yaml",
+        {
+            **({"revision": revision} if revision else {}),
+            "replicaCount": args.settings.replicas,
+            "global": {
+                "hub": f"{args.registry or OFFICIAL_HUB}/istio",
+                "meshID": args.mesh_id,
+                "multiCluster": {"clusterName": args.cluster.name},
+                "network": args.cluster.network,
+            },
+            "meshConfig": {
+                "trustDomain": args.cluster.trust_domain,
+                **accepted([peer.trust_domain for peer in args.peers], args.settings.trust),
+                "defaultHttpRetryPolicy": retry_policy(args.failover.default),
+            },
+        },
+    )
+    return merged(values, load_one("istio/plain-envoy-values.yaml")) if args.settings.plain_envoy else values
+
+
+def accepted(trust_domains: Sequence[str], trust: str) -> Document:
+    """The part of meshConfig that lets proxies accept peers; whose certificates are genuine is SPIRE's to say."""
+    if trust == "strict":
+        return {"caCertificates": [{"trustDomains": list(trust_domains)}]}
+    return {"trustDomainAliases": list(trust_domains)}
+
+
+def retry_policy(spec: FailoverSpec) -> dict[str, Any]:
+    """Istio's HTTPRetry: other clusters may be tried too."""
+    return {
+        "attempts": spec.attempts,
+        "perTryTimeout": spec.per_try_timeout,
+        "retryOn": spec.retry_on,
+        "retryRemoteLocalities": True,
+    }
+
+
+def failover_rules(failover: FailoverSettings) -> list[Document]:
+    """The mesh-wide DestinationRule and one for each host with settings of its own."""
+    return [
+        failover_rule("failover", "*.local", failover.default),
+        *(
+            failover_rule(f"failover-{host.replace('.', '-')}", host, spec)
+            for host, spec in failover.hosts.items()
+        ),
+    ]
+
+
+def retry_routes(failover: FailoverSettings) -> list[Document]:
+    """A VirtualService for each host whose retries differ from the mesh's."""
+    return [
+        load_one(
+            "istio/retries.yaml",
+            {
+                "metadata": {"name": f"retries-{host.replace('.', '-')}"},
+                "spec": {
+                    "hosts": [host],
+                    "http": [{"route": [{"destination": {"host": host}}], "retries": retry_policy(spec)}],
+                },
+            },
+        )
+        for host, spec in failover.hosts.items()
+        if retry_policy(spec) != retry_policy(failover.default)
+    ]
+
+
+def failover_rule(name: str, host: str, spec: FailoverSpec) -> Document:
+    """A DestinationRule: calls to `host` stay in this network until its endpoints fail."""
+    return load_one(
+        "istio/failover.yaml",
+        {
+            "metadata": {"name": name},
+            "spec": {
+                "host": host,
+                "trafficPolicy": {
+                    "connectionPool": {"tcp": {"connectTimeout": spec.connect_timeout}},
+                    "outlierDetection": {
+                        "consecutive5xxErrors": spec.consecutive_5xx,
+                        "consecutiveLocalOriginFailures": spec.consecutive_local_failures,
+                        "interval": spec.interval,
+                        "baseEjectionTime": spec.base_ejection,
+                    },
+                },
+            },
+        },
+    )

@@ -1,0 +1,65 @@
+"""Samples of one cluster: a client, and a service that says who answered."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pulumi
+
+from components.kube.manifests import Document, load, merged, with_registry
+from components.kube.objects import child_of, register_all
+from components.mesh.istio import injected_by
+
+IMAGE = "docker.io/istio/examples-helloworld-{}:1.0"
+
+
+@dataclass(frozen=True)
+class SamplesArgs:
+    """Args of Samples.
+
+    Attributes:
+        version: of helloworld, v1 or v2.
+        after: what injects proxies and gives them identities.
+        registry: registry that holds all images ("": the official ones).
+        revision: the istiod that makes their proxies, "" for the one without a name.
+    """
+
+    version: str
+    after: Sequence[pulumi.Resource]
+    registry: str = ""
+    revision: str = ""
+
+
+class Samples(pulumi.ComponentResource):
+    """sleep, helloworld in one version, and helloworld's way in through the ingress gateway."""
+
+    def __init__(self, name: str, args: SamplesArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("fedmesh:samples:Samples", name, None, opts)
+        labels = {"metadata": {"labels": injected_by(args.revision)}}
+        spaces = [merged(document, labels) for document in load("samples/namespaces.yaml")]
+        namespaces = register_all(name, spaces, child_of(self, *args.after))
+        inside = child_of(self, *namespaces.values())
+        for documents in (load("samples/sleep.yaml"), helloworld(args.version)):
+            restarted = [restarted_for(args.revision, document) for document in documents]
+            register_all(name, with_registry(restarted, args.registry), inside)
+        register_all(name, load("samples/gateway.yaml"), inside)
+        self.register_outputs({})
+
+
+def restarted_for(revision: str, document: Document) -> Document:
+    """A Deployment whose pods start anew when the revision that makes their proxies changes; others as they are."""
+    if document["kind"] != "Deployment" or not revision:
+        return document
+    patch = {"spec": {"template": {"metadata": {"annotations": {"fedmesh/istio-revision": revision}}}}}
+    return merged(document, patch)
+
+
+def helloworld(version: str) -> list[Document]:
+    """The documents of one version of helloworld."""
+    account, service, deployment = load("samples/helloworld.yaml")
+    labels = {"app": "helloworld", "version": version}
+    deployment["metadata"]["name"] = f"helloworld-{version}"
+    deployment["spec"]["selector"]["matchLabels"] = labels
+    template = deployment["spec"]["template"]
+    template["metadata"]["labels"] = labels
+    template["spec"]["containers"][0]["image"] = IMAGE.format(version)
+    return [account, service, deployment]

@@ -1,0 +1,178 @@
+"""SPIRE on one cluster: every pod of the mesh gets its identity here and nowhere else."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import cast
+
+import pulumi
+import pulumi_kubernetes as k8s
+
+from components.config.settings import ClusterSpec
+from components.config.settings_mesh import ChartSpec, SpireSettings
+from components.kube.charts import release
+from components.kube.last_known import Known
+from components.kube.manifests import as_json, load, load_one, with_registry
+from components.kube.objects import child_of, register, register_all
+from components.kube.workloads import load_balancer_address, restart_on
+
+NAMESPACE = "spire"
+BUNDLE_PORT = 8443
+AGENT_SOCKET = "spire-agent.sock"
+PEER_BUNDLE = "spire-bundle-spiffe"
+BUNDLE_KEY = "bundle"  # as in manifests/spire/server-config.yaml
+
+
+@dataclass(frozen=True)
+class SpireArgs:
+    """Args of Spire.
+
+    Attributes:
+        cluster: who this cluster is.
+        issuer: ClusterIssuer of cert-manager that signs SPIRE's intermediate CA.
+        storage_class: StorageClass of the server's volume, None for the cluster's default.
+        crds: chart of SPIRE's CRDs.
+        settings: lifetimes and sizes.
+        registry: registry that holds all images ("": the official ones).
+        bundle_annotations: annotations of the bundle endpoint's load balancer.
+        bundle_sources: ranges that may reach it, all when empty.
+        known: what there is to know of the cluster where it is down and can't be asked.
+    """
+
+    cluster: ClusterSpec
+    issuer: pulumi.Input[str]
+    storage_class: pulumi.Input[str] | None
+    crds: ChartSpec
+    settings: SpireSettings
+    registry: str = ""
+    bundle_annotations: Mapping[str, pulumi.Input[str]] = field(default_factory=dict[str, pulumi.Input[str]])
+    bundle_sources: tuple[str, ...] = ()
+    known: Known | None = None
+
+
+class Spire(pulumi.ComponentResource):
+    """SPIRE server with controller-manager, agent and CSI driver on every node.
+
+    Outputs:
+        bundle: the trust domain's bundle in SPIFFE's JSON form, as the server publishes it in the cluster.
+        bundle_address: IP or name of the bundle endpoint's load balancer.
+        crds: what objects of SPIRE's kinds depend on.
+    """
+
+    bundle: pulumi.Output[str]
+    bundle_address: pulumi.Output[str]
+    crds: pulumi.Resource
+
+    def __init__(self, name: str, args: SpireArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("fedmesh:spire:Spire", name, None, opts)
+        self._name = name
+        self._args = args
+        namespace = k8s.core.v1.Namespace(
+            f"{name}-namespace", metadata={"name": NAMESPACE}, opts=pulumi.ResourceOptions(parent=self)
+        )
+        after_namespace = child_of(self, namespace)
+        self.crds = release(
+            f"{name}-crds",
+            args.crds,
+            name="spire-crds",
+            namespace=namespace.metadata.name,
+            values={},
+            opts=pulumi.ResourceOptions(parent=self),
+        )
+        access = register_all(name, load("spire/access.yaml"), after_namespace)
+        services = self._services(after_namespace)
+        self._csi_driver(child_of(self, *access.values()))
+        bundles = self._bundles(after_namespace)
+        server = self._server(child_of(self, self.crds, *access.values(), *services.values(), *bundles))
+        published = register_all(name, load("spire/published.yaml"), child_of(self, server))
+        self._agent(published["ConfigMapPatch/spire-bundle"])
+        self.bundle = (
+            args.known.bundle if args.known else self._read_bundle(published[f"ConfigMapPatch/{PEER_BUNDLE}"])
+        )
+        bundle_service = cast(k8s.core.v1.Service, services["Service/spire-bundle"])
+        self.bundle_address = bundle_service.status.apply(load_balancer_address)
+        self.register_outputs({"bundleAddress": self.bundle_address})
+
+    def _services(self, opts: pulumi.ResourceOptions) -> Mapping[str, pulumi.CustomResource]:
+        sources = list(self._args.bundle_sources)
+        patch = {
+            "metadata": {"annotations": dict(self._args.bundle_annotations)},
+            "spec": {"loadBalancerSourceRanges": sources} if sources else {},
+        }
+        return register_all(self._name, load("spire/services.yaml", {"Service/spire-bundle": patch}), opts)
+
+    def _csi_driver(self, opts: pulumi.ResourceOptions) -> None:
+        documents = with_registry(load("spire/csi-driver.yaml"), self._args.registry)
+        register_all(self._name, documents, opts)
+
+    def _bundles(self, opts: pulumi.ResourceOptions) -> list[pulumi.CustomResource]:
+        # the server owns the data
+        opts = pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(ignore_changes=["data"]))
+        return list(register_all(self._name, load("spire/bundles.yaml"), opts).values())
+
+    def _server(self, opts: pulumi.ResourceOptions) -> pulumi.CustomResource:
+        args = self._args
+        data = pulumi.Output.from_input(args.issuer).apply(lambda issuer: server_data(args, issuer))
+        config, workload = with_registry(
+            load("spire/server.yaml", restart_on("StatefulSet/spire-server", data)), args.registry
+        )
+        claim = workload["spec"]["volumeClaimTemplates"][0]["spec"]
+        claim["resources"]["requests"]["storage"] = args.settings.volume_size
+        if args.storage_class is not None:
+            claim["storageClassName"] = args.storage_class
+        made = register(self._name, {**config, "data": data}, opts)
+        after_config = pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(depends_on=[made]))
+        return register(self._name, workload, after_config)
+
+    def _agent(self, published: pulumi.Resource) -> None:
+        data = agent_data(self._args)
+        config, workload = with_registry(
+            load(
+                "spire/agent.yaml",
+                {"ConfigMap/spire-agent": {"data": data}} | restart_on("DaemonSet/spire-agent", data),
+            ),
+            self._args.registry,
+        )
+        made = register(self._name, config, child_of(self, published))
+        register(self._name, workload, child_of(self, made))
+
+    def _read_bundle(self, published: pulumi.CustomResource) -> pulumi.Output[str]:
+        # read anew in every run, so that a cluster that joins later starts with today's keys
+        read = k8s.core.v1.ConfigMap.get(
+            f"{self._name}-bundle",
+            published.id.apply(lambda _: f"{NAMESPACE}/{PEER_BUNDLE}"),
+            opts=child_of(self, published),
+        )
+        return read.data.apply(lambda data: (data or {})[BUNDLE_KEY])
+
+
+def server_data(args: SpireArgs, issuer: str) -> dict[str, str]:
+    """The files of the server's ConfigMap: configs of spire-server and spire-controller-manager."""
+    settings = args.settings
+    attestor = {"clusters": {args.cluster.name: {"service_account_allow_list": ["spire:spire-agent"]}}}
+    server = {
+        "server": {
+            "trust_domain": args.cluster.trust_domain,
+            "log_level": settings.log_level,
+            "ca_ttl": settings.ca_ttl,
+            "default_x509_svid_ttl": settings.svid_ttl,
+            "federation": {"bundle_endpoint": {"refresh_hint": settings.refresh_hint}},
+        },
+        "plugins": {
+            "NodeAttestor": {"k8s_psat": {"plugin_data": attestor}},
+            "UpstreamAuthority": {"cert-manager": {"plugin_data": {"issuer_name": issuer}}},
+        },
+    }
+    manager = {"clusterName": args.cluster.name, "trustDomain": args.cluster.trust_domain}
+    return {
+        "server.json": as_json(load_one("spire/server-config.yaml", server)),
+        "controller-manager.json": as_json(load_one("spire/controller-manager-config.yaml", manager)),
+    }
+
+
+def agent_data(args: SpireArgs) -> dict[str, str]:
+    """The file of the agent's ConfigMap."""
+    agent = {
+        "agent": {"trust_domain": args.cluster.trust_domain, "log_level": args.settings.log_level},
+        "plugins": {"NodeAttestor": {"k8s_psat": {"plugin_data": {"cluster": args.cluster.name}}}},
+    }
+    return {"agent.json": as_json(load_one("spire/agent-config.yaml", agent))}

@@ -1,0 +1,1 @@
+"""Monitoring of the mesh: Prometheus, Grafana and Kiali."""

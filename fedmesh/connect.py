@@ -1,0 +1,32 @@
+"""Clients of every member at once, so that a dead one costs its own time-out and no more."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from fedmesh.kube import Kube, KubeError
+from fedmesh.reading import Cluster
+from fedmesh.topology import Member
+
+
+def connect(members: Sequence[Member]) -> tuple[dict[str, Cluster], dict[str, str]]:
+    """Readings of each member whose API server answers, by name, and why the others cannot be read."""
+    clusters: dict[str, Cluster] = {}
+    unreachable: dict[str, str] = {}
+
+    def reach(member: Member) -> Cluster | str:
+        try:
+            cluster = Cluster(member, Kube(member.kubeconfig, member.context))
+            cluster.version()
+        except KubeError as error:
+            return str(error)
+        return cluster
+
+    with ThreadPoolExecutor(max_workers=max(1, len(members))) as pool:
+        for member, outcome in zip(members, pool.map(reach, members), strict=True):
+            if isinstance(outcome, Cluster):
+                clusters[member.name] = outcome
+            else:
+                unreachable[member.name] = outcome
+    return clusters, unreachable

@@ -1,0 +1,210 @@
+"""`fedmesh latency`: what a call that crosses clusters takes longer than one that stays, by connections new and kept.
+
+helloworld gets another name whose paths lead to the caller's own cluster or to the peer's, over connections that are
+kept or made anew for every request: the caller's to its proxy and the proxy's mTLS connection to the other side.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from fedmesh.drill import second_name
+from fedmesh.drill.analysis import percentile
+from fedmesh.drill.load import IMAGE, LoadPod, Rate, Stream
+from fedmesh.drill.means import DrillError, every_cluster
+from fedmesh.drill.play import LEAD
+from fedmesh.drill.published import LATENCY
+from fedmesh.drill.samples import Sample
+from fedmesh.kube import Json
+from fedmesh.probe import Janitor
+from fedmesh.reading import Cluster
+from fedmesh.topology import SERVER, SERVER_PORT, Topology
+
+NAME = f"{SERVER}-latency"
+HOST = second_name.host(NAME)
+# Istio puts it on every endpoint.
+CLUSTER_LABEL = "topology.istio.io/cluster"
+CONNECTIONS = ("kept", "new")
+PLACES = ("local", "remote")
+RATE, ROUND_SECONDS, ROUNDS, TIMEOUT = 40, 10.0, 3, 5.0
+# Until every proxy and gateway knows the other name.
+SETTLE = 8.0
+FIGURES = "latency.json"
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Calls of one kind: the version that answered, how many, how many of them lost, p50 and p99 in seconds."""
+
+    place: str
+    connections: str
+    by: str
+    sent: int
+    lost: int
+    p50: float
+    p99: float
+
+
+@dataclass(frozen=True)
+class Report:
+    """Calls from `client` to itself and to `peer`."""
+
+    at: datetime
+    client: str
+    peer: str
+    rate: int
+    figures: tuple[Figures, ...]
+
+    def of(self, place: str, connections: str) -> Figures:
+        """The figures of one kind of calls."""
+        return next(f for f in self.figures if (f.place, f.connections) == (place, connections))
+
+
+def latency(topology: Topology, as_json: bool, docs: Path | None, image: str = IMAGE) -> int:
+    """Measure, print, and write `latency.md` and `latency.json` into a folder; 1 when a request was lost."""
+    clusters = every_cluster(topology, "latency")
+    if not topology.samples:
+        raise DrillError("latency is measured with the samples: turn them on in the stack file")
+    client, peer = list(clusters.values())[:2]
+    janitor = Janitor()
+    try:
+        for cluster in clusters.values():
+            for collection, body in objects(client.name, peer.name):
+                janitor.create(cluster.api, collection, body)
+        pod = LoadPod.start(janitor, client, image, injected=True)
+        time.sleep(SETTLE)
+        report = measure(pod, client, peer)
+    finally:
+        for path in janitor.clean():
+            print(f"could not be removed, do so by hand: {path}", file=sys.stderr)
+    _print(Console(stderr=as_json), report)
+    if as_json:
+        print(as_text(report))
+    if docs:
+        docs.mkdir(parents=True, exist_ok=True)
+        (docs / LATENCY).write_text(document(report), encoding="utf-8")
+        (docs / FIGURES).write_text(as_text(report) + "\n", encoding="utf-8")
+    return 1 if any(figures.lost for figures in report.figures) else 0
+
+
+def measure(pod: LoadPod, client: Cluster, peer: Cluster) -> Report:
+    """Send each kind of call in turn, several times around, so that what the machine does besides meets all alike.
+
+    Raises DrillError when calls were not answered where they should be.
+    """
+    at = datetime.now(UTC)
+    met: dict[tuple[str, str], list[Sample]] = {}
+    for round_number in range(ROUNDS):
+        for place in PLACES:
+            for connections in CONNECTIONS:
+                stream = stream_of(place, connections, round_number)
+                pod.fire(stream, Rate(RATE, TIMEOUT, ROUND_SECONDS), keepalive=connections == "kept")
+                time.sleep(ROUND_SECONDS + LEAD)
+                found = pod.collect(stream, 0.0, {})
+                # The first of each round finds proxies that have not called for a while.
+                met.setdefault((place, connections), []).extend(found[RATE:])
+    figures = tuple(summary(*kind, samples) for kind, samples in met.items())
+    if {f.by for f in figures if f.place == "local"} & {f.by for f in figures if f.place == "remote"}:
+        raise DrillError("local and remote calls were answered by the same version of helloworld")
+    return Report(at, client.name, peer.name, RATE, figures)
+
+
+def stream_of(place: str, connections: str, round_number: int) -> Stream:
+    """The load of one kind of call in one round."""
+    url = f"http://{NAME}.{SERVER}:{SERVER_PORT}/{place}/{connections}"
+    return Stream(f"{place}-{connections}-{round_number}", f"{place}, connections {connections}", url)
+
+
+def summary(place: str, connections: str, samples: Sequence[Sample]) -> Figures:
+    """Percentiles of the answered calls. Raises DrillError when none was answered, or by more than one version."""
+    answered = [sample for sample in samples if not sample.lost]
+    versions = {sample.by for sample in answered}
+    times = [sample.latency for sample in answered]
+    p50, p99 = percentile(times, 0.5), percentile(times, 0.99)
+    if p50 is None or p99 is None or len(versions) != 1:
+        raise DrillError(f"{place} calls were answered by {', '.join(sorted(versions)) or 'nobody'}")
+    return Figures(place, connections, versions.pop(), len(samples), len(samples) - len(answered), p50, p99)
+
+
+def objects(client: str, peer: str) -> list[tuple[str, Json]]:
+    """The other name's Service and rules, each with its collection. Gateways of the peer need the subsets as well."""
+    subsets: list[Json] = []
+    routes: list[Json] = []
+    for place, cluster in zip(PLACES, (client, peer), strict=True):
+        for connections in CONNECTIONS:
+            name = f"{place}-{connections}"
+            subset: Json = {"name": name, "labels": {CLUSTER_LABEL: cluster}}
+            if connections == "new":
+                subset["trafficPolicy"] = {"connectionPool": {"http": {"maxRequestsPerConnection": 1}}}
+            subsets.append(subset)
+            routes.append(
+                {
+                    "match": [{"uri": {"prefix": f"/{place}/{connections}"}}],
+                    "rewrite": {"uri": "/hello"},
+                    "retries": {"attempts": 0},
+                    "route": [{"destination": {"host": HOST, "subset": name}}],
+                }
+            )
+    return second_name.objects(NAME, {"subsets": subsets}, routes)
+
+
+def as_text(report: Report) -> str:
+    """The report as JSON; times in seconds."""
+    whole = {**asdict(report), "at": report.at.isoformat(timespec="seconds")}
+    return json.dumps(whole, indent=2)
+
+
+def rows(report: Report) -> list[tuple[str, ...]]:
+    """Connections, percentile, local, cross-cluster, and what is added, ready to print."""
+    found: list[tuple[str, ...]] = []
+    for connections in CONNECTIONS:
+        for share in ("p50", "p99"):
+            local, remote = (getattr(report.of(place, connections), share) for place in PLACES)
+            found.append((connections, share, _ms(local), _ms(remote), f"{(remote - local) * 1000:+.2f} ms"))
+    return found
+
+
+def document(report: Report) -> str:
+    """The report as a page of Markdown."""
+    lines = [
+        "# What crossing clusters costs",
+        "",
+        f"Made by `fedmesh latency` on {report.at:%Y-%m-%d}, in the lab: a pod in the mesh on {report.client} calls "
+        f"helloworld on {report.client} and on {report.peer} (through its east-west gateway) at {report.rate} "
+        f"requests/s, {ROUNDS} times {ROUND_SECONDS:g} s of each kind in turn, of which the first second is left out. "
+        "Kept: one connection for many requests. New: every request with a connection of its own, from the caller to "
+        "its proxy and with mTLS from the proxy to the other side.",
+        "",
+        "| connections | | local | cross-cluster | added |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    lines += [f"| {' | '.join(row)} |" for row in rows(report)]
+    sent, lost = (sum(getattr(f, what) for f in report.figures) for what in ("sent", "lost"))
+    return "\n".join([*lines, "", f"{lost} of {sent} requests lost.", ""])
+
+
+def _print(console: Console, report: Report) -> None:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("connections", "", "local", "cross-cluster", "added"):
+        table.add_column(column)
+    for row in rows(report):
+        table.add_row(*row)
+    console.print(table)
+    for figures in report.figures:
+        if figures.lost:
+            console.print(
+                f"[red]{figures.place}, {figures.connections}: {figures.lost} of {figures.sent} lost[/]"
+            )
+
+
+def _ms(seconds: float) -> str:
+    return f"{seconds * 1000:.2f} ms"

@@ -1,0 +1,155 @@
+"""Load at a fixed rate from inside the mesh and through an ingress gateway.
+
+The load is open: vegeta sends on time however slow the answers are, so a stall is seen in full. It runs in pods of
+its own, so that it neither notices when this command loses a cluster nor stops with it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from fedmesh.drill.samples import Sample, parse
+from fedmesh.kube import Json, KubeError
+from fedmesh.probe import CONTAINED, CONTAINER, NOBODY, Janitor, wait_for
+from fedmesh.reading import PROXY, Cluster, containers, is_ready
+from fedmesh.topology import CLIENT
+
+IMAGE = "docker.io/peterevans/vegeta:6.9.1"
+FOLDER = "/data"
+# Istio keeps few of Envoy's counters unless asked.
+KEEP_STATS = {
+    "sidecar.istio.io/statsInclusionRegexps": r"cluster\.outbound.*upstream_rq_(retry|total|timeout).*"
+}
+
+
+@dataclass(frozen=True)
+class Stream:
+    """One load: where it goes, and the name of the upstream cluster whose retries belong to it, if known."""
+
+    name: str
+    title: str
+    url: str
+    upstream: str = ""
+
+
+@dataclass(frozen=True)
+class Rate:
+    """Requests per second, how long each may take and how long the load lasts, both in seconds."""
+
+    per_second: int
+    timeout: float
+    seconds: float
+
+
+def load_pod(run: str, image: str, *, injected: bool) -> Json:
+    """A pod that waits for loads to be started in it; inside the mesh when it is injected."""
+    name = f"fedmesh-drill-{run}-{'mesh' if injected else 'outside'}"
+    metadata: Json = {"name": name, "labels": {"app": "fedmesh-drill"}, "annotations": dict(KEEP_STATS)}
+    if not injected:
+        metadata["labels"]["sidecar.istio.io/inject"] = "false"
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": metadata,
+        "spec": {
+            "serviceAccountName": CLIENT,
+            "restartPolicy": "Never",
+            "terminationGracePeriodSeconds": 0,
+            "enableServiceLinks": False,
+            "containers": [
+                {
+                    "name": CONTAINER,
+                    "image": image,
+                    "imagePullPolicy": "IfNotPresent",
+                    "command": ["sleep", "7200"],
+                    "resources": {"requests": {"cpu": "50m", "memory": "32Mi"}},
+                    "securityContext": {**NOBODY, **CONTAINED},
+                    "volumeMounts": [{"name": "data", "mountPath": FOLDER}],
+                }
+            ],
+            "volumes": [{"name": "data", "emptyDir": {"sizeLimit": "256Mi"}}],
+        },
+    }
+
+
+class LoadPod:
+    """A running load pod on one cluster."""
+
+    def __init__(self, cluster: Cluster, pod: Json) -> None:
+        self._cluster = cluster
+        self._pod = pod
+
+    @classmethod
+    def start(cls, janitor: Janitor, cluster: Cluster, image: str, *, injected: bool) -> LoadPod:
+        """Make the pod and wait until it is ready; raises KubeError when it is not within 40 s."""
+        collection = f"/api/v1/namespaces/{CLIENT}/pods"
+        made = janitor.create(cluster.api, collection, load_pod(janitor.run, image, injected=injected))
+        path = f"{collection}/{made['metadata']['name']}"
+
+        def ready() -> Json | None:
+            pod = cluster.api.get(path)
+            return pod if is_ready(pod) else None
+
+        pod = wait_for(ready, f"the load's pod on {cluster.name} is not ready (image {image})", 40.0)
+        if injected and PROXY not in containers(pod):
+            raise KubeError(
+                f"the load's pod on {cluster.name} got no proxy: is {CLIENT} labelled for injection?"
+            )
+        return cls(cluster, pod)
+
+    def clock_ahead(self) -> float:
+        """Seconds by which the pod's clock is ahead of this machine's, to within half a round trip."""
+        asked = time.time()
+        there = float(self._run("date +%s.%N"))
+        return there - (asked + time.time()) / 2
+
+    def fire(self, stream: Stream, rate: Rate, *, keepalive: bool = True) -> None:
+        """Start a load in the background and return at once; without keepalive each request has its connection."""
+        attack = (
+            f"echo 'GET {stream.url}' | vegeta attack -name={stream.name} -rate={rate.per_second}/1s "
+            f"-duration={rate.seconds:g}s -timeout={rate.timeout:g}s -max-body=200 "
+            f"-keepalive={str(keepalive).lower()} -output={self._file(stream)}"
+        )
+        self._run(f'nohup sh -c "{attack}" > {FOLDER}/{stream.name}.log 2>&1 < /dev/null &')
+
+    def collect(self, stream: Stream, origin: float, answerers: Mapping[str, str]) -> list[Sample]:
+        """The requests of a load that is over; `origin` is its start by the pod's clock."""
+        text = self._run(f"vegeta encode -to csv {self._file(stream)}", timeout=30.0)
+        samples = parse(text.splitlines(), origin, answerers)
+        if not samples:
+            raise KubeError(
+                f"the load {stream.name} sent nothing: {self._run(f'cat {FOLDER}/{stream.name}.log')}"
+            )
+        return samples
+
+    def retries(self) -> dict[str, int]:
+        """Retries of the pod's proxy by upstream cluster since it started; empty outside the mesh."""
+        if PROXY not in containers(self._pod):
+            return {}
+        return parse_retries(self._cluster.proxy(self._pod, "stats?filter=upstream_rq_retry$"))
+
+    def _file(self, stream: Stream) -> str:
+        return f"{FOLDER}/{stream.name}.bin"
+
+    def _run(self, script: str, timeout: float = 8.0) -> str:
+        meta = self._pod["metadata"]
+        output = self._cluster.api.exec(
+            meta["namespace"], meta["name"], CONTAINER, ["sh", "-c", script], timeout=timeout
+        )
+        if output.code != 0:
+            raise KubeError(f"in the load's pod on {self._cluster.name}: {output.stderr.strip()[-200:]}")
+        return output.stdout
+
+
+def parse_retries(stats: str) -> dict[str, int]:
+    """Retries by upstream cluster in the answer of `stats`."""
+    found: dict[str, int] = {}
+    for line in stats.splitlines():
+        name, _, value = line.rpartition(": ")
+        # Istio ends the cluster's name with a semicolon, so that its dots are not taken for separators.
+        name = name.replace(";", "")
+        if name.startswith("cluster.") and name.endswith(".upstream_rq_retry"):
+            found[name.removeprefix("cluster.").removesuffix(".upstream_rq_retry")] = int(value)
+    return found

@@ -1,0 +1,115 @@
+"""Drills as documents of a repository: README.md with a table, a picture for each drill, the page and the JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from fedmesh.drill import report
+from fedmesh.drill.report import COMPARISON, DrillReport, LoadReport, milliseconds
+from fedmesh.drill.scene import Bar
+
+PAGE, FIGURES, TABLE = "drills.html", "drills.json", "README.md"
+# Written by `fedmesh latency`.
+LATENCY = "latency.md"
+# The two that a picture puts beside each other.
+PICTURED = ("mesh", COMPARISON)
+
+
+def publish(folder: Path, reports: Sequence[DrillReport]) -> None:
+    """Write the documents; pictures of drills that were not played stay."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / PAGE).write_text(report.page(reports), encoding="utf-8")
+    (folder / FIGURES).write_text(report.as_json(reports) + "\n", encoding="utf-8")
+    for drilled in reports:
+        (folder / picture_name(drilled)).write_text(report.timelines(drilled, PICTURED), encoding="utf-8")
+    measured = (folder / LATENCY).exists()
+    (folder / TABLE).write_text(readme(reports, measured), encoding="utf-8")
+
+
+def picture_name(drilled: DrillReport) -> str:
+    """File name of a drill's picture."""
+    return f"{drilled.number:02}-{drilled.fault}.svg"
+
+
+def readme(reports: Sequence[DrillReport], measured: bool = False) -> str:
+    """The text of README.md: what was done, a row per drill, a picture and remarks per drill.
+
+    `measured` tells whether the added latency of crossing clusters is in the same folder.
+    """
+    first = reports[0]
+    intro = [
+        "# Drills",
+        "",
+        f"Made by `make drill` on {first.at:%Y-%m-%d}, in the lab: callers on {first.client}, peer {first.peer}, each "
+        f"load {first.rate} requests/s on a fixed schedule, time-out {first.timeout:g} s. Every request counts, those "
+        f"before and after the fault too. The same with all loads and phases: [{PAGE}]({PAGE}), as data: "
+        f"[{FIGURES}]({FIGURES}).",
+        "",
+        "*Istio's documents*: the same pods under a second name, with Istio's own retries and load balancing and "
+        "without the program's failover rules, under the same load at the same time.",
+        "",
+        "p99 is of the answers while the fault lasts; *steady* is when the last lost or slow (> 0.5 s) request ended.",
+        "",
+        *(
+            [f"What a call across clusters takes longer than a local one: [{LATENCY}]({LATENCY}).", ""]
+            if measured
+            else []
+        ),
+        "| drill | fault | bar | from inside the mesh | through the ingress gateway | Istio's documents |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    return "\n".join(
+        [*intro, *map(_row, reports), "", *(line for each in reports for line in _chapter(each))]
+    )
+
+
+def _row(drilled: DrillReport) -> str:
+    loads = {load.name: load for load in drilled.loads}
+    cells = [_figures(loads.get(name)) for name in ("mesh", "ingress", COMPARISON)]
+    verdict = "" if not report.missed(drilled) else " **missed**"
+    title = f"[{drilled.title}](#{anchor(heading(drilled))})"
+    return f"| {drilled.number} | {title} | {_bar(drilled.bar)}{verdict} | {' | '.join(cells)} |"
+
+
+def heading(drilled: DrillReport) -> str:
+    """Title of a drill's chapter."""
+    return f"{drilled.number}. {drilled.title}"
+
+
+def anchor(text: str) -> str:
+    """The link target that GitHub gives a heading."""
+    kept = "".join(each for each in text.lower() if each.isalnum() or each in " -_")
+    return kept.replace(" ", "-")
+
+
+def _chapter(drilled: DrillReport) -> list[str]:
+    loads = [f"- {load.title}: {report.in_words(load)}." for load in drilled.loads]
+    below = [f"- **below the bar**: {each}" for each in report.missed(drilled)]
+    return [
+        f"## {heading(drilled)}",
+        "",
+        f"![timeline]({picture_name(drilled)})",
+        "",
+        *loads,
+        *(f"- {remark}" for remark in drilled.remarks),
+        *below,
+        "",
+    ]
+
+
+def _figures(load: LoadReport | None) -> str:
+    if load is None:
+        return "-"
+    found = load.findings
+    steady = f", steady after {found.steady:.1f} s" if found.steady else ""
+    return f"{found.lost} of {found.sent} lost, p99 {milliseconds(found.phases[1].p99)}{steady}"
+
+
+def _bar(bar: Bar) -> str:
+    wanted = ["0 lost"]
+    if bar.p99 is not None:
+        wanted.append(f"p99 {bar.p99:g} s")
+    if bar.steady is not None:
+        wanted.append(f"steady in {bar.steady:g} s")
+    return ", ".join(wanted)

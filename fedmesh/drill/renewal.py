@@ -1,0 +1,117 @@
+"""The SPIRE server away while certificates are due for renewal."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+
+from cryptography.x509 import Certificate
+
+from fedmesh.certs import life, renewal_due
+from fedmesh.drill.faults import take_spire_server
+from fedmesh.drill.scene import Fault, Scene
+from fedmesh.drill.trust_faults import SPIRE_PODS, now
+from fedmesh.kube import KubeError
+from fedmesh.probe import wait_for
+from fedmesh.reading import Cluster, full_name
+
+# As in manifests/federation/workloads.yaml.
+WORKLOADS = "/apis/spire.spiffe.io/v1alpha1/clusterspiffeids/mesh-workloads"
+# A life of which the second half outlasts the server's absence and the agents' longest pause after it.
+LIFE = timedelta(minutes=6)
+AWAY = 90.0
+# The load starts this long before the first renewal is due, and the server goes some seconds later.
+LEAD = 40.0
+# Agents ask ever less often while nobody answers: half as long again as they have been asking.
+RENEWED_WITHIN = 90.0
+
+
+def shorten_lives(scene: Scene) -> None:
+    """Give the caller's cluster certificates of a short life, and wait until their renewal is near."""
+    client = scene.client
+    old = client.api.get(WORKLOADS)["spec"].get("ttl")
+    scene.situation.push(
+        f"give {WORKLOADS} on {client.name} its ttl again",
+        lambda: client.api.patch(WORKLOADS, {"spec": {"ttl": old}}),
+    )
+    client.api.patch(WORKLOADS, {"spec": {"ttl": f"{LIFE.total_seconds():.0f}s"}})
+    held = wait_for(lambda: _all_short(client), f"certificates of {client.name} keep their life", 60.0)
+    time.sleep(max(0.0, until_due(client, held)[0] - LEAD))
+
+
+def miss_renewals(scene: Scene) -> None:
+    """Take the caller's SPIRE server until after every renewal was due, and wait until all are made up for.
+
+    Raises LookupError when a renewal came just before the server went.
+    """
+    client = scene.client
+    take_spire_server(scene)
+    gone = time.monotonic()
+    wait_for(lambda: _server_is_gone(client), f"the SPIRE server of {client.name} does not go", 30.0)
+    held = certificates(client)
+    first, last = until_due(client, held)
+    if last > AWAY:
+        raise LookupError(f"a proxy of {client.name} renewed its certificate just before the server went")
+    time.sleep(max(0.0, gone + AWAY - time.monotonic()))
+    if complaints := scene.taken.run():
+        raise KubeError("; ".join(complaints))
+    back = time.monotonic()
+    wait_for(lambda: _all_renewed(client, held), f"a proxy of {client.name} gets no new one", RENEWED_WITHIN)
+    renewed = time.monotonic()
+    spare = min(_seconds_to(client, leaf.not_valid_after_utc) for leaf in held.values())
+    scene.remarks.append(
+        f"the server was away for {back - gone:.0f} s; the {len(held)} proxies' renewals were due {first:.0f} to "
+        f"{last:.0f} s after it had gone"
+    )
+    scene.remarks.append(
+        f"every proxy had a new certificate {renewed - back:.0f} s after the server was asked back, {spare:.0f} s "
+        f"before the first old one ended"
+    )
+
+
+def certificates(cluster: Cluster) -> dict[str, Certificate]:
+    """What the proxy of every pod in the mesh shows right now, by the pod's full name."""
+    chains = {full_name(pod): cluster.proxy_secrets(pod).chain for pod in now(cluster).mesh_pods()}
+    return {name: chain[0] for name, chain in chains.items() if chain}
+
+
+def until_due(cluster: Cluster, held: Mapping[str, Certificate]) -> tuple[float, float]:
+    """Seconds until the renewals of the first and the last of these are due."""
+    due = sorted(_seconds_to(cluster, renewal_due(leaf)) for leaf in held.values())
+    return due[0], due[-1]
+
+
+def _seconds_to(cluster: Cluster, moment: datetime) -> float:
+    return (moment - datetime.now(UTC)).total_seconds() - cluster.clock_ahead()
+
+
+def _all_short(cluster: Cluster) -> dict[str, Certificate] | None:
+    held = certificates(cluster)
+    # SPIRE dates certificates back by some seconds
+    short = all(life(leaf) < LIFE + timedelta(minutes=1) for leaf in held.values())
+    return held if held and short else None
+
+
+def _all_renewed(cluster: Cluster, held: Mapping[str, Certificate]) -> bool | None:
+    shown = certificates(cluster)
+    old = [name for name, leaf in held.items() if name in shown and shown[name] == leaf]
+    return None if old else True
+
+
+def _server_is_gone(cluster: Cluster) -> bool | None:
+    pods = cluster.api.items(SPIRE_PODS)
+    return None if any(pod["metadata"]["name"].startswith("spire-server-") for pod in pods) else True
+
+
+FAULTS = (
+    Fault(
+        6,
+        "spire-server",
+        "the SPIRE server is away past a renewal",
+        miss_renewals,
+        shorten_lives,
+        seconds=160.0,
+        destructive=True,
+    ),
+)

@@ -1,0 +1,199 @@
+"""What a drill found: a table for people, JSON for programs, one page with a picture for everybody."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, select_autoescape
+from rich.console import Console
+from rich.table import Table
+
+from fedmesh.drill.analysis import Findings, Phase
+from fedmesh.drill.picture import HEIGHT, WIDTH, Picture, draw
+from fedmesh.drill.samples import Sample
+from fedmesh.drill.scene import LOSSLESS, Bar
+
+# The load that shows what Istio's documents alone would give; no bar holds for it.
+COMPARISON = "documents"
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """One load's findings and its requests; `retried` is None where no proxy counts them."""
+
+    name: str
+    title: str
+    findings: Findings
+    retried: int | None
+    samples: tuple[Sample, ...]
+
+
+@dataclass(frozen=True)
+class DrillReport:
+    """One drill. Times in seconds since the loads' start.
+
+    `remarks` tell what else went on and what was worse meanwhile, `notes` what must not be: a drill with notes failed.
+    """
+
+    number: int
+    fault: str
+    title: str
+    stack: str
+    client: str
+    peer: str
+    at: datetime
+    rate: int
+    timeout: float
+    start: float
+    end: float
+    seconds: float
+    loads: tuple[LoadReport, ...]
+    bar: Bar = LOSSLESS
+    remarks: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def as_dict(report: DrillReport) -> dict[str, object]:
+    """The report without its single requests, ready for JSON."""
+    loads = [
+        {"name": load.name, "title": load.title, "retried": load.retried, **asdict(load.findings)}
+        for load in report.loads
+    ]
+    facts = {key: value for key, value in vars(report).items() if key not in ("loads", "at", "bar")}
+    return {
+        **facts,
+        "at": report.at.isoformat(timespec="seconds"),
+        "bar": {"lost": 0, **asdict(report.bar)},
+        "missed": missed(report),
+        "loads": loads,
+    }
+
+
+def missed(report: DrillReport) -> list[str]:
+    """Where a drill is below its bar, in words; empty when it passed."""
+    found = list(report.notes)
+    for load in report.loads:
+        findings, p99 = load.findings, load.findings.phases[1].p99
+        if load.name == COMPARISON:
+            continue
+        if findings.lost:
+            found.append(f"{load.name}: {findings.lost} of {findings.sent} lost")
+        if report.bar.p99 is not None and p99 is not None and p99 > report.bar.p99:
+            found.append(
+                f"{load.name}: p99 of {milliseconds(p99)} during the fault, {report.bar.p99:g} s allowed"
+            )
+        if report.bar.steady is not None and findings.steady > report.bar.steady:
+            found.append(
+                f"{load.name}: steady after {findings.steady:.1f} s, {report.bar.steady:g} s allowed"
+            )
+    return found
+
+
+def as_json(reports: Sequence[DrillReport]) -> str:
+    """Several drills as one JSON text."""
+    return json.dumps({"drills": [as_dict(report) for report in reports]}, indent=2)
+
+
+def print_table(console: Console, report: DrillReport) -> None:
+    """A drill's figures: a line per load and phase, then what happened when."""
+    console.print(
+        f"[bold]drill {report.number}: {report.title}[/] ({report.rate}/s, fault of {length(report):.0f} s)"
+    )
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("load", "phase", "sent", "lost", "p50", "p99", "max", "answered by"):
+        table.add_column(column, justify="left" if column in ("load", "phase", "answered by") else "right")
+    for load in report.loads:
+        for phase in load.findings.phases:
+            lost = f"[red]{phase.lost}[/]" if phase.lost else "0"
+            who = ", ".join(f"{name} {count}" for name, count in sorted(phase.answered.items()))
+            figures = [milliseconds(value) for value in (phase.p50, phase.p99, phase.longest)]
+            table.add_row(load.name, phase.name, str(phase.sent), lost, *figures, who or "nobody")
+    console.print(table)
+    for load in report.loads:
+        console.print(f"{load.name}: {in_words(load)}")
+    for remark in report.remarks:
+        console.print(remark)
+    for below in missed(report):
+        console.print(f"[red]{below}[/]")
+
+
+def in_words(load: LoadReport) -> str:
+    """One load's findings in a sentence."""
+    found = load.findings
+    parts = [f"{found.lost} of {found.sent} lost"]
+    if load.retried is not None:
+        parts.append(f"{load.retried} retried")
+    if found.first_error is not None and found.last_error is not None:
+        parts.append(f"errors from {found.first_error:+.2f} s to {found.last_error:+.2f} s")
+    parts.append("no takeover needed" if found.takeover is None else f"taken over in {found.takeover:.2f} s")
+    if found.failback is not None:
+        parts.append(f"failed back in {found.failback:.2f} s")
+    parts.append(f"steady again after {found.steady:.2f} s" if found.steady else "steady throughout")
+    if found.errors:
+        parts.append("errors: " + ", ".join(f"{count} x {kind}" for kind, count in found.errors.items()))
+    return "; ".join(parts)
+
+
+def page(reports: Sequence[DrillReport]) -> str:
+    """One HTML page that needs nothing from elsewhere: a picture and the figures of every drill."""
+    drills = [
+        (report, [(load, in_words(load), _picture(report, load)) for load in report.loads], missed(report))
+        for report in reports
+    ]
+    return _templates().get_template("page.html.j2").render(drills=drills)
+
+
+def timelines(report: DrillReport, names: Sequence[str]) -> str:
+    """One SVG picture with the timelines of some loads, one below the other."""
+    rows = [
+        (load.title, f"{load.findings.lost} of {load.findings.sent} lost", _picture(report, load))
+        for load in report.loads
+        if load.name in names
+    ]
+    return _templates().get_template("picture.svg.j2").render(rows=rows, width=WIDTH, row=HEIGHT + 26)
+
+
+def _templates() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=select_autoescape(default=True),
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["ms"] = milliseconds
+    return environment
+
+
+def slower(load: LoadReport) -> str:
+    """How long answers took while the fault lasted and before it."""
+    before, during, _ = load.findings.phases
+    figures = [
+        f"{name} {milliseconds(now)} instead of {milliseconds(then)}"
+        for name, now, then in (("p50", during.p50, before.p50), ("p99", during.p99, before.p99))
+    ]
+    return f"while it lasts: answers, {load.title[0].lower()}{load.title[1:]}: {', '.join(figures)}"
+
+
+def milliseconds(value: float | None) -> str:
+    """Seconds as milliseconds in two or three digits."""
+    if value is None:
+        return "-"
+    return f"{value * 1000:.0f} ms" if value >= 0.01 else f"{value * 1000:.1f} ms"
+
+
+def length(report: DrillReport) -> float:
+    """Seconds that the fault lasted."""
+    return report.end - report.start
+
+
+def worst(phases: Sequence[Phase]) -> float:
+    """The longest answer of some phases in seconds, 0 without answers."""
+    return max((phase.longest or 0.0 for phase in phases), default=0.0)
+
+
+def _picture(report: DrillReport, load: LoadReport) -> Picture:
+    return draw(load.samples, report.start, report.end, report.seconds)

@@ -1,0 +1,198 @@
+"""Changes under load, and losses of trust: a new CA, a new Istio, a SPIRE server that lost what it knew."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from fedmesh.certs import chain_fault, fingerprint, key_id
+from fedmesh.drill.faults import calls_go_to_the_peer
+from fedmesh.drill.scene import HEALING, Fault, Scene
+from fedmesh.kube import Json, KubeError
+from fedmesh.probe import wait_for
+from fedmesh.reading import Cluster, is_ready
+from fedmesh.topology import SPIRE_NAMESPACE
+
+# As in manifests/cert_manager/chain.yaml and manifests/spire/server.yaml.
+ROOT = "/api/v1/namespaces/cert-manager/secrets/selfsigned-ca"
+SPIRE_PODS = f"/api/v1/namespaces/{SPIRE_NAMESPACE}/pods"
+SPIRE_CLAIM = f"/api/v1/namespaces/{SPIRE_NAMESPACE}/persistentvolumeclaims/data-spire-server-0"
+PUBLISHED = f"/api/v1/namespaces/{SPIRE_NAMESPACE}/configmaps/spire-bundle-spiffe"
+SUBJECT = "upstream_authority_subject_key_id"
+
+
+def rotate_ca(scene: Scene) -> None:
+    """Give the peer a new root, and take the old one away once nobody needs it, by SPIRE's own commands."""
+    peer, began = scene.peer, time.monotonic()
+
+    def say(what: str) -> None:
+        scene.remarks.append(f"{time.monotonic() - began:.0f} s: {what}")
+
+    old_id = peer.spire_server("localauthority", "x509", "show")["active"][SUBJECT]
+    old = _root(peer, old_id)
+    make_new_root(peer)
+    prepared = wait_for(lambda: _prepared(peer, old_id), "SPIRE gets no CA under the new root", 30.0)
+    new = _root(peer, prepared[SUBJECT])
+    wait_for(lambda: _trusted(scene, new), "a proxy does not trust the new root", 90.0)
+    say("every proxy of every cluster trusts the new root beside the old one")
+    peer.spire_server("localauthority", "x509", "activate", "-authorityID", prepared["authority_id"])
+    peer.spire_server("upstreamauthority", "taint", "-subjectKeyID", old_id)
+    wait_for(lambda: _signed(peer, new), "a proxy keeps its certificate under the old root", 90.0)
+    say(f"every proxy of {peer.name} has a certificate under the new root")
+    peer.spire_server("upstreamauthority", "revoke", "-subjectKeyID", old_id)
+    wait_for(lambda: _forgotten(scene, old), "a proxy still trusts the old root", 90.0)
+    say("no proxy of any cluster trusts the old root")
+    say(f"`pulumi up` took {scene.means.up():.0f} s")
+
+
+def upgrade(scene: Scene) -> None:
+    """Run `pulumi up` with another revision of Istio, and go back the same way when the fault ends."""
+
+    def back() -> None:
+        scene.remarks.append(f"`pulumi up` back to the revision before took {scene.means.up():.0f} s")
+
+    scene.taken.push("run `pulumi up` with the stack's own revision", back)
+    scene.remarks.append(f"`pulumi up` with another revision took {scene.means.up(revision='drill'):.0f} s")
+
+
+def lose_volume(scene: Scene) -> None:
+    """Take the SPIRE server's volume, with its keys, entries and bundles, while it runs."""
+    _lose_volume(scene, scene.client)
+
+
+def lose_root(scene: Scene) -> None:
+    """Take the volume and the root's Secret, wait for the new root, and run `pulumi up`."""
+    client = scene.client
+    published = client.api.get(PUBLISHED)["data"]["bundle"]
+    make_new_root(client)
+    _lose_volume(scene, client)
+
+    def is_new() -> bool | None:
+        return True if client.api.get(PUBLISHED)["data"]["bundle"] != published else None
+
+    wait_for(is_new, f"the server of {client.name} publishes no new bundle", 30.0)
+    scene.remarks.append(f"`pulumi up` took {scene.means.up():.0f} s")
+
+
+def make_new_root(cluster: Cluster) -> None:
+    """Delete the Secret of the cluster's CA, and wait until cert-manager has made another, with a new key."""
+    old = cluster.api.get(ROOT)["data"]["tls.crt"]
+    cluster.api.delete(ROOT)
+
+    def another() -> bool | None:
+        try:
+            return True if cluster.api.get(ROOT)["data"].get("tls.crt", old) != old else None
+        except KubeError as error:
+            if error.status != 404:
+                raise
+            return None
+
+    wait_for(another, f"cert-manager makes no new CA on {cluster.name}", 30.0)
+
+
+def now(cluster: Cluster) -> Cluster:
+    """The same cluster, with nothing read yet."""
+    return Cluster(cluster.member, cluster.api)
+
+
+def _lose_volume(scene: Scene, cluster: Cluster) -> None:
+    claim = cluster.api.get(SPIRE_CLAIM)["metadata"]["uid"]
+    began = time.monotonic()
+    cluster.api.delete(SPIRE_CLAIM)
+    cluster.api.delete(f"{SPIRE_PODS}/spire-server-0", gracePeriodSeconds="0")
+
+    def back() -> bool | None:
+        try:
+            fresh = cluster.api.get(SPIRE_CLAIM)["metadata"]["uid"] != claim
+            return True if fresh and is_ready(cluster.api.get(f"{SPIRE_PODS}/spire-server-0")) else None
+        except KubeError as error:
+            if error.status != 404:
+                raise
+            return None
+
+    wait_for(back, f"the SPIRE server of {cluster.name} does not come back on a new volume", 90.0)
+    scene.remarks.append(f"the server was back on an empty volume after {time.monotonic() - began:.0f} s")
+
+
+def _root(cluster: Cluster, subject: str) -> str:
+    """Fingerprint of the root with a key id; raises LookupError when it is not in the cluster's bundle."""
+    for authority in now(cluster).bundle().authorities:
+        if key_id(authority) == subject:
+            return fingerprint(authority)
+    raise LookupError(f"the bundle of {cluster.name} has no root with key id {subject}")
+
+
+def _prepared(cluster: Cluster, old: str) -> Json | None:
+    """An authority that is not signed by the old root; cert-manager may take a moment to see the new one."""
+    made = cluster.spire_server("localauthority", "x509", "prepare")["prepared_authority"]
+    return None if made[SUBJECT] == old else made
+
+
+def _trusted(scene: Scene, root: str) -> bool | None:
+    return _all(scene, lambda trusted: root in trusted)
+
+
+def _forgotten(scene: Scene, root: str) -> bool | None:
+    return _all(scene, lambda trusted: root not in trusted)
+
+
+def _all(scene: Scene, judge: Callable[[frozenset[str]], bool]) -> bool | None:
+    """True when all proxies of all clusters pass, by what they trust of the peer's."""
+    domain = scene.peer.member.trust_domain
+    for cluster in scene.clusters.values():
+        for pod in now(cluster).mesh_pods():
+            trusted = cluster.proxy_secrets(pod).trusted.get(domain, ())
+            if not judge(frozenset(fingerprint(root) for root in trusted)):
+                return None
+    return True
+
+
+def _signed(cluster: Cluster, root: str) -> bool | None:
+    """Whether the certificates of all proxies of a cluster lead to a root."""
+    fresh = now(cluster)
+    authorities = [authority for authority in fresh.bundle().authorities if fingerprint(authority) == root]
+    chains = [fresh.proxy_secrets(pod).chain for pod in fresh.mesh_pods()]
+    return None if any(chain_fault(chain, authorities, datetime.now(UTC)) for chain in chains) else True
+
+
+FAULTS = (
+    Fault(
+        13,
+        "ca-rotation",
+        "the peer's CA is rotated, root and all",
+        rotate_ca,
+        calls_go_to_the_peer,
+        seconds=90.0,
+        destructive=True,
+        heals=HEALING,
+    ),
+    Fault(
+        14,
+        "istio-revision",
+        "Istio is replaced by another revision, then back",
+        upgrade,
+        calls_go_to_the_peer,
+        seconds=150.0,
+        lab=True,
+        heals=HEALING,
+    ),
+    Fault(
+        15,
+        "spire-volume",
+        "the SPIRE server loses its volume and keys",
+        lose_volume,
+        seconds=60.0,
+        destructive=True,
+        heals=HEALING,
+    ),
+    Fault(
+        15,
+        "spire-root",
+        "the SPIRE server loses its volume, its keys and the root",
+        lose_root,
+        seconds=120.0,
+        destructive=True,
+        heals=HEALING,
+    ),
+)

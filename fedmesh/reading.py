@@ -1,0 +1,215 @@
+"""What is read from one live cluster, each thing once per run however many checks want it."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable
+from typing import Any, Protocol, TypeVar
+
+from fedmesh import envoy, spire
+from fedmesh.kube import Json, KubeError, Output
+from fedmesh.topology import ISTIO_NAMESPACE, SPIRE_NAMESPACE, Member
+
+T = TypeVar("T")
+PROXY = "istio-proxy"
+
+
+class Api(Protocol):
+    """The part of Kube that readings and probes use."""
+
+    def get(self, path: str, **query: str) -> Any: ...
+    def items(self, path: str, **query: str) -> list[Json]: ...
+    def create(self, path: str, body: Json) -> Json: ...
+    def clock_ahead(self) -> float: ...
+    def patch(self, path: str, body: Json) -> Json: ...
+    def delete(self, path: str, **query: str) -> None: ...
+    def exec(
+        self,
+        namespace: str,
+        pod: str,
+        container: str,
+        command: list[str],
+        *,
+        stdin: str | None = None,
+        timeout: float = 8.0,
+    ) -> Output: ...
+
+
+class Cluster:
+    """Readings of one member. Every method raises KubeError when it cannot read."""
+
+    def __init__(self, member: Member, api: Api) -> None:
+        self.member = member
+        self.api = api
+        self._lock = threading.Lock()
+        self._locks: dict[str, threading.Lock] = {}
+        self._known: dict[str, Any] = {}
+
+    @property
+    def name(self) -> str:
+        """Name of the cluster in the stack's config."""
+        return self.member.name
+
+    def clock_ahead(self) -> float:
+        """Seconds by which the API server's clock is ahead of this machine's, to within a second."""
+        return self.once("clock", self.api.clock_ahead)
+
+    def version(self) -> str:
+        """Git version of the API server."""
+        return str(self.api.get("/version")["gitVersion"])
+
+    def nodes(self) -> list[Json]:
+        """All nodes."""
+        return self.once("nodes", lambda: self.api.items("/api/v1/nodes"))
+
+    def pods(self, namespace: str | None = None, app: str | None = None, running: bool = True) -> list[Json]:
+        """Pods of a namespace and `app` label (None: any), by default only those running and not going."""
+        pods = self.once("pods", lambda: self.api.items("/api/v1/pods"))
+        return [
+            pod
+            for pod in pods
+            if (namespace is None or pod["metadata"]["namespace"] == namespace)
+            and (app is None or pod["metadata"].get("labels", {}).get("app") == app)
+            and (not running or is_running(pod))
+        ]
+
+    def services(self, namespace: str) -> list[Json]:
+        """Services of a namespace."""
+        path = f"/api/v1/namespaces/{namespace}/services"
+        return self.once(path, lambda: self.api.items(path))
+
+    def deployments(self, namespace: str) -> list[Json]:
+        """Deployments of a namespace."""
+        path = f"/apis/apps/v1/namespaces/{namespace}/deployments"
+        return self.once(path, lambda: self.api.items(path))
+
+    def daemonset(self, namespace: str, name: str) -> Json:
+        """One DaemonSet."""
+        path = f"/apis/apps/v1/namespaces/{namespace}/daemonsets/{name}"
+        return self.once(path, lambda: self.api.get(path))
+
+    def cert_manager(self, plural: str) -> list[Json]:
+        """Objects of one of cert-manager's kinds in all namespaces."""
+        path = f"/apis/cert-manager.io/v1/{plural}"
+        return self.once(path, lambda: self.api.items(path))
+
+    def agents(self) -> list[spire.Agent]:
+        """Agents that this cluster's SPIRE server has attested."""
+        return self.once("agents", lambda: spire.parse_agents(self.spire_server("agent", "list")))
+
+    def bundle(self) -> spire.Bundle:
+        """The bundle of this cluster's own trust domain."""
+        return self.once("bundle", lambda: spire.parse_bundle(self.spire_server("bundle", "show")))
+
+    def foreign_bundles(self) -> dict[str, spire.Bundle]:
+        """Bundles that this cluster's SPIRE server holds of other trust domains."""
+        return self.once("bundles", lambda: spire.parse_bundles(self.spire_server("bundle", "list")))
+
+    def relationships(self) -> list[spire.Relationship]:
+        """Federation relationships of this cluster's SPIRE server."""
+        return self.once(
+            "federation", lambda: spire.parse_relationships(self.spire_server("federation", "list"))
+        )
+
+    def spire_log(self, minutes: int = 60) -> str:
+        """The SPIRE server's log of the last minutes."""
+        server = self._spire_server()["metadata"]
+        path = f"/api/v1/namespaces/{server['namespace']}/pods/{server['name']}/log"
+        log = self.api.get(path, container=spire.CONTAINER, sinceSeconds=str(minutes * 60))
+        return log if isinstance(log, str) else json.dumps(log)
+
+    def mint(self, spiffe_id: str, seconds: int) -> Json:
+        """A short-lived certificate of this trust domain with its key, from the SPIRE server."""
+        minted: Any = self.spire_server("x509", "mint", "-spiffeID", spiffe_id, "-ttl", f"{seconds}s")
+        return minted[0]
+
+    def remote_clusters(self, istiod: Json) -> list[Json]:
+        """What an istiod pod says of the clusters it reads endpoints from."""
+        answer = self.run(istiod, "discovery", ["pilot-discovery", "request", "GET", "/debug/clusterz"])
+        return json.loads(answer)
+
+    def proxy_secrets(self, pod: Json) -> envoy.ProxySecrets:
+        """The certificate and roots that a pod's proxy uses right now."""
+        return envoy.parse_secrets(json.loads(self.proxy(pod, "config_dump?resource=dynamic_active_secrets")))
+
+    def proxy(self, pod: Json, path: str) -> str:
+        """Answer of a pod's proxy to a GET of its admin interface."""
+        return self.run(pod, PROXY, ["pilot-agent", "request", "GET", path])
+
+    def istiods(self) -> list[Json]:
+        """Running istiod pods."""
+        return self.pods(ISTIO_NAMESPACE, app="istiod")
+
+    def mesh_pods(self, starting: bool = False) -> list[Json]:
+        """Running pods with a proxy, gateways among them; with `starting` also those that do not run yet."""
+        return [
+            pod
+            for pod in self.pods(running=not starting)
+            if PROXY in containers(pod) and (is_running(pod) or is_pending(pod))
+        ]
+
+    def run(self, pod: Json, container: str, command: list[str], stdin: str | None = None) -> str:
+        """Standard output of a command in a pod; raises KubeError when the command fails."""
+        namespace, name = pod["metadata"]["namespace"], pod["metadata"]["name"]
+        output = self.api.exec(namespace, name, container, command, stdin=stdin)
+        if output.code != 0:
+            said = (output.stderr or output.stdout).strip()[-300:]
+            how = "did not end in time" if output.code == -1 else f"failed with {output.code}"
+            raise KubeError(f"{command[0].rsplit('/', 1)[-1]} in {namespace}/{name} {how}: {said}")
+        return output.stdout
+
+    def _spire_server(self) -> Json:
+        servers = [pod for pod in self.pods(SPIRE_NAMESPACE) if spire.CONTAINER in containers(pod)]
+        if not servers:
+            raise KubeError(
+                f"no running pod in namespace {SPIRE_NAMESPACE} has a container {spire.CONTAINER}"
+            )
+        return servers[0]
+
+    def spire_server(self, *words: str) -> Json:
+        """Answer of the SPIRE server's command line."""
+        return json.loads(self.run(self._spire_server(), spire.CONTAINER, spire.command(*words)))
+
+    def once(self, key: str, read: Callable[[], T]) -> T:
+        with self._lock:
+            lock = self._locks.setdefault(key, threading.Lock())
+        with lock:
+            if key not in self._known:
+                self._known[key] = read()
+            return self._known[key]
+
+
+def containers(pod: Json) -> set[str]:
+    """Names of a pod's containers, native sidecars among them."""
+    spec = pod["spec"]
+    return {container["name"] for container in [*spec.get("initContainers", []), *spec["containers"]]}
+
+
+def is_running(pod: Json) -> bool:
+    """Whether a pod runs and is not being deleted."""
+    return pod.get("status", {}).get("phase") == "Running" and "deletionTimestamp" not in pod["metadata"]
+
+
+def is_pending(pod: Json) -> bool:
+    """Whether a pod has yet to run and is not being deleted."""
+    return pod.get("status", {}).get("phase") == "Pending" and "deletionTimestamp" not in pod["metadata"]
+
+
+def is_ready(pod: Json) -> bool:
+    """Whether a pod's Ready condition is true."""
+    return condition(pod, "Ready") is True
+
+
+def condition(item: Json, kind: str) -> bool | None:
+    """A status condition of an object as a truth value; None when it has no such condition."""
+    for entry in item.get("status", {}).get("conditions") or []:
+        if entry.get("type") == kind:
+            return entry.get("status") == "True"
+    return None
+
+
+def full_name(item: Json) -> str:
+    """namespace/name of an object, or its name alone when it has no namespace."""
+    meta = item["metadata"]
+    return f"{meta['namespace']}/{meta['name']}" if meta.get("namespace") else str(meta["name"])

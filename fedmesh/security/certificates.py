@@ -1,0 +1,155 @@
+"""Certificates that must not open: expired ones, those of strangers, and those of a namesake."""
+
+from __future__ import annotations
+
+import time
+
+from fedmesh import certs, curl
+from fedmesh.kube import Json
+from fedmesh.probe import wait_for
+from fedmesh.reading import Cluster
+from fedmesh.security.knock import door, member, outsider, server
+from fedmesh.security.model import Finding, Raid, Verdict
+from fedmesh.topology import CLIENT, ISTIO_NAMESPACE, SERVER
+from fedmesh.verify.security import FOREIGN, alert_of, certificate_of
+
+EXPIRED = "a removed workload's certificate after its end"
+STRANGER = "an unfederated trust domain"
+NAMESAKE = "the same service account of another cluster"
+LIFE = 15
+# Clocks of nodes may differ by a moment.
+GRACE = 2.0
+HEADER = "x-fedmesh-drill"
+POLICIES = f"/apis/security.istio.io/v1/namespaces/{SERVER}/authorizationpolicies"
+
+
+def play_expired(raid: Raid, cluster: Cluster) -> list[Finding]:
+    """Steal a certificate while it is valid, use it, and use it again once it has ended."""
+    attacker, (address, port) = outsider(raid, cluster), door(cluster)
+    identity = f"spiffe://{cluster.member.trust_domain}/ns/{CLIENT}/sa/removed-{raid.janitor.run}"
+    stolen = certificate_of(cluster, identity, LIFE)
+    end = certs.parse_chain(stolen.split("-----BEGIN PRIVATE KEY")[0].encode())[0].not_valid_after_utc
+    control = attacker.show(address, port, stolen)
+    left = end.timestamp() - time.time() - cluster.clock_ahead()
+    time.sleep(max(0.0, left) + GRACE)
+    answer = attacker.show(address, port, stolen)
+    verdict, evidence = judge(answer, control)
+    let_in = _let_in(control, "let in while it was valid")
+    return [Finding(EXPIRED, cluster.name, f"{SERVER}: after its end", verdict, evidence, let_in)]
+
+
+def play_stranger(raid: Raid, cluster: Cluster) -> list[Finding]:
+    """Show certificates of an authority that nobody here knows, under a foreign name and under one of ours."""
+    attacker, (address, port) = outsider(raid, cluster), door(cluster)
+    control = attacker.show(address, port, member(cluster))
+    forged = f"spiffe://{cluster.member.trust_domain}/ns/{CLIENT}/sa/{CLIENT}"
+    shown = {
+        FOREIGN: certs.forge(FOREIGN).pem,
+        f"{forged}, forged": certs.forge(forged).pem,
+        "no certificate": None,
+    }
+    answers = {who: attacker.show(address, port, pem) for who, pem in shown.items()}
+    let_in = _let_in(control, "a member is let in")
+    return [
+        Finding(STRANGER, cluster.name, f"{SERVER}: {who}", *judge(answer, control), let_in)
+        for who, answer in answers.items()
+    ]
+
+
+def play_namesake(raid: Raid, cluster: Cluster) -> list[Finding]:
+    """Name one cluster's account in a policy, and call as that account and as its namesake of the other cluster."""
+    mode = trust_mode(cluster)
+    findings: list[Finding] = []
+    for peer in raid.peers(cluster):
+        known, namesake = _call_under_policy(raid, cluster, peer)
+        target = f"{SERVER} for {CLIENT} of {cluster.name}, called by {CLIENT} of {peer.name}"
+        verdict, evidence = judge_namesake(mode, known, namesake)
+        findings.append(
+            Finding(
+                NAMESAKE,
+                cluster.name,
+                f"{target} (trust: {mode})",
+                verdict,
+                evidence,
+                _let_in(known, "its own"),
+            )
+        )
+    return findings
+
+
+def trust_mode(cluster: Cluster) -> str:
+    """Which of `fedmesh:istio: trust` the cluster's istiod works by: aliases or strict."""
+    path = f"/api/v1/namespaces/{ISTIO_NAMESPACE}/configmaps/istio"
+    return "aliases" if "trustDomainAliases:" in cluster.api.get(path)["data"]["mesh"] else "strict"
+
+
+def judge_namesake(mode: str, known: curl.Answer, namesake: curl.Answer) -> tuple[Verdict, str]:
+    """Strict trust must tell the two apart; with aliases they are the same, as docs/decisions say."""
+    if known.status != 200:
+        return (
+            Verdict.UNJUDGED,
+            f"the account that the policy names was answered {known.status} {known.error}",
+        )
+    if namesake.status == 403:
+        return Verdict.REFUSED, f"403 {namesake.body.strip()}"
+    if namesake.status == 200 and mode == "aliases":
+        return (
+            Verdict.BY_DESIGN,
+            "let in: with aliases both are one; fedmesh:istio: {trust: strict} parts them",
+        )
+    if namesake.status:
+        return Verdict.THROUGH, f"answered with {namesake.status}"
+    return Verdict.UNJUDGED, f"no answer: {namesake.error}"
+
+
+def policy(run: str, principal: str) -> Json:
+    """Denies everybody but one principal, and looks only at requests that carry the run's header."""
+    return {
+        "apiVersion": "security.istio.io/v1",
+        "kind": "AuthorizationPolicy",
+        "metadata": {"name": f"fedmesh-probe-{run}"},
+        "spec": {
+            "selector": {"matchLabels": {"app": SERVER}},
+            "action": "DENY",
+            "rules": [
+                {
+                    "from": [{"source": {"notPrincipals": [principal]}}],
+                    "when": [{"key": f"request.headers[{HEADER}]", "values": [run]}],
+                }
+            ],
+        },
+    }
+
+
+def _call_under_policy(raid: Raid, cluster: Cluster, peer: Cluster) -> tuple[curl.Answer, curl.Answer]:
+    """Answers to the account that the policy names, and to its namesake of the peer, once the policy holds."""
+    attacker, run = outsider(raid, cluster), f"{raid.janitor.run}-{int(time.monotonic() * 10)}"
+    account = f"ns/{CLIENT}/sa/{CLIENT}"
+    named = certificate_of(cluster, f"spiffe://{cluster.member.trust_domain}/{account}", 120)
+    other = certificate_of(peer, f"spiffe://{peer.member.trust_domain}/{account}", 120)
+    raid.janitor.create(cluster.api, POLICIES, policy(run, f"{cluster.member.trust_domain}/{account}"))
+    address, port = door(cluster)
+
+    def call(pem: str) -> curl.Answer:
+        return attacker.show(address, port, pem, "-H", f"{HEADER}: {run}")
+
+    def holds() -> bool | None:
+        # A member under a third name is refused as soon as the proxy has the policy.
+        return True if call(member(cluster)).status == 403 else None
+
+    wait_for(holds, f"the policy does not reach {server(cluster)['metadata']['name']}", 15.0)
+    return call(named), call(other)
+
+
+def judge(answer: curl.Answer, control: curl.Answer) -> tuple[Verdict, str]:
+    """Whether a TLS alert ended the handshake where a member was let in."""
+    if answer.status:
+        return Verdict.THROUGH, f"let in with {answer.status}"
+    alert = alert_of(answer.error)
+    if not control.status or alert is None:
+        return Verdict.UNJUDGED, answer.error
+    return Verdict.REFUSED, f"TLS alert: {alert}"
+
+
+def _let_in(control: curl.Answer, words: str) -> str:
+    return f"{words}: {control.status}" if control.status else f"not let in either: {control.error}"

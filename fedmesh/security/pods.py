@@ -1,0 +1,96 @@
+"""Pods that an attacker makes: programs of SPIRE and Envoy, run by somebody who should not."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+
+from fedmesh.kube import Json
+from fedmesh.probe import CONTAINED, CONTAINER, NAMESPACE, NOBODY, wait_for
+from fedmesh.reading import Cluster
+from fedmesh.security.model import Raid
+
+CORE = f"/api/v1/namespaces/{NAMESPACE}"
+# What an attacker makes beside pods.
+COLLECTIONS = (f"{CORE}/secrets", f"{CORE}/serviceaccounts")
+FILES = "/attack"
+LIFE = 170
+START = 20.0
+
+
+def pod(
+    name: str,
+    image: str,
+    command: Sequence[str],
+    *,
+    account: str = "default",
+    labels: Mapping[str, str] | None = None,
+    volumes: Sequence[tuple[str, str, Json]] = (),
+) -> Json:
+    """A pod within the strictest security standard; `volumes` are name, mount path and source."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name, "labels": {"sidecar.istio.io/inject": "false", **(labels or {})}},
+        "spec": {
+            "activeDeadlineSeconds": LIFE,
+            "restartPolicy": "Never",
+            "terminationGracePeriodSeconds": 0,
+            "serviceAccountName": account,
+            "automountServiceAccountToken": False,
+            "securityContext": {**NOBODY, "runAsGroup": NOBODY["runAsUser"], "fsGroup": NOBODY["runAsUser"]},
+            "containers": [
+                {
+                    "name": CONTAINER,
+                    "image": image,
+                    "imagePullPolicy": "IfNotPresent",
+                    "command": list(command),
+                    "resources": {
+                        "requests": {"cpu": "5m", "memory": "16Mi"},
+                        "limits": {"memory": "128Mi"},
+                    },
+                    "securityContext": dict(CONTAINED),
+                    "volumeMounts": [{"name": volume, "mountPath": path} for volume, path, _ in volumes],
+                }
+            ],
+            "volumes": [{"name": volume, **source} for volume, _, source in volumes],
+        },
+    }
+
+
+def scratch(path: str) -> tuple[str, str, Json]:
+    """A volume of memory that is empty at first."""
+    return "scratch", path, {"emptyDir": {"medium": "Memory", "sizeLimit": "8Mi"}}
+
+
+def files(raid: Raid, cluster: Cluster, name: str, data: Mapping[str, str]) -> tuple[str, str, Json]:
+    """A volume with files, keys among them, at FILES."""
+    encoded = {key: base64.b64encode(text.encode()).decode() for key, text in data.items()}
+    secret: Json = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "data": encoded}
+    raid.janitor.create(cluster.api, f"{CORE}/secrets", secret)
+    return "files", FILES, {"secret": {"secretName": name}}
+
+
+def start(raid: Raid, cluster: Cluster, body: Json) -> Json:
+    """Make a pod and wait until it has started; returns it with its address."""
+    made = raid.janitor.create(cluster.api, f"{CORE}/pods", body)
+    path = f"{CORE}/pods/{made['metadata']['name']}"
+
+    def started() -> Json | None:
+        current = cluster.api.get(path)
+        return None if current.get("status", {}).get("phase", "Pending") == "Pending" else current
+
+    return wait_for(started, f"{path} does not start on {cluster.name}", START)
+
+
+def log(cluster: Cluster, name: str) -> str:
+    """What a pod of the attacker has written so far."""
+    return str(cluster.api.get(f"{CORE}/pods/{name}/log", container=CONTAINER))
+
+
+def image(pod: Json, container: str) -> str:
+    """The image of a pod's container, native sidecars among them."""
+    spec = pod["spec"]
+    return next(
+        c["image"] for c in [*spec.get("initContainers", []), *spec["containers"]] if c["name"] == container
+    )

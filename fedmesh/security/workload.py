@@ -1,0 +1,111 @@
+"""A workload that asks for another's identity."""
+
+from __future__ import annotations
+
+import json
+import time
+
+from fedmesh.kube import Json, Output
+from fedmesh.probe import CONTAINER, NAMESPACE, wait_for
+from fedmesh.reading import Cluster
+from fedmesh.security import pods
+from fedmesh.security.model import Finding, Raid, Verdict
+from fedmesh.topology import CLIENT, SPIRE_NAMESPACE
+
+TITLE = "a workload asks for another's identity"
+AGENT = "/opt/spire/bin/spire-agent"
+SOCKETS = "/run/spire/agent-sockets"
+SOCKET = f"{SOCKETS}/spire-agent.sock"
+CSI: Json = {"csi": {"driver": "csi.spiffe.io", "readOnly": True}}
+# An identity needs the controller-manager's entry, and that the agent has heard of it.
+PATIENCE = 45.0
+TRIES = 4
+DENIED = "PermissionDenied"
+
+
+def play(raid: Raid, cluster: Cluster) -> list[Finding]:
+    """Ask the Workload API from a pod that dresses up as the sample client, and from one outside the mesh."""
+    domain = cluster.member.trust_domain
+    coveted = f"spiffe://{domain}/ns/{CLIENT}/sa/{CLIENT}"
+    account = f"fedmesh-probe-{raid.janitor.run}"
+    own = f"spiffe://{domain}/ns/{NAMESPACE}/sa/{account}"
+    disguised = {"app": CLIENT, "service.istio.io/canonical-name": CLIENT}
+    body: Json = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": account}}
+    raid.janitor.create(cluster.api, f"{pods.CORE}/serviceaccounts", body)
+    dressed = _start(raid, cluster, f"{account}-dressed", account, disguised)
+    stranger = _start(raid, cluster, f"{account}-stranger", account, {})
+    given = wait_for(lambda: _ids(_fetch(cluster, dressed)), "SPIRE gives no identity at all", PATIENCE)
+    control = _allowed(cluster, dressed, "jwt", "-audience", "drill", "-spiffeID", own)
+    named = _ask(cluster, dressed, "jwt", "-audience", "drill", "-spiffeID", coveted)
+    outside = _fetch(cluster, stranger)
+    let_in = f"asked for {own}: " + ("given" if control.code == 0 else f"refused: {_error(control)}")
+    return [
+        Finding(TITLE, cluster.name, f"dressed up as {coveted}", *judge_given(given, own), let_in),
+        Finding(TITLE, cluster.name, f"names {coveted}", *judge_refusal(named, control.code == 0), let_in),
+        Finding(
+            TITLE, cluster.name, "a pod outside the mesh asks", *judge_refusal(outside, bool(given)), let_in
+        ),
+    ]
+
+
+def judge_given(given: list[str], own: str) -> tuple[Verdict, str]:
+    """Whether a workload was given its own identity and nothing else."""
+    return (Verdict.REFUSED if given == [own] else Verdict.THROUGH), f"given {', '.join(given)} only"
+
+
+def judge_refusal(answer: Output, control: bool) -> tuple[Verdict, str]:
+    """Whether SPIRE's agent denied an identity, which it gives to those who may have it."""
+    if answer.code == 0:
+        return Verdict.THROUGH, "the identity was given"
+    denied = DENIED in answer.stderr + answer.stdout and control
+    return (Verdict.REFUSED if denied else Verdict.UNJUDGED), _error(answer)
+
+
+def _start(raid: Raid, cluster: Cluster, name: str, account: str, labels: dict[str, str]) -> str:
+    server = next(
+        p for p in cluster.pods(SPIRE_NAMESPACE) if p["metadata"]["name"].startswith("spire-agent-")
+    )
+    body = pods.pod(
+        name,
+        pods.image(server, "spire-agent"),
+        # it keeps asking, and so keeps the pod running
+        [AGENT, "api", "watch", "-socketPath", SOCKET],
+        account=account,
+        labels=labels,
+        volumes=[("sockets", SOCKETS, CSI)],
+    )
+    pods.start(raid, cluster, body)
+    return name
+
+
+def _fetch(cluster: Cluster, pod: str) -> Output:
+    return _ask(cluster, pod, "x509", "-output", "json")
+
+
+def _ask(cluster: Cluster, pod: str, *words: str) -> Output:
+    kind, *rest = words
+    command = [AGENT, "api", "fetch", kind, "-socketPath", SOCKET, "-timeout", "3s", *rest]
+    answer = cluster.api.exec(NAMESPACE, pod, CONTAINER, command)
+    for _ in range(TRIES):
+        # neither given nor denied: a busy agent was late
+        if answer.code == 0 or DENIED in answer.stderr + answer.stdout:
+            break
+        answer = cluster.api.exec(NAMESPACE, pod, CONTAINER, command)
+    return answer
+
+
+def _allowed(cluster: Cluster, pod: str, *words: str) -> Output:
+    """Ask for what one may have, again for a while when it is denied: an agent that attests anew denies everything."""
+    end = time.monotonic() + PATIENCE
+    while (answer := _ask(cluster, pod, *words)).code != 0 and time.monotonic() < end:
+        time.sleep(1.0)
+    return answer
+
+
+def _ids(answer: Output) -> list[str] | None:
+    """SPIFFE ids of the certificates in an answer, None when there is none."""
+    return [each["spiffe_id"] for each in json.loads(answer.stdout)["svids"]] if answer.code == 0 else None
+
+
+def _error(answer: Output) -> str:
+    return (answer.stderr or answer.stdout).strip().splitlines()[-1][-160:] if answer.code else ""

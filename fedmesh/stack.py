@@ -1,0 +1,41 @@
+"""Where the stack's config is, and the mesh that it describes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from components.config.settings import load_stack_file
+from fedmesh.topology import Member, Topology
+
+
+def project_folder(start: Path) -> Path:
+    """The nearest folder at or above `start` that holds Pulumi.yaml. Raises FileNotFoundError."""
+    for folder in (start, *start.parents):
+        if (folder / "Pulumi.yaml").is_file():
+            return folder
+    raise FileNotFoundError(
+        f"no Pulumi.yaml in {start} or above it; run inside the project or give --project"
+    )
+
+
+def load(project: Path, stack: str) -> Topology:
+    """Read Pulumi.<stack>.yaml. Raises ConfigError when it is faulty, FileNotFoundError."""
+    path = project / f"Pulumi.{stack}.yaml"
+    if not path.is_file():
+        known = sorted(p.name.split(".")[1] for p in project.glob("Pulumi.*.yaml"))
+        raise FileNotFoundError(f"{path.name} does not exist; stacks here: {', '.join(known) or 'none'}")
+    settings = load_stack_file(path)
+    return Topology(
+        stack=stack,
+        members=tuple(
+            Member(
+                name=spec.name,
+                trust_domain=spec.trust_domain,
+                network=spec.network,
+                kubeconfig=project / spec.kubeconfig.path if spec.kubeconfig else None,
+                context=spec.kubeconfig.context if spec.kubeconfig else spec.alias,
+            )
+            for spec in settings.clusters
+        ),
+        samples=settings.samples.enabled,
+    )

@@ -1,0 +1,1 @@
+"""`fedmesh status`: the mesh at a glance, once or live."""

@@ -1,0 +1,83 @@
+"""cert-manager: are issuers and certificates ready, and will they stay so."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from fedmesh.certs import human
+from fedmesh.kube import Json
+from fedmesh.reading import Cluster, condition, full_name
+from fedmesh.verify.model import Failed, Mesh, check, refuse
+
+# cert-manager renews within seconds of the renewal time; later than this it is stuck.
+RENEWAL_GRACE = timedelta(minutes=10)
+
+
+@check(
+    "issuers are ready", "See `kubectl describe` of the issuer: its message says why cert-manager refuses it."
+)
+def issuers_are_ready(_mesh: Mesh, cluster: Cluster) -> str:
+    """Every Issuer and ClusterIssuer is ready."""
+    return judge_issuers([*cluster.cert_manager("clusterissuers"), *cluster.cert_manager("issuers")])
+
+
+@check(
+    "certificates are ready", "See `kubectl describe` of the certificate and its newest CertificateRequest."
+)
+def certificates_are_ready(mesh: Mesh, cluster: Cluster) -> str:
+    """Every Certificate is ready, unexpired and renewed in time."""
+    return judge_certificates(cluster.cert_manager("certificates"), mesh.now())
+
+
+def judge_issuers(issuers: Sequence[Json]) -> str:
+    """Whether there are issuers and all are ready."""
+    if not issuers:
+        raise Failed(
+            "there are no issuers", "Has `pulumi up` run? It makes the issuers that SPIRE signs with."
+        )
+    refuse(
+        [
+            f"{full_name(issuer)}: {_message(issuer)}"
+            for issuer in issuers
+            if condition(issuer, "Ready") is not True
+        ]
+    )
+    return f"{len(issuers)} ready"
+
+
+def judge_certificates(certificates: Sequence[Json], now: datetime) -> str:
+    """Whether there are certificates, all ready, none expired, none overdue for renewal."""
+    if not certificates:
+        raise Failed(
+            "there are no certificates", "Has `pulumi up` run? It makes the mesh's root and istiod's CA."
+        )
+    faults: list[str] = []
+    expiries: list[tuple[timedelta, str]] = []
+    for certificate in certificates:
+        name, status = full_name(certificate), certificate.get("status", {})
+        if condition(certificate, "Ready") is not True:
+            faults.append(f"{name}: {_message(certificate)}")
+            continue
+        left = datetime.fromisoformat(status["notAfter"]) - now
+        expiries.append((left, name))
+        if left < timedelta(0):
+            faults.append(f"{name} expired {human(-left)} ago")
+        elif "renewalTime" in status and now - datetime.fromisoformat(status["renewalTime"]) > RENEWAL_GRACE:
+            faults.append(f"{name} should have been renewed at {status['renewalTime']}")
+    refuse(faults)
+    left, name = min(expiries)
+    return f"{len(certificates)} ready, {name} is the first to expire, in {human(left)}"
+
+
+def _message(item: Json) -> str:
+    for entry in item.get("status", {}).get("conditions") or []:
+        if entry.get("type") == "Ready":
+            return str(entry.get("message") or entry.get("reason") or "not ready")
+    return "not ready yet: cert-manager has not looked at it"
+
+
+CHECKS = (
+    issuers_are_ready,
+    certificates_are_ready,
+)

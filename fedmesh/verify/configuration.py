@@ -1,0 +1,279 @@
+"""Configuration: mistakes whose symptoms show elsewhere, named where they are made."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import yaml
+
+from fedmesh.kube import Json, KubeError
+from fedmesh.reading import Cluster, full_name
+from fedmesh.topology import ISTIO_NAMESPACE, SPIRE_NAMESPACE
+from fedmesh.verify.istio import NETWORK_LABEL
+from fedmesh.verify.model import Failed, Mesh, check, refuse
+
+KINDS = {
+    "cert-manager.io/v1": ("certificates", "issuers", "clusterissuers"),
+    "networking.istio.io/v1": ("gateways", "virtualservices", "destinationrules", "serviceentries"),
+    "security.istio.io/v1": ("peerauthentications", "authorizationpolicies"),
+    "spire.spiffe.io/v1alpha1": ("clusterspiffeids", "clusterfederatedtrustdomains"),
+}
+PLACES = ("topology.kubernetes.io/region", "topology.kubernetes.io/zone")
+PROTOCOLS = ("http", "http2", "https", "grpc", "grpc-web", "tcp", "tls", "udp", "mongo", "mysql", "redis")
+# Namespaces of the platform: their ports are not the mesh's users'.
+SYSTEM = frozenset({"kube-system", "kube-public", "kube-node-lease", SPIRE_NAMESPACE, ISTIO_NAMESPACE})
+WORKLOAD_SOCKET = "workload-socket"
+CSI_DRIVER = "csi.spiffe.io"
+
+
+@check("the mesh's kinds are installed", "Run `pulumi up`: a chart of CRDs is missing or was removed.")
+def kinds_are_installed(_mesh: Mesh, cluster: Cluster) -> str:
+    """Every kind that the mesh is made of is served by the API server."""
+    served: dict[str, set[str]] = {}
+    for group in KINDS:
+        try:
+            served[group] = {kind["name"] for kind in cluster.api.get(f"/apis/{group}")["resources"]}
+        except KubeError as error:
+            if error.status != 404:
+                raise
+            served[group] = set()
+    return judge_kinds(served)
+
+
+@check(
+    "nodes name their region and zone",
+    "Label the nodes: locality decides where calls go when a cluster fails.",
+)
+def nodes_name_their_place(_mesh: Mesh, cluster: Cluster) -> str:
+    """Every node has the labels that locality is made of."""
+    return judge_places(cluster.nodes())
+
+
+@check(
+    "istio-system is labelled with its network",
+    "Run `pulumi up`: without the label, istiod takes the peers' pods for reachable without a gateway.",
+)
+def network_is_labelled(_mesh: Mesh, cluster: Cluster) -> str:
+    """The namespace of istiod carries the network that the stack gives the cluster."""
+    labels = cluster.api.get(f"/api/v1/namespaces/{ISTIO_NAMESPACE}")["metadata"].get("labels", {})
+    if labels.get(NETWORK_LABEL) != cluster.member.network:
+        raise Failed(
+            f"{NETWORK_LABEL} is {labels.get(NETWORK_LABEL, 'missing')}, not {cluster.member.network}"
+        )
+    return cluster.member.network
+
+
+@check(
+    "istiod accepts the trust domains of all peers",
+    "Run `pulumi up`: trustDomain and trustDomainAliases of meshConfig come from the stack file.",
+)
+def trust_domains_are_accepted(mesh: Mesh, cluster: Cluster) -> str:
+    """istiod's mesh config has this cluster's trust domain and accepts every other."""
+    data = cluster.api.get(f"/api/v1/namespaces/{ISTIO_NAMESPACE}/configmaps/istio")["data"]
+    config: Mapping[str, Any] = yaml.safe_load(data["mesh"]) or {}
+    others = [member.trust_domain for member in mesh.topology.others(cluster.member)]
+    return judge_trust_domains(config, cluster.member.trust_domain, others)
+
+
+@check(
+    "remote secrets hold tokens that the peers accept",
+    "Delete the remote secret and run `pulumi up`: it makes a new one from the peer's reader token.",
+)
+def remote_tokens_are_accepted(mesh: Mesh, cluster: Cluster) -> str:
+    """For every peer there is a remote secret with a token that the peer's API server knows."""
+    path = f"/api/v1/namespaces/{ISTIO_NAMESPACE}/secrets"
+    secrets = cluster.api.items(path, labelSelector="istio/multiCluster=true")
+    faults: list[str] = []
+    for peer in mesh.peers(cluster):
+        token = remote_token(secrets, peer.name)
+        if token is None:
+            faults.append(f"there is no remote secret with a token for {peer.name}")
+        elif not _accepted(peer, token):
+            faults.append(f"{peer.name} refuses the token of its remote secret")
+    refuse(faults)
+    return ", ".join(peer.name for peer in mesh.peers(cluster)) or "no peers"
+
+
+@check(
+    "federation names the peers' bundle endpoints",
+    "Run `pulumi up`: the address of a bundle endpoint changed, or a relationship was removed.",
+)
+def federation_is_addressed(mesh: Mesh, cluster: Cluster) -> str:
+    """Every peer's trust domain has a relationship whose URL is the peer's bundle endpoint."""
+    trusts = cluster.api.items("/apis/spire.spiffe.io/v1alpha1/clusterfederatedtrustdomains")
+    endpoints = {peer.member.trust_domain: peer.services(SPIRE_NAMESPACE) for peer in mesh.peers(cluster)}
+    return judge_federation(trusts, {domain: bundle_addresses(items) for domain, items in endpoints.items()})
+
+
+@check(
+    "mesh pods are injected with the spire template",
+    "Restart the pod: it was made before istiod had the template, or its annotation leaves `spire` out.",
+)
+def pods_have_the_socket(_mesh: Mesh, cluster: Cluster) -> str:
+    """Every pod with a proxy mounts SPIRE's socket through the CSI driver."""
+    return judge_sockets(cluster.mesh_pods(starting=True))
+
+
+@check(
+    "ports in the mesh name their protocol",
+    "Name the port http-..., grpc-..., tcp-... or set appProtocol: otherwise calls to it are plain TCP, "
+    "without retries and failover of requests.",
+)
+def ports_are_named(_mesh: Mesh, cluster: Cluster) -> str:
+    """Every Service port of namespaces in the mesh says its protocol."""
+    namespaces = {pod["metadata"]["namespace"] for pod in cluster.mesh_pods()} - SYSTEM
+    return judge_ports([service for name in sorted(namespaces) for service in cluster.services(name)])
+
+
+@check(
+    "mutual TLS is strict in the whole mesh",
+    "Run `pulumi up` for the mesh-wide policy; remove policies that weaken it.",
+)
+def mutual_tls_is_strict(_mesh: Mesh, cluster: Cluster) -> str:
+    """The mesh-wide PeerAuthentication is STRICT and none weakens it."""
+    return judge_strictness(cluster.api.items("/apis/security.istio.io/v1/peerauthentications"))
+
+
+def judge_kinds(served: Mapping[str, set[str]]) -> str:
+    """Whether every kind of KINDS is among those served, by group and version."""
+    refuse(
+        [
+            f"{group} has no {', '.join(missing)}" if served[group] else f"nothing of {group} is installed"
+            for group, kinds in KINDS.items()
+            if (missing := [kind for kind in kinds if kind not in served[group]])
+        ]
+    )
+    return f"{len(KINDS)} groups"
+
+
+def judge_places(nodes: Sequence[Json]) -> str:
+    """Whether every node has a region and a zone."""
+    faults = [
+        f"{full_name(node)} has no label {label}"
+        for node in nodes
+        for label in PLACES
+        if not node["metadata"].get("labels", {}).get(label)
+    ]
+    refuse(faults)
+    return ", ".join(sorted({node["metadata"]["labels"][PLACES[0]] for node in nodes}))
+
+
+def judge_trust_domains(config: Mapping[str, Any], own: str, others: Sequence[str]) -> str:
+    """Whether a mesh config has a trust domain of its own and accepts the others."""
+    accepted = set(config.get("trustDomainAliases") or [])
+    for authority in config.get("caCertificates") or []:
+        accepted.update(authority.get("trustDomains") or [])
+    faults = [f"{domain} is not accepted" for domain in others if domain not in accepted]
+    if config.get("trustDomain") != own:
+        faults.insert(0, f"trustDomain is {config.get('trustDomain', 'missing')}, not {own}")
+    refuse(faults)
+    return ", ".join([own, *others])
+
+
+def remote_token(secrets: Sequence[Json], peer: str) -> str | None:
+    """The token for a peer in the remote secrets of istiod, or None."""
+    for secret in secrets:
+        encoded = (secret.get("data") or {}).get(peer)
+        if encoded:
+            kubeconfig = yaml.safe_load(base64.b64decode(encoded)) or {}
+            for user in kubeconfig.get("users") or []:
+                if token := user.get("user", {}).get("token"):
+                    return str(token)
+    return None
+
+
+def bundle_addresses(services: Sequence[Json]) -> list[str]:
+    """Addresses of the bundle endpoint among SPIRE's Services."""
+    return [
+        entry.get("ip") or entry["hostname"]
+        for service in services
+        if service["metadata"]["name"] == "spire-bundle"
+        for entry in service.get("status", {}).get("loadBalancer", {}).get("ingress") or []
+    ]
+
+
+def judge_federation(trusts: Sequence[Json], endpoints: Mapping[str, Sequence[str]]) -> str:
+    """Whether every trust domain has a relationship, at one of the addresses of its endpoint."""
+    urls = {trust["spec"]["trustDomain"]: trust["spec"]["bundleEndpointURL"] for trust in trusts}
+    faults: list[str] = []
+    for domain, addresses in endpoints.items():
+        if not addresses:
+            faults.append(f"the bundle endpoint of {domain} has no address")
+        elif domain not in urls:
+            faults.append(f"there is no relationship with {domain}")
+        elif re.sub(r"^https://|:\d+(/.*)?$", "", urls[domain]) not in addresses:
+            faults.append(f"{domain} is asked at {urls[domain]}, but is at {', '.join(addresses)}")
+    refuse(faults)
+    return ", ".join(endpoints) or "no peers"
+
+
+def judge_sockets(pods: Sequence[Json]) -> str:
+    """Whether every pod's workload socket is a volume of SPIRE's CSI driver."""
+    bare = [
+        f"{full_name(pod)} has no socket of SPIRE"
+        for pod in pods
+        if not any(
+            volume["name"] == WORKLOAD_SOCKET and volume.get("csi", {}).get("driver") == CSI_DRIVER
+            for volume in pod["spec"].get("volumes") or []
+        )
+    ]
+    refuse(bare)
+    return f"{len(pods)} pods"
+
+
+def judge_ports(services: Sequence[Json]) -> str:
+    """Whether every port names a protocol, by its name's first part or appProtocol."""
+    faults: list[str] = []
+    count = 0
+    for service in services:
+        for port in service["spec"].get("ports") or []:
+            count += 1
+            name = str(port.get("name", ""))
+            known = any(name == protocol or name.startswith(f"{protocol}-") for protocol in PROTOCOLS)
+            if not known and not port.get("appProtocol"):
+                faults.append(f"port {port['port']} ({name or 'unnamed'}) of {full_name(service)}")
+    refuse(faults)
+    return f"{count} ports"
+
+
+def judge_strictness(policies: Sequence[Json]) -> str:
+    """Whether the mesh-wide policy is STRICT and no other is weaker."""
+    modes = {full_name(policy): policy["spec"].get("mtls", {}).get("mode", "UNSET") for policy in policies}
+    root = [
+        mode
+        for policy, mode in zip(policies, modes.values(), strict=True)
+        if policy["metadata"]["namespace"] == ISTIO_NAMESPACE and "selector" not in policy["spec"]
+    ]
+    if "STRICT" not in root:
+        raise Failed(f"the mesh-wide policy is {root[0] if root else 'missing'}, not STRICT")
+    weak = [f"{name} is {mode}" for name, mode in modes.items() if mode in ("PERMISSIVE", "DISABLE")]
+    weak += [
+        f"{full_name(policy)} has port {port} at {rule['mode']}"
+        for policy in policies
+        for port, rule in (policy["spec"].get("portLevelMtls") or {}).items()
+        if rule.get("mode") in ("PERMISSIVE", "DISABLE")
+    ]
+    refuse(weak)
+    return "STRICT"
+
+
+def _accepted(peer: Cluster, token: str) -> bool:
+    review = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "spec": {"token": token}}
+    answer = peer.api.create("/apis/authentication.k8s.io/v1/tokenreviews", review)
+    return bool(answer.get("status", {}).get("authenticated"))
+
+
+CHECKS = (
+    kinds_are_installed,
+    nodes_name_their_place,
+    network_is_labelled,
+    trust_domains_are_accepted,
+    remote_tokens_are_accepted,
+    federation_is_addressed,
+    pods_have_the_socket,
+    ports_are_named,
+    mutual_tls_is_strict,
+)

@@ -1,0 +1,100 @@
+"""Istio: is the control plane up, does it read every other cluster, can the other clusters reach this one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from fedmesh.kube import Json
+from fedmesh.reading import Cluster
+from fedmesh.topology import ISTIO_NAMESPACE
+from fedmesh.verify.model import Failed, Mesh, check, refuse
+
+CROSS_NETWORK_PORT = 15443
+NETWORK_LABEL = "topology.istio.io/network"
+
+
+@check("istiod is ready", "See `kubectl -n istio-system describe deployment istiod` and istiod's log.")
+def istiod_is_ready(_mesh: Mesh, cluster: Cluster) -> str:
+    """Every istiod replica is available."""
+    return judge_istiod(cluster.deployments(ISTIO_NAMESPACE))
+
+
+@check(
+    "istiod reads every other cluster",
+    "Is the remote secret in istio-system there, its token valid, the peer's API server reachable from here?",
+)
+def remote_clusters_are_synced(mesh: Mesh, cluster: Cluster) -> str:
+    """Every istiod replica has read every other cluster."""
+    istiods = cluster.istiods()
+    if not istiods:
+        raise Failed("no istiod pod runs")
+    wanted = [peer.name for peer in mesh.peers(cluster)]
+    for istiod in istiods:
+        judge_remote_clusters(wanted, cluster.remote_clusters(istiod))
+    return f"{', '.join(wanted)} synced" if wanted else "no peers"
+
+
+@check(
+    "the east-west gateway has an address",
+    "See the gateway's Service: is a load balancer controller running, and are the gateway's pods ready?",
+)
+def gateway_has_an_address(_mesh: Mesh, cluster: Cluster) -> str:
+    """The other networks can find this network's gateway."""
+    return ", ".join(gateway_addresses(cluster.services(ISTIO_NAMESPACE), cluster.member.network))
+
+
+def judge_istiod(deployments: Sequence[Json]) -> str:
+    """Whether istiod's Deployments (one per revision) have all their replicas available."""
+    istiods = [d for d in deployments if d["metadata"].get("labels", {}).get("app") == "istiod"]
+    if not istiods:
+        raise Failed("there is no Deployment of istiod", "Has `pulumi up` run?")
+    faults: list[str] = []
+    for istiod in istiods:
+        wanted, available = (
+            istiod["spec"].get("replicas", 1),
+            istiod.get("status", {}).get("availableReplicas", 0),
+        )
+        if available < wanted:
+            faults.append(f"{istiod['metadata']['name']} has {available} of {wanted} replicas available")
+    refuse(faults)
+    return ", ".join(f"{d['metadata']['name']} {d['status']['availableReplicas']} available" for d in istiods)
+
+
+def judge_remote_clusters(wanted: Iterable[str], remotes: Sequence[Json]) -> None:
+    """Whether the clusters that istiod reads include all that are wanted, each synced."""
+    states = {remote["id"]: remote.get("syncStatus", "unknown") for remote in remotes}
+    faults: list[str] = []
+    for name in wanted:
+        if name not in states:
+            faults.append(f"istiod has no remote secret for {name}")
+        elif states[name] != "synced":
+            faults.append(f"{name} is {states[name]}")
+    refuse(faults)
+
+
+def gateway_addresses(services: Sequence[Json], network: str) -> list[str]:
+    """Addresses under which other networks reach this one; raises Failed when there are none."""
+    gateways = [s for s in services if s["metadata"].get("labels", {}).get(NETWORK_LABEL) == network]
+    gateways = [
+        s for s in gateways if any(p["port"] == CROSS_NETWORK_PORT for p in s["spec"].get("ports", []))
+    ]
+    if not gateways:
+        raise Failed(
+            f"no Service with label {NETWORK_LABEL}={network} offers port {CROSS_NETWORK_PORT}",
+            "The gateway's label must be the network that the stack file gives this cluster.",
+        )
+    addresses = [
+        entry.get("ip") or entry["hostname"]
+        for gateway in gateways
+        for entry in gateway.get("status", {}).get("loadBalancer", {}).get("ingress") or []
+    ]
+    if not addresses:
+        raise Failed(f"{gateways[0]['metadata']['name']} has no address yet")
+    return addresses
+
+
+CHECKS = (
+    istiod_is_ready,
+    remote_clusters_are_synced,
+    gateway_has_an_address,
+)

@@ -1,0 +1,122 @@
+"""SPIRE: are its agents attested on every node, and does every trust domain know the others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+
+from fedmesh.certs import human
+from fedmesh.kube import Json
+from fedmesh.reading import Cluster, full_name, is_ready
+from fedmesh.spire import Agent, Bundle, Relationship, missing_authorities, parse_federation_log
+from fedmesh.topology import SPIRE_NAMESPACE
+from fedmesh.verify.model import Failed, Mesh, check, refuse
+
+AGENT = "spire-agent"
+
+
+@check(
+    "SPIRE agents are attested on every node",
+    "Compare the logs of the node's spire-agent pod and of spire-server: they name the refused attestation.",
+)
+def agents_are_attested(mesh: Mesh, cluster: Cluster) -> str:
+    """Every node that agents may run on has an attested one."""
+    daemonset = cluster.daemonset(SPIRE_NAMESPACE, AGENT)
+    pods = [pod for pod in cluster.pods(SPIRE_NAMESPACE) if pod["metadata"]["name"].startswith(f"{AGENT}-")]
+    ready = {pod["spec"].get("nodeName") for pod in pods if is_ready(pod)}
+    nodes = cluster.nodes()
+    found = judge_agents(nodes, daemonset, cluster.agents(), mesh.now())
+    refuse(
+        [
+            f"the agent on {full_name(n)} is not ready"
+            for n in nodes
+            if tolerates(daemonset, n) and full_name(n) not in ready
+        ]
+    )
+    return found
+
+
+@check(
+    "trust bundles of all peers are held and equal their origin's",
+    "See `kubectl get clusterfederatedtrustdomains` and the peer's Service spire-bundle: is it reachable?",
+)
+def bundles_are_federated(mesh: Mesh, cluster: Cluster) -> str:
+    """Each peer's bundle is here, refreshed by federation and equal to its origin's."""
+    origins = [peer.bundle() for peer in mesh.peers(cluster)]
+    try:
+        return judge_bundles(origins, cluster.foreign_bundles(), cluster.relationships())
+    except Failed as failure:
+        now = mesh.now()
+        for event in parse_federation_log(cluster.spire_log(minutes=5)).values():
+            if trouble := event.trouble(now):
+                raise Failed(f"{failure.detail} ({trouble})", failure.hint) from failure
+        raise
+
+
+def judge_agents(nodes: Sequence[Json], daemonset: Json, agents: Sequence[Agent], now: datetime) -> str:
+    """Whether each node that the agents' DaemonSet covers has an agent with a valid, unbanned identity."""
+    covered = [node for node in nodes if tolerates(daemonset, node)]
+    if not covered:
+        raise Failed("no node is covered by the agents' DaemonSet", "Its tolerations match no node's taints.")
+    by_node = {agent.node_uid: agent for agent in agents}
+    faults: list[str] = []
+    for node in covered:
+        agent = by_node.get(node["metadata"]["uid"])
+        if agent is None:
+            faults.append(f"no attested agent on {full_name(node)}")
+        elif agent.banned:
+            faults.append(f"the agent of {full_name(node)} is banned")
+        elif agent.expires <= now:
+            faults.append(f"the agent of {full_name(node)} expired {human(now - agent.expires)} ago")
+    refuse(faults)
+    return f"{len(covered)} of {len(covered)} nodes"
+
+
+def judge_bundles(
+    origins: Iterable[Bundle], held: Mapping[str, Bundle], relationships: Sequence[Relationship]
+) -> str:
+    """Whether every origin's bundle is held, complete, and bound to an endpoint that refreshes it."""
+    refreshed = {relationship.trust_domain for relationship in relationships}
+    faults: list[str] = []
+    names: list[str] = []
+    for origin in origins:
+        name = origin.trust_domain
+        names.append(name)
+        if not origin.authorities:
+            faults.append(f"{name} has no authorities at its own server")
+        elif name not in held:
+            faults.append(f"the bundle of {name} is not here")
+        elif missing := missing_authorities(origin, held[name]):
+            faults.append(
+                f"the bundle of {name} lacks {len(missing)} of {len(origin.authorities)} authorities"
+            )
+        elif name not in refreshed:
+            faults.append(f"the bundle of {name} is a copy that no federation relationship refreshes")
+    refuse(faults)
+    return ", ".join(names) or "no peers"
+
+
+def tolerates(daemonset: Json, node: Json) -> bool:
+    """Whether a DaemonSet's pods may be scheduled to a node, by taints and nodeSelector."""
+    spec = daemonset["spec"]["template"]["spec"]
+    labels = node["metadata"].get("labels", {})
+    if any(labels.get(key) != value for key, value in (spec.get("nodeSelector") or {}).items()):
+        return False
+    taints = [t for t in node["spec"].get("taints") or [] if t["effect"] in ("NoSchedule", "NoExecute")]
+    # The DaemonSet controller tolerates the conditions of a sick node by itself.
+    taints = [taint for taint in taints if not taint["key"].startswith("node.kubernetes.io/")]
+    return all(any(_matches(t, taint) for t in spec.get("tolerations") or []) for taint in taints)
+
+
+def _matches(toleration: Json, taint: Json) -> bool:
+    if toleration.get("effect") not in (None, "", taint["effect"]):
+        return False
+    if toleration.get("operator", "Equal") == "Exists":
+        return toleration.get("key") in (None, "", taint["key"])
+    return toleration.get("key") == taint["key"] and toleration.get("value", "") == taint.get("value", "")
+
+
+CHECKS = (
+    agents_are_attested,
+    bundles_are_federated,
+)

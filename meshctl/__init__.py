@@ -1,1 +1,0 @@
-"""meshctl: the operator's command for a mesh that fedmesh built: verify, status, drill, dashboard."""

@@ -1,1 +1,0 @@
-"""`meshctl drill`: make a fault under load, put back what was taken away, and report what callers noticed."""

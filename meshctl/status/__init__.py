@@ -1,1 +1,0 @@
-"""`meshctl status`: the mesh at a glance, once or live."""

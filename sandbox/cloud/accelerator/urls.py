@@ -1,9 +1,0 @@
-"""Where moto's server finds the calls."""
-
-import re
-
-from sandbox.cloud.accelerator.responses import AcceleratorResponse
-
-url_bases = [r"https?://globalaccelerator\.(.+)\.amazonaws\.com"]
-url_paths = {"{0}/$": AcceleratorResponse.dispatch}
-URL = re.compile(url_bases[0])

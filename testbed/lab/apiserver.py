@@ -1,0 +1,124 @@
+"""One API server without nodes, on loopback and free ports: enough for the engine to preview and apply against."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
+
+from testbed.lab import pki
+from testbed.lab.config import Cluster, Node
+from testbed.lab.programs import api_server, controller_manager
+
+START_SECONDS = 60.0
+LOOPBACK = IPv4Address("127.0.0.1")
+# what deletes what belongs to the deleted, ends namespaces, and gives accounts their tokens
+CONTROLLERS = (
+    "garbage-collector-controller",
+    "namespace-controller",
+    "serviceaccount-controller",
+    "serviceaccount-token-controller",
+)
+
+
+@dataclass(frozen=True)
+class ApiServer:
+    """A running API server: the administrator's kubeconfig, whose context is called like the server."""
+
+    name: str
+    kubeconfig: Path
+    url: str
+
+
+@contextmanager
+def running(name: str, tools: Path, folder: Path) -> Iterator[ApiServer]:
+    """etcd, kube-apiserver and a few controllers from `tools`, with their data in `folder`, until the block ends.
+
+    The server can't run pods, and what needs them or another controller (load balancers) never comes.
+    Raises TimeoutError, with the end of its log, when the server is not ready within a minute.
+    """
+    ports = _free_ports(3)
+    cluster = Cluster(
+        name=name,
+        pods=IPv4Network("10.244.0.0/16"),
+        services=IPv4Network("10.96.0.0/16"),
+        load_balancers=IPv4Network("127.0.0.2/32"),
+        nodes=(Node(name, LOOPBACK, IPv4Network("10.244.1.0/24"), control_plane=True),),
+        port=ports[0],
+    )
+    certificates = folder / "pki"
+    pki.make(cluster, certificates)
+    etcd = f"http://127.0.0.1:{ports[1]}"
+    store = [str(tools / "etcd"), f"--data-dir={folder}/etcd", "--unsafe-no-fsync", "--log-level=error"]
+    store += [f"--listen-client-urls={etcd}", f"--advertise-client-urls={etcd}"]
+    store += [f"--listen-peer-urls=http://127.0.0.1:{ports[2]}"]
+    server = [*api_server(tools, certificates, cluster, etcd), "--bind-address=127.0.0.1"]
+    # no pod could answer them, and their Services' addresses would be dialled outside this machine
+    server += ["--disable-admission-plugins=MutatingAdmissionWebhook,ValidatingAdmissionWebhook"]
+    with ExitStack() as stack:
+        stack.enter_context(_process(store, folder / "etcd.log"))
+        _wait_for(ports[1], folder / "etcd.log")
+        stack.enter_context(_process(server, folder / "apiserver.log"))
+        kubeconfig = certificates / "admin.kubeconfig"
+        _wait_ready(tools / "kubectl", kubeconfig, folder / "apiserver.log")
+        manager = [*controller_manager(tools, certificates), "--secure-port=0"]
+        manager += [f"--controllers={','.join(CONTROLLERS)}"]
+        stack.enter_context(_process(manager, folder / "controllers.log"))
+        yield ApiServer(name, kubeconfig, cluster.server)
+
+
+@contextmanager
+def _process(command: list[str], log: Path) -> Iterator[None]:
+    # the parent's death must not leave a server behind: setpriv has the kernel see to it
+    line = ["setpriv", "--pdeathsig", "KILL", *command]
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            line, stdout=output, stderr=output, stdin=subprocess.DEVNULL, env=dict(os.environ)
+        )
+    try:
+        yield
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _free_ports(count: int) -> list[int]:
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.bind((str(LOOPBACK), 0))
+        return [one.getsockname()[1] for one in sockets]
+
+
+def _wait_for(port: int, log: Path) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while True:
+        with socket.socket() as probe:
+            if probe.connect_ex((str(LOOPBACK), port)) == 0:
+                return
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"nothing listens on port {port}: {_end(log)}")
+        time.sleep(0.1)
+
+
+def _wait_ready(kubectl: Path, kubeconfig: Path, log: Path) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    command = [str(kubectl), f"--kubeconfig={kubeconfig}", "get", "--raw=/readyz"]
+    # a namespace that the server makes for itself comes a little after /readyz
+    also = [str(kubectl), f"--kubeconfig={kubeconfig}", "get", "namespace", "default"]
+    while any(
+        subprocess.run(line, check=False, capture_output=True).returncode != 0 for line in (command, also)
+    ):
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"the API server is not ready: {_end(log)}")
+        time.sleep(0.3)
+
+
+def _end(log: Path) -> str:
+    return "\n".join(log.read_text(errors="replace").splitlines()[-5:])

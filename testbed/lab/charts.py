@@ -1,0 +1,71 @@
+"""Helm charts of the lab, put together from the same Go modules as the programs that they install.
+
+A release's own tooling fills in versions and image names; here the same is done, checked, so that a chart
+from this folder and one from the official repository differ in nothing that matters.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from testbed.lab.catalogue import CERT_MANAGER, ISTIO
+
+SPIRE_CRDS = "0.5.0"  # version of the official spire-crds chart with the same CRDs
+SPIRE_RESOURCES = ("clusterfederatedtrustdomains", "clusterspiffeids", "clusterstaticentries")
+ISTIO_CHARTS = {"base": "base", "istiod": "istio-control/istio-discovery", "gateway": "gateway"}
+
+Module = Callable[[str], Path]
+
+
+def write_charts(target: Path, module: Module) -> None:
+    """Fills `target` with base, istiod, gateway, cert-manager and spire-crds.
+
+    `module` gives the folder of a Go module by its path, as `go list -m` does.
+    """
+    for name, source in ISTIO_CHARTS.items():
+        chart = _copy(module("istio.io/istio") / "manifests/charts" / source, target / name)
+        _set_versions(chart, ISTIO)
+        if name == "istiod":
+            _replace(chart / "values.yaml", r"^    hub: .*$", "    hub: docker.io/istio")
+            _replace(chart / "values.yaml", r"^    tag: latest$", f"    tag: {ISTIO}")
+    cert_manager = module("github.com/cert-manager/cert-manager") / "deploy/charts/cert-manager"
+    _set_versions(_copy(cert_manager, target / "cert-manager"), CERT_MANAGER)
+    _write_spire_crds(target / "spire-crds", module("github.com/spiffe/spire-controller-manager"))
+
+
+def _write_spire_crds(target: Path, module: Path) -> None:
+    templates = target / "templates"
+    templates.mkdir(parents=True)
+    (target / "Chart.yaml").write_text(
+        "apiVersion: v2\nname: spire-crds\ndescription: CRDs of spire-controller-manager\n"
+        f"version: {SPIRE_CRDS}\n"
+    )
+    for resource in SPIRE_RESOURCES:
+        name = f"spire.spiffe.io_{resource}.yaml"
+        text = (module / "config/crd/bases" / name).read_text()
+        if "{{" in text:
+            raise ValueError(f"{name}: holds what Helm would take for a template")
+        (templates / name).write_text(text)
+
+
+def _set_versions(chart: Path, version: str) -> None:
+    _replace(chart / "Chart.yaml", r"^version: .*$", f"version: {version}")
+    _replace(chart / "Chart.yaml", r"^appVersion: .*$", f"appVersion: {version}")
+
+
+def _copy(source: Path, target: Path) -> Path:
+    # modules are read-only, their copies must not be
+    shutil.copytree(source, target, copy_function=shutil.copyfile)
+    for folder in (target, *(path for path in target.rglob("*") if path.is_dir())):
+        folder.chmod(0o755)
+    return target
+
+
+def _replace(file: Path, pattern: str, text: str) -> None:
+    content, count = re.subn(pattern, text, file.read_text(), flags=re.MULTILINE)
+    if count != 1:
+        raise ValueError(f"{file.name} of chart {file.parent.name}: {count} lines are like {pattern}, not 1")
+    file.write_text(content)

@@ -1,0 +1,93 @@
+"""`make lab`: from a bare clone to a verified mesh, each phase the command that a user would type.
+
+Phases run as processes of their own, so that what is timed here is what a user gets, and a phase that
+was interrupted is simply run again: each of them is idempotent.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from testbed.lab.environment import engine_environment
+from testbed.lab.stack import Stack
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One step of the journey: what it is called, and the command that does it (in the project folder)."""
+
+    name: str
+    run: Callable[[], Sequence[str]]
+
+
+class PhaseError(Exception):
+    """A phase's command ended with an exit code other than 0."""
+
+    def __init__(self, phase: str, command: Sequence[str], code: int) -> None:
+        super().__init__(f"{phase} failed with exit code {code}: {' '.join(command)}")
+        self.code = code
+
+
+def module(name: str, command: str, *arguments: str, quiet: bool) -> list[str]:
+    """The command line of one of the project's own Python programs."""
+    return [sys.executable, "-m", name, command, *(["-q"] if quiet else []), *arguments]
+
+
+def phases(stack: Stack, quiet: bool) -> list[Phase]:
+    """What leads from nothing to a verified mesh, in order."""
+    return [
+        Phase("preflight", lambda: module("testbed.lab", "preflight", "--install", quiet=quiet)),
+        Phase("tools", lambda: module("testbed.lab", "build", quiet=quiet)),
+        Phase("clusters", lambda: module("testbed.lab", "up", quiet=quiet)),
+        Phase("pulumi up", lambda: module("testbed.lab", "pulumi", "up", "--stack", stack.name, quiet=quiet)),
+        Phase("verify", lambda: module("fedmesh", "verify", "--stack", stack.name, quiet=quiet)),
+    ]
+
+
+def run(phase: Phase, project: Path, environment: Mapping[str, str]) -> float:
+    """Runs one phase to its end and gives its seconds; raises PhaseError when its command fails."""
+    started = time.monotonic()
+    command = phase.run()
+    code = subprocess.run(command, cwd=project, env=dict(environment), check=False).returncode
+    if code != 0:
+        raise PhaseError(phase.name, command, code)
+    return time.monotonic() - started
+
+
+def summary(durations: Mapping[str, float]) -> str:
+    """The table of phases and seconds that ends the journey."""
+    width = max(len(name) for name in [*durations, "total"])
+    rows = [f"  {name:<{width}}  {seconds:7.1f} s" for name, seconds in durations.items()]
+    return "\n".join([*rows, f"  {'total':<{width}}  {sum(durations.values()):7.1f} s"])
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs every phase, says how long each took, and gives the exit code of the first that failed."""
+    parser = argparse.ArgumentParser(prog="python -m testbed.lab.journey", description=__doc__)
+    parser.add_argument("--stack", default="lab", help="name of the stack (default: lab)")
+    parser.add_argument("-q", "--quiet", action="store_true", help="only failures and the summary")
+    options = parser.parse_args(arguments)
+    project = Path.cwd()
+    stack = Stack(options.stack, project)
+    durations: dict[str, float] = {}
+    for phase in phases(stack, options.quiet):
+        if not options.quiet:
+            print(f"\n== {phase.name}", flush=True)
+        try:
+            durations[phase.name] = run(phase, project, os.environ | engine_environment(project))
+        except PhaseError as failure:
+            print(f"\nmake lab: {failure}", file=sys.stderr)
+            return failure.code
+    print(f"\nThe mesh of stack {stack.name} is up and verified.\n{summary(durations)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,125 @@
+"""The lab's processes on this machine, found by what their environment says, so that no file has to know them."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from testbed.lab.config import Node
+
+NODE_MARKER = "FEDMESH_LAB_NODE"
+STATE_MARKER = "FEDMESH_LAB_STATE"
+# an abstract address: the kernel forgets it with the process that holds it
+COMMAND_LOCK = "\0fedmesh-lab-command"
+
+
+@dataclass(frozen=True)
+class Process:
+    """A process of a node: its number on this machine, whose it is, and whether it is the node's first."""
+
+    number: int
+    node: str
+    state: str
+    first: bool
+
+
+def find() -> Iterator[Process]:
+    """Every process that a node's first process or its programs have started, but not what runs in pods."""
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit() or int(entry.name) == os.getpid():
+            continue
+        try:
+            environment = dict(
+                item.split(b"=", 1) for item in (entry / "environ").read_bytes().split(b"\0") if b"=" in item
+            )
+            if NODE_MARKER.encode() not in environment:
+                continue
+            numbers = next(
+                line.split()[1:]
+                for line in (entry / "status").read_text().splitlines()
+                if line.startswith("NSpid")
+            )
+        except (OSError, StopIteration):
+            continue
+        yield Process(
+            int(entry.name),
+            environment[NODE_MARKER.encode()].decode(),
+            environment.get(STATE_MARKER.encode(), b"").decode(),
+            # number 1 of a namespace just below the one that /proc shows
+            first=len(numbers) == 2 and numbers[1] == "1",
+        )
+
+
+def first(node: Node) -> int | None:
+    """The node's first process as the machine numbers it, or None when the node is down."""
+    return next((process.number for process in find() if process.first and process.node == node.name), None)
+
+
+def programs(node: Node) -> dict[str, int]:
+    """The programs that run on the node, by name, with their process numbers."""
+    parent = first(node)
+    if parent is None:
+        return {}
+    found: dict[str, int] = {}
+    for process in find():
+        try:
+            stat = Path(f"/proc/{process.number}/stat").read_text().rsplit(")", 1)[1].split()
+        except OSError:
+            continue
+        line = arguments(process.number)
+        if int(stat[1]) == parent and line:
+            name = "lab-controller" if "testbed.lab.controller" in line else Path(line[0]).name
+            found[name] = process.number
+    return found
+
+
+def arguments(number: int) -> list[str]:
+    """A process's command line; empty when it has ended."""
+    try:
+        return Path(f"/proc/{number}/cmdline").read_bytes().decode().split("\0")[:-1]
+    except OSError:
+        return []
+
+
+def kill(number: int) -> None:
+    """Kills a process that may have gone already."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(number, signal.SIGKILL)
+
+
+def kill_all(chosen: Callable[[Process], bool], patience: float = 10.0) -> None:
+    """Kills the chosen processes and waits until they have gone; raises TimeoutError after `patience` seconds."""
+    deadline = time.monotonic() + patience
+    while left := [process for process in find() if chosen(process)]:
+        for process in left:
+            kill(process.number)
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"process {left[0].number} of {left[0].node} can't be killed")
+        time.sleep(0.05)
+
+
+@contextmanager
+def only_command(wait: Callable[[], None]) -> Iterator[None]:
+    """Keeps a second command that changes the lab waiting; `wait` is called once when this one has to."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as lock:
+        told = False
+        while True:
+            try:
+                lock.bind(COMMAND_LOCK)
+                break
+            except OSError as taken:
+                if taken.errno != errno.EADDRINUSE:
+                    raise
+                if not told:
+                    wait()
+                    told = True
+                time.sleep(0.2)
+        yield

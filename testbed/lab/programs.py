@@ -1,0 +1,284 @@
+"""The command lines and config files of every program that runs on a node."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
+
+from testbed.lab.config import Cluster, Node
+from testbed.lab.paths import State
+
+CNI_FOLDERS = ("/usr/lib/cni", "/opt/cni/bin")
+CONTAINERD_SOCKET = "/run/containerd/containerd.sock"
+WORKER = ("containerd", "kubelet", "kube-proxy")
+CONTROL_PLANE = (
+    "etcd",
+    "kube-apiserver",
+    "kube-controller-manager",
+    "kube-scheduler",
+    "coredns",
+    "lab-controller",
+)
+PAUSE = "registry.k8s.io/pause:3.10"
+
+
+@dataclass(frozen=True)
+class Program:
+    """A program that the node keeps running: its arguments, extra environment, and the TCP port it waits for."""
+
+    name: str
+    command: Sequence[str]
+    environment: Mapping[str, str] = field(default_factory=dict)
+    after: tuple[str, int] | None = None
+
+
+@dataclass(frozen=True)
+class NodeContext:
+    """What the programs of one node are told: which node, where its state and its tools are."""
+
+    cluster: Cluster
+    node: Node
+    state: State
+    tools: Path
+    cgroup: str
+
+    @property
+    def folder(self) -> Path:
+        return self.state.node(self.cluster.name, self.node.name)
+
+    @property
+    def pki(self) -> Path:
+        return self.state.pki(self.cluster.name)
+
+
+def programs(context: NodeContext, python: str) -> list[Program]:
+    """Everything that runs on the node: the control plane on the first node of a cluster, the rest on each."""
+    own = _control_plane(context, python) if context.node.control_plane else []
+    return [*own, *_worker(context)]
+
+
+def program_names(node: Node) -> set[str]:
+    """Names of the programs that run on a node."""
+    return {*WORKER, *(CONTROL_PLANE if node.control_plane else ())}
+
+
+def write_configs(context: NodeContext) -> None:
+    """Writes the config files that the programs read."""
+    write = {
+        "containerd.toml": _containerd(),
+        "kubelet.yaml": yaml.safe_dump(_kubelet(context)),
+        "resolv.conf": f"nameserver {context.cluster.control_plane.address}\n",
+        "Corefile": _corefile(context),
+        "10-lab.conflist": json.dumps(_network(context.node)),
+    }
+    for name, content in write.items():
+        (context.folder / name).write_text(content)
+
+
+def _control_plane(context: NodeContext, python: str) -> list[Program]:
+    pki, cluster, tools = context.pki, context.cluster, context.tools
+    api = ("127.0.0.1", cluster.port)
+    etcd = "http://127.0.0.1:2379"
+    # the lab's etcd need not survive a power cut, and fsync is what a small machine has least of
+    store = [f"{tools}/etcd", f"--data-dir={context.folder}/etcd", "--unsafe-no-fsync", "--logger=zap"]
+    store += [
+        f"--listen-client-urls={etcd}",
+        f"--advertise-client-urls={etcd}",
+        "--listen-peer-urls=http://127.0.0.1:2380",
+    ]
+    kubeconfig = "--kubeconfig={}"
+    return [
+        Program("etcd", store, {"GOGC": "50"}),
+        Program("kube-apiserver", api_server(tools, pki, cluster, etcd), after=("127.0.0.1", 2379)),
+        Program(
+            "kube-controller-manager",
+            controller_manager(tools, pki),
+            after=api,
+        ),
+        Program(
+            "kube-scheduler",
+            [
+                f"{tools}/kube-scheduler",
+                kubeconfig.format(pki / "scheduler.kubeconfig"),
+                "--leader-elect=false",
+                "--bind-address=127.0.0.1",
+            ],
+            after=api,
+        ),
+        Program("coredns", [f"{tools}/coredns", "-conf", f"{context.folder}/Corefile"], after=api),
+        Program(
+            "lab-controller",
+            [
+                python,
+                "-m",
+                "testbed.lab.controller",
+                "--cluster",
+                cluster.name,
+                "--state",
+                str(context.state.root),
+            ],
+            after=api,
+        ),
+    ]
+
+
+def controller_manager(tools: Path, pki: Path) -> list[str]:
+    """kube-controller-manager with all its controllers, answering on the loopback interface alone."""
+    return [
+        f"{tools}/kube-controller-manager",
+        f"--kubeconfig={pki / 'controller-manager.kubeconfig'}",
+        f"--service-account-private-key-file={pki}/service-accounts.key",
+        f"--root-ca-file={pki}/ca.crt",
+        f"--cluster-signing-cert-file={pki}/ca.crt",
+        f"--cluster-signing-key-file={pki}/ca.key",
+        "--use-service-account-credentials",
+        "--leader-elect=false",
+        "--allocate-node-cidrs=false",
+        "--bind-address=127.0.0.1",
+    ]
+
+
+def api_server(tools: Path, pki: Path, cluster: Cluster, etcd: str) -> list[str]:
+    """The API server's command line."""
+    return [
+        f"{tools}/kube-apiserver",
+        f"--etcd-servers={etcd}",
+        f"--service-cluster-ip-range={cluster.services}",
+        f"--advertise-address={cluster.control_plane.address}",
+        f"--secure-port={cluster.port}",
+        f"--tls-cert-file={pki}/apiserver.crt",
+        f"--tls-private-key-file={pki}/apiserver.key",
+        f"--client-ca-file={pki}/ca.crt",
+        f"--kubelet-client-certificate={pki}/kubelet-client.crt",
+        f"--kubelet-client-key={pki}/kubelet-client.key",
+        "--kubelet-preferred-address-types=InternalIP",
+        f"--service-account-key-file={pki}/service-accounts.pub",
+        f"--service-account-signing-key-file={pki}/service-accounts.key",
+        "--service-account-issuer=https://kubernetes.default.svc",
+        "--authorization-mode=Node,RBAC",
+        "--enable-admission-plugins=NodeRestriction",
+        "--allow-privileged=true",
+    ]
+
+
+def _worker(context: NodeContext) -> list[Program]:
+    pki, cluster, node, tools = context.pki, context.cluster, context.node, context.tools
+    api = (str(cluster.control_plane.address), cluster.port)
+    labels = ",".join(f"{key}={value}" for key, value in node.labels.items())
+    return [
+        Program("containerd", ["containerd", "-c", f"{context.folder}/containerd.toml"]),
+        Program(
+            "kubelet",
+            [
+                f"{tools}/kubelet",
+                f"--config={context.folder}/kubelet.yaml",
+                f"--kubeconfig={pki}/{node.name}.kubeconfig",
+                f"--hostname-override={node.name}",
+                f"--node-ip={node.address}",
+                f"--node-labels={labels}",
+            ],
+            after=api,
+        ),
+        Program(
+            "kube-proxy",
+            [
+                f"{tools}/kube-proxy",
+                f"--kubeconfig={pki}/proxy.kubeconfig",
+                "--proxy-mode=iptables",
+                f"--hostname-override={node.name}",
+                f"--cluster-cidr={cluster.pods}",
+                # the machine's own conntrack limits are not the lab's to change
+                "--conntrack-max-per-core=0",
+                "--conntrack-tcp-timeout-established=0",
+                "--conntrack-tcp-timeout-close-wait=0",
+            ],
+            after=api,
+        ),
+    ]
+
+
+def _containerd() -> str:
+    plugins = next((folder for folder in CNI_FOLDERS if Path(folder, "ptp").exists()), CNI_FOLDERS[0])
+    return f"""version = 2
+[plugins."io.containerd.grpc.v1.cri"]
+  sandbox_image = "{PAUSE}"
+  # root may lack CAP_SYS_RESOURCE, without which scores below one's own are refused
+  restrict_oom_score_adj = true
+  [plugins."io.containerd.grpc.v1.cri".cni]
+    bin_dir = "{plugins}"
+    conf_dir = "/etc/cni/net.d"
+  [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
+    runtime_type = "io.containerd.runc.v2"
+"""
+
+
+def _kubelet(context: NodeContext) -> dict[str, object]:
+    pki, node = context.pki, context.node
+    return {
+        "apiVersion": "kubelet.config.k8s.io/v1beta1",
+        "kind": "KubeletConfiguration",
+        "authentication": {
+            "anonymous": {"enabled": False},
+            "webhook": {"enabled": True},
+            "x509": {"clientCAFile": f"{pki}/ca.crt"},
+        },
+        "authorization": {"mode": "Webhook"},
+        "cgroupDriver": "cgroupfs",
+        "cgroupRoot": context.cgroup,
+        "clusterDNS": [str(context.cluster.control_plane.address)],
+        "clusterDomain": "cluster.local",
+        "containerRuntimeEndpoint": f"unix://{CONTAINERD_SOCKET}",
+        "evictionHard": {"nodefs.available": "0%", "imagefs.available": "0%", "memory.available": "100Mi"},
+        "failCgroupV1": False,
+        "failSwapOn": False,
+        "imageGCHighThresholdPercent": 100,
+        "localStorageCapacityIsolation": False,
+        "maxPods": 110,
+        "nodeStatusUpdateFrequency": "5s",
+        "oomScoreAdj": 0,
+        "registerWithTaints": [dict(taint) for taint in node.taints],
+        "resolvConf": f"{context.folder}/resolv.conf",
+        "serializeImagePulls": False,
+        "syncFrequency": "10s",
+        "tlsCertFile": f"{pki}/{node.name}.crt",
+        "tlsPrivateKeyFile": f"{pki}/{node.name}.key",
+    }
+
+
+def _corefile(context: NodeContext) -> str:
+    return f""".:53 {{
+  ready {context.cluster.control_plane.address}:8181
+  errors
+  cache 5
+  kubernetes cluster.local in-addr.arpa {{
+    kubeconfig {context.pki}/lab.kubeconfig
+    pods insecure
+  }}
+}}
+"""
+
+
+def _network(node: Node) -> dict[str, object]:
+    # ptp, not bridge: traffic between pods of one node then passes the node's own rules, as Services need
+    return {
+        "cniVersion": "1.0.0",
+        "name": "lab",
+        "plugins": [
+            {
+                "type": "ptp",
+                "mtu": 1500,
+                "ipMasq": False,
+                "ipam": {
+                    "type": "host-local",
+                    "dataDir": "/run/cni-ipam",
+                    "ranges": [[{"subnet": str(node.pods)}]],
+                    "routes": [{"dst": "0.0.0.0/0"}],
+                },
+            },
+            {"type": "portmap", "capabilities": {"portMappings": True}},
+        ],
+    }

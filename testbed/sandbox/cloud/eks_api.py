@@ -1,0 +1,340 @@
+"""The EKS calls that moto does not know, and the checks that EKS makes and moto does not."""
+
+import re
+from typing import Any
+from uuid import uuid4
+
+from moto.core.responses import ActionResult
+from moto.core.utils import utcnow
+from moto.ec2.models import ec2_backends
+from moto.eks import urls
+from moto.eks.exceptions import (
+    InvalidParameterException,
+    InvalidRequestException,
+    ResourceInUseException,
+    ResourceNotFoundException,
+)
+from moto.eks.models import Cluster
+from moto.eks.responses import EKSResponse
+from moto.iam.models import iam_backends
+
+from testbed.sandbox.cloud.facts import ADDONS, VERSIONS
+
+Json = dict[str, Any]
+ADDON_VERSION = r"v\d+\.\d+\.\d+-eksbuild\.\d+"
+ACCESS_POLICY = r"arn:aws[a-z-]*:eks::aws:cluster-access-policy/\w+"
+PATHS = (
+    "/clusters/(?P<name>[^/]+)/addons$",
+    "/clusters/(?P<name>[^/]+)/addons/(?P<addonName>[^/]+)$",
+    "/clusters/(?P<name>[^/]+)/addons/(?P<addonName>[^/]+)/update$",
+    "/addons/supported-versions$",
+    "/clusters/(?P<name>[^/]+)/updates$",
+    "/clusters/(?P<name>[^/]+)/node-groups/(?P<nodegroupName>[^/]+)/update-version$",
+    "/clusters/(?P<name>[^/]+)/access-entries$",
+    "/clusters/(?P<name>[^/]+)/access-entries/(?P<principalArn>[^/]+/[^/]+)$",
+    "/clusters/(?P<name>[^/]+)/access-entries/(?P<principalArn>[^/]+/[^/]+)/access-policies$",
+    "/clusters/(?P<name>[^/]+)/access-entries/(?P<principalArn>[^/]+/[^/]+)/access-policies/(?P<policyArn>[^/]+/[^/]+)$",
+    "/clusters/(?P<name>[^/]+)/pod-identity-associations$",
+    "/clusters/(?P<name>[^/]+)/pod-identity-associations/(?P<associationId>[^/]+)$",
+)
+
+
+class Eks(EKSResponse):
+    """EKS with addons, access entries, pod identities and upgrades."""
+
+    def create_cluster(self) -> ActionResult:
+        config = self._get_param("resourcesVpcConfig")
+        self._require_role(self._get_param("roleArn"))
+        vpc = self._require_subnets(config["subnetIds"])
+        version = self._get_param("version")
+        if version not in VERSIONS:
+            raise InvalidParameterException(message=f"unsupported Kubernetes version {version}")
+        self._require_encryption_key()
+        super().create_cluster()
+        cluster = self._cluster()
+        group = self._ec2().create_security_group(
+            f"eks-cluster-sg-{cluster.name}-{uuid4().hex[:8]}",
+            "EKS created security group applied to ENI that is attached to EKS Control Plane master nodes",
+            vpc_id=vpc,
+        )
+        cluster.resources_vpc_config = {**config, "clusterSecurityGroupId": group.id, "vpcId": vpc}
+        for attribute, name in (
+            ("access_config", "accessConfig"),
+            ("upgrade_policy", "upgradePolicy"),
+            ("deletion_protection", "deletionProtection"),
+        ):
+            setattr(cluster, attribute, self._get_param(name))
+        return ActionResult({"cluster": cluster})
+
+    def update_cluster_config(self) -> ActionResult:
+        cluster = self._cluster()
+        changed = self._get_param("resourcesVpcConfig") or {}
+        cluster.resources_vpc_config = {**cluster.resources_vpc_config, **changed}
+        if self._get_param("logging"):
+            cluster.logging = self._get_param("logging")
+        if self._get_param("deletionProtection") is not None:
+            cluster.deletion_protection = self._get_param("deletionProtection")
+        return self._update("ConfigUpdate")
+
+    def delete_cluster(self) -> ActionResult:
+        cluster = self._cluster()
+        if getattr(cluster, "deletion_protection", False):
+            raise InvalidRequestException(message=f"deletion protection is on for cluster {cluster.name}")
+        answer = super().delete_cluster()
+        group = cluster.resources_vpc_config["clusterSecurityGroupId"]
+        self._ec2().delete_security_group(group_id=group)
+        return answer
+
+    def update_cluster_version(self) -> ActionResult:
+        cluster, wanted = self._cluster(), self._get_param("version")
+        self._refuse_jump(cluster.version, wanted)
+        for group in cluster.nodegroups.values():
+            if _minor(wanted) - _minor(group.version) > 3:
+                raise InvalidRequestException(
+                    message=f"nodes of {group.nodegroup_name} are too old for {wanted}"
+                )
+        cluster.version = wanted
+        return self._update("VersionUpdate")
+
+    def create_nodegroup(self) -> ActionResult:
+        cluster = self._cluster()
+        self._require_role(self._get_param("nodeRole"))
+        self._require_subnets(self._get_param("subnets"), zones=1)
+        self._refuse_newer_than(cluster, self._get_param("version"))
+        template = self._get_param("launchTemplate")
+        if template and template.get("id") not in self._ec2().launch_templates:
+            raise InvalidRequestException(message=f"launch template {template.get('id')} does not exist")
+        return super().create_nodegroup()
+
+    def update_nodegroup_version(self) -> ActionResult:
+        cluster = self._cluster()
+        group = cluster.nodegroups[self._get_param("nodegroupName")]
+        wanted = self._get_param("version") or group.version
+        self._refuse_newer_than(cluster, wanted)
+        group.version = wanted
+        group.launch_template = self._get_param("launchTemplate") or group.launch_template
+        return self._update("VersionUpdate")
+
+    def create_addon(self) -> ActionResult:
+        cluster, name = self._cluster(), self._get_param("addonName")
+        if name in self._addons(cluster):
+            raise ResourceInUseException(message=f"Addon already exists: {name}")
+        if name not in ADDONS:
+            raise InvalidParameterException(message=f"Addon {name} specified is not supported")
+        version = self._addon_version(name, cluster)
+        identities = self._addon_identities(name)
+        addon = {
+            "addonName": name,
+            "clusterName": cluster.name,
+            "status": "ACTIVE" if cluster.nodegroups or name in ("vpc-cni", "kube-proxy") else "DEGRADED",
+            "addonVersion": version,
+            "addonArn": f"{cluster.arn.replace(':cluster/', ':addon/')}/{name}/{uuid4()}",
+            "createdAt": utcnow(),
+            "tags": self._get_param("tags") or {},
+            "configurationValues": self._get_param("configurationValues"),
+            "podIdentityAssociations": identities,
+        }
+        if addon["status"] == "DEGRADED":
+            raise InvalidRequestException(message=f"addon {name} is DEGRADED: no node can take its pods")
+        self._addons(cluster)[name] = addon
+        return ActionResult({"addon": addon})
+
+    def describe_addon(self) -> ActionResult:
+        return ActionResult({"addon": self._addon()})
+
+    def update_addon(self) -> ActionResult:
+        addon = self._addon()
+        addon["addonVersion"] = self._addon_version(addon["addonName"], self._cluster())
+        addon["configurationValues"] = self._get_param("configurationValues")
+        return self._update("AddonUpdate")
+
+    def delete_addon(self) -> ActionResult:
+        addon = self._addon()
+        del self._addons(self._cluster())[addon["addonName"]]
+        return ActionResult({"addon": addon})
+
+    def list_addons(self) -> ActionResult:
+        return ActionResult({"addons": sorted(self._addons(self._cluster()))})
+
+    def describe_addon_versions(self) -> ActionResult:
+        name, version = self._get_param("addonName"), self._get_param("kubernetesVersion")
+        found = ADDONS.get(name, {}).get(version)
+        fits = {"clusterVersion": version, "defaultVersion": True, "platformVersions": ["*"]}
+        info = {"addonVersion": found, "compatibilities": [fits]}
+        return ActionResult({"addons": [{"addonName": name, "addonVersions": [info]}] if found else []})
+
+    def create_access_entry(self) -> ActionResult:
+        cluster, principal = self._cluster(), self._get_param("principalArn")
+        if (getattr(cluster, "access_config", None) or {}).get(
+            "authenticationMode", "CONFIG_MAP"
+        ) == "CONFIG_MAP":
+            raise InvalidRequestException(message="the cluster's authentication mode has no access entries")
+        if principal in self._entries(cluster):
+            raise ResourceInUseException(
+                message=f"The specified access entry resource is already in use: {principal}"
+            )
+        entry = {
+            "clusterName": cluster.name,
+            "principalArn": principal,
+            "kubernetesGroups": self._get_param("kubernetesGroups") or [],
+            "accessEntryArn": f"{cluster.arn.replace(':cluster/', ':access-entry/')}/{uuid4()}",
+            "type": self._get_param("type") or "STANDARD",
+            "policies": [],
+        }
+        self._entries(cluster)[principal] = entry
+        return ActionResult({"accessEntry": entry})
+
+    def describe_access_entry(self) -> ActionResult:
+        return ActionResult({"accessEntry": self._entry()})
+
+    def update_access_entry(self) -> ActionResult:
+        entry = self._entry()
+        entry["kubernetesGroups"] = self._get_param("kubernetesGroups") or []
+        return ActionResult({"accessEntry": entry})
+
+    def delete_access_entry(self) -> ActionResult:
+        del self._entries(self._cluster())[self._entry()["principalArn"]]
+        return ActionResult({})
+
+    def associate_access_policy(self) -> ActionResult:
+        entry, policy = self._entry(), self._get_param("policyArn")
+        if not re.fullmatch(ACCESS_POLICY, policy):
+            raise InvalidParameterException(message=f"{policy} is no access policy")
+        entry["policies"].append({"policyArn": policy, "accessScope": self._get_param("accessScope")})
+        return ActionResult({"associatedAccessPolicy": entry["policies"][-1]})
+
+    def disassociate_access_policy(self) -> ActionResult:
+        entry, policy = self._entry(), self._get_param("policyArn")
+        entry["policies"] = [each for each in entry["policies"] if each["policyArn"] != policy]
+        return ActionResult({})
+
+    def list_associated_access_policies(self) -> ActionResult:
+        return ActionResult({"associatedAccessPolicies": self._entry()["policies"]})
+
+    def create_pod_identity_association(self) -> ActionResult:
+        cluster = self._cluster()
+        self._require_role(self._get_param("roleArn"))
+        made = self._identity(cluster, self._get_param("namespace"), self._get_param("serviceAccount"))
+        made["roleArn"] = self._get_param("roleArn")
+        self._identities(cluster)[made["associationId"]] = made
+        return ActionResult({"association": made})
+
+    def describe_pod_identity_association(self) -> ActionResult:
+        return ActionResult({"association": self._association()})
+
+    def update_pod_identity_association(self) -> ActionResult:
+        association = self._association()
+        self._require_role(self._get_param("roleArn"))
+        association["roleArn"] = self._get_param("roleArn")
+        return ActionResult({"association": association})
+
+    def delete_pod_identity_association(self) -> ActionResult:
+        association = self._association()
+        del self._identities(self._cluster())[association["associationId"]]
+        return ActionResult({"association": association})
+
+    def list_pod_identity_associations(self) -> ActionResult:
+        return ActionResult({"associations": list(self._identities(self._cluster()).values())})
+
+    def _cluster(self) -> Any:
+        name = self._get_param("name")
+        cluster = self.eks_backend.clusters.get(name)
+        if cluster is None:
+            raise ResourceNotFoundException(message=f"No cluster found for name: {name}.")
+        return cluster
+
+    def _ec2(self) -> Any:
+        return ec2_backends[self.current_account][self.region]
+
+    def _addons(self, cluster: Cluster) -> dict[str, Json]:
+        return cluster.__dict__.setdefault("_addons", {})
+
+    def _entries(self, cluster: Cluster) -> dict[str, Json]:
+        return cluster.__dict__.setdefault("_entries", {})
+
+    def _identities(self, cluster: Cluster) -> dict[str, Json]:
+        return cluster.__dict__.setdefault("_identities", {})
+
+    def _addon(self) -> Json:
+        return self._one(self._addons(self._cluster()), self._get_param("addonName"))
+
+    def _entry(self) -> Json:
+        return self._one(self._entries(self._cluster()), self._get_param("principalArn"))
+
+    def _association(self) -> Json:
+        return self._one(self._identities(self._cluster()), self._get_param("associationId"))
+
+    def _one(self, known: dict[str, Json], name: str) -> Json:
+        if name not in known:
+            raise ResourceNotFoundException(message=f"{name} does not exist")
+        return known[name]
+
+    def _identity(self, cluster: Cluster, namespace: str, account: str) -> Json:
+        id_ = f"a-{uuid4().hex[:17]}"
+        return {
+            "clusterName": cluster.name,
+            "namespace": namespace,
+            "serviceAccount": account,
+            "associationId": id_,
+            "associationArn": f"{cluster.arn.replace(':cluster/', ':podidentityassociation/')}/{id_}",
+        }
+
+    def _addon_identities(self, addon: str) -> list[str]:
+        asked = self._get_param("podIdentityAssociations") or []
+        if asked and "eks-pod-identity-agent" not in self._addons(self._cluster()):
+            raise InvalidRequestException(
+                message=f"{addon} asks for a pod identity before the agent is there"
+            )
+        for each in asked:
+            self._require_role(each["roleArn"])
+        return [each["serviceAccount"] for each in asked]
+
+    def _addon_version(self, name: str, cluster: Cluster) -> str:
+        version = self._get_param("addonVersion") or ADDONS[name][cluster.version]
+        if not re.fullmatch(ADDON_VERSION, version):
+            raise InvalidParameterException(message=f"Addon version {version} specified is not supported")
+        return version
+
+    def _require_role(self, arn: str) -> None:
+        roles = iam_backends[self.current_account][self.partition].roles.values()
+        if arn not in {role.arn for role in roles}:
+            raise InvalidParameterException(
+                message=f"Role with arn: {arn}, could not be assumed: no such role"
+            )
+
+    def _require_subnets(self, ids: list[str], zones: int = 2) -> str:
+        subnets = self._ec2().describe_subnets(subnet_ids=ids)
+        if len({subnet.availability_zone for subnet in subnets}) < zones:
+            raise InvalidParameterException(message="Subnets specified must be in at least two different AZs")
+        if len({subnet.vpc_id for subnet in subnets}) > 1:
+            raise InvalidParameterException(message="Subnets specified must be in one VPC")
+        return str(subnets[0].vpc_id)
+
+    def _require_encryption_key(self) -> None:
+        for config in self._get_param("encryptionConfig") or []:
+            if not config["provider"].get("keyArn", "").startswith("arn:"):
+                raise InvalidParameterException(message="encryptionConfig needs the ARN of a key")
+
+    def _refuse_jump(self, current: str, wanted: str) -> None:
+        if wanted not in VERSIONS or _minor(wanted) - _minor(current) != 1:
+            text = f"Unsupported Kubernetes minor version update from {current} to {wanted}"
+            raise InvalidParameterException(message=text)
+
+    def _refuse_newer_than(self, cluster: Cluster, version: str | None) -> None:
+        if version and _minor(version) > _minor(cluster.version):
+            text = f"Nodegroup Kubernetes version {version} is newer than the cluster's {cluster.version}"
+            raise InvalidParameterException(message=text)
+
+    def _update(self, kind: str) -> ActionResult:
+        return ActionResult({"update": {"id": str(uuid4()), "status": "Successful", "type": kind}})
+
+
+def _minor(version: str) -> int:
+    return int(version.split(".")[1])
+
+
+def install() -> None:
+    """Puts this EKS in the place of moto's."""
+    moto_paths = [path for path in urls.url_paths if path.startswith("{0}")]
+    for path in [*moto_paths, *("{0}" + path for path in PATHS)]:
+        urls.url_paths[path] = Eks.dispatch

@@ -1,0 +1,69 @@
+"""Starts the simulated AWS as a process of its own that ends with this one."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+START_SECONDS = 60.0
+POLL_SECONDS = 0.1
+
+
+@contextmanager
+def running(log: Path) -> Iterator[dict[str, str]]:
+    """The simulated AWS on a free loopback port; gives the environment that leads AWS clients to it.
+
+    Raises TimeoutError, with the end of its log, when it does not answer within a minute.
+    """
+    port = _free_port()
+    # The parent's death must not leave a server behind: setpriv has the kernel see to it.
+    command = ["setpriv", "--pdeathsig", "KILL", sys.executable, "-m", "testbed.sandbox.cloud", str(port)]
+    root = Path(__file__).parents[3]
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            command, cwd=root, stdout=output, stderr=output, stdin=subprocess.DEVNULL, env=dict(os.environ)
+        )
+    try:
+        _wait_for(port, log)
+        yield environment(port)
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def environment(port: int) -> dict[str, str]:
+    """What AWS clients need to know: where AWS is, and credentials that it does not check."""
+    return {
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
+        "AWS_ACCESS_KEY_ID": "sandbox",
+        "AWS_SECRET_ACCESS_KEY": "sandbox",
+        "AWS_REGION": "us-east-1",
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
+
+
+def leads_to_the_sandbox(variables: Mapping[str, str]) -> bool:
+    """Whether AWS clients with these variables would talk to a loopback address."""
+    return variables.get("AWS_ENDPOINT_URL", "").startswith("http://127.0.0.1:")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _wait_for(port: int, log: Path) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while True:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        if time.monotonic() > deadline:
+            end = "\n".join(log.read_text(errors="replace").splitlines()[-5:])
+            raise TimeoutError(f"the simulated AWS does not answer: {end}")
+        time.sleep(POLL_SECONDS)

@@ -1,0 +1,105 @@
+"""`make lab STACK=dev`: the AWS half in the simulated AWS, the mesh on the lab's clusters, in one `pulumi up`."""
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from testbed.lab import journey as lab_journey
+from testbed.lab.environment import engine_environment
+from testbed.lab.stack import Stack
+from testbed.sandbox import inventory
+from testbed.sandbox.changes import AWS, CLUSTERS, Config
+from testbed.sandbox.cloud import running
+from testbed.sandbox.engine import Engine
+from testbed.sandbox.journey import JourneyError, Say, expect
+
+# What the lab's machines need instead of AWS's: local charts, a storage driver, upstream's Envoy, images that it has.
+LAB_KEYS = ("fedmesh:charts", "fedmesh:storage", "fedmesh:istio", "fedmesh:observability")
+# The lab's own controller gives out load balancers, and no resolver here answers from Route 53.
+LAB_AWS = {"loadBalancerController": {"enabled": False}, "privateZone": ""}
+FIRST_PHASES = ("preflight", "tools", "clusters")
+
+
+def on_the_lab(config: Config, lab: Config) -> Config:
+    """A stack's config with what must differ on the lab.
+
+    Args:
+        config: the stack's own config.
+        lab: the config of the stack `lab`.
+    """
+    taken = {key: lab[key] for key in LAB_KEYS if key in lab}
+    return {**config, **taken, AWS: {**config.get(AWS, {}), **LAB_AWS}}
+
+
+def run(project: Path, name: str, say: Say, quiet: bool) -> None:
+    """Builds and starts the lab, brings the stack up, checks and verifies it, and takes it away again.
+
+    Raises:
+        JourneyError, EngineError, lab.journey.PhaseError: a step did something else than it must.
+    """
+    environment = engine_environment(project)
+    for phase in lab_journey.phases(Stack("lab", project), quiet):
+        if phase.name in FIRST_PHASES:
+            seconds = lab_journey.run(phase, project, environment)
+            say(f"  {phase.name:<44} {seconds:.1f} s")
+    folder = project / ".sandbox" / "lab"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    with running.running(folder / "aws.log") as cloud:
+        inventory.use(cloud)
+        engine = Engine(project, folder, name, cloud)
+        config = on_the_lab(engine.committed(), _config(project, "lab"))
+        _give_clusters(engine, config, _lab_clusters(project))
+        engine.configure(config)
+        try:
+            say(f"  {'pulumi up':<44} {engine.run('up')}")
+            unchanged = engine.run("up", "--expect-no-changes")
+            expect(unchanged.changed == 0, f"a second up changed something: {unchanged}")
+            say(f"  {'up again changes nothing':<44} {unchanged}")
+            _verify(project, name, engine, folder)
+            say(inventory.as_text(inventory.take((config[CLUSTERS][0]["region"],))))
+        finally:
+            say(f"  {'destroy':<44} {engine.run('destroy')}")
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _config(project: Path, stack: str) -> Config:
+    return dict(yaml.safe_load((project / f"Pulumi.{stack}.yaml").read_text(encoding="utf-8"))["config"])
+
+
+def _lab_clusters(project: Path) -> list[Path]:
+    return sorted((project / ".lab" / "clusters").glob("*/admin.kubeconfig"))
+
+
+def _give_clusters(engine: Engine, config: Config, kubeconfigs: list[Path]) -> None:
+    """The lab's clusters stand for the stack's, in the order of their names."""
+    clusters = config[CLUSTERS]
+    if len(kubeconfigs) < len(clusters):
+        raise JourneyError(f"the lab has {len(kubeconfigs)} clusters and the stack wants {len(clusters)}")
+    for cluster, kubeconfig in zip(clusters, kubeconfigs, strict=False):
+        shutil.copy(kubeconfig, engine.clusters / f"istio-eks-{cluster['name']}.kubeconfig")
+
+
+def _verify(project: Path, name: str, engine: Engine, folder: Path) -> None:
+    """fedmesh with the kubeconfigs that the program gives out, as a user would have them."""
+    merged = folder / "kubeconfig"
+    merged.touch(mode=0o600)
+    merged.write_text(json.dumps(merged_kubeconfigs(engine.outputs()["kubeconfigs"])), encoding="utf-8")
+    command = [sys.executable, "-m", "fedmesh", "verify", "--stack", name]
+    environment = {**engine.environment, "KUBECONFIG": str(merged)}
+    done = subprocess.run(command, cwd=project, env=environment, check=False)
+    expect(done.returncode == 0, "fedmesh verify found the mesh broken")
+
+
+def merged_kubeconfigs(kubeconfigs: Mapping[str, str]) -> dict[str, Any]:
+    """One kubeconfig with the contexts of several (JSON, one context each)."""
+    parsed = [json.loads(text) for text in kubeconfigs.values()]
+    kinds = ("clusters", "users", "contexts")
+    lists = {kind: [entry for config in parsed for entry in config[kind]] for kind in kinds}
+    return {"apiVersion": "v1", "kind": "Config", **lists, "current-context": parsed[0]["current-context"]}

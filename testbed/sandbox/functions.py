@@ -1,0 +1,89 @@
+"""The functions (invokes) of the provider `aws` that programs and pulumi-eks use."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from testbed.sandbox.aws import Aws
+
+Args = Mapping[str, Any]
+
+
+class FunctionError(Exception):
+    """An argument of a function is not one that AWS knows."""
+
+    def __init__(self, property_: str, reason: str) -> None:
+        super().__init__(reason)
+        self.property = property_
+
+
+def caller_identity(aws: Aws, _args: Args) -> dict[str, Any]:
+    found = aws.client("sts").get_caller_identity()
+    return {
+        "accountId": found["Account"],
+        "arn": found["Arn"],
+        "userId": found["UserId"],
+        "id": found["Account"],
+    }
+
+
+def partition(_aws: Aws, _args: Args) -> dict[str, Any]:
+    return {
+        "partition": "aws",
+        "dnsSuffix": "amazonaws.com",
+        "reverseDnsPrefix": "com.amazonaws",
+        "id": "aws",
+    }
+
+
+def region(aws: Aws, args: Args) -> dict[str, Any]:
+    name = args.get("region") or aws.region
+    found = aws.client("ec2").describe_regions(RegionNames=[name])["Regions"][0]
+    return {"name": name, "region": name, "id": name, "endpoint": found["Endpoint"], "description": name}
+
+
+def availability_zones(aws: Aws, _args: Args) -> dict[str, Any]:
+    zones = aws.client("ec2").describe_availability_zones()["AvailabilityZones"]
+    return {
+        "names": [zone["ZoneName"] for zone in zones],
+        "zoneIds": [zone["ZoneId"] for zone in zones],
+        "groupNames": sorted({zone["RegionName"] for zone in zones}),
+        "id": aws.region,
+        "region": aws.region,
+    }
+
+
+def addon_version(aws: Aws, args: Args) -> dict[str, Any]:
+    name, version = args["addonName"], args["kubernetesVersion"]
+    found = aws.client("eks").describe_addon_versions(addonName=name, kubernetesVersion=version)["addons"]
+    if not found:
+        raise FunctionError("addonName", f"no version of the addon {name} for Kubernetes {version}")
+    return {
+        "addonName": name,
+        "kubernetesVersion": version,
+        "mostRecent": args.get("mostRecent", False),
+        "version": found[0]["addonVersions"][0]["addonVersion"],
+        "id": name,
+        "region": aws.region,
+    }
+
+
+def load_balancer(aws: Aws, args: Args) -> dict[str, Any]:
+    found = aws.client("elbv2").describe_load_balancers(Names=[args["name"]])["LoadBalancers"][0]
+    return {
+        "arn": found["LoadBalancerArn"],
+        "dnsName": found["DNSName"],
+        "name": found["LoadBalancerName"],
+        "zoneId": found["CanonicalHostedZoneId"],
+        "id": found["LoadBalancerArn"],
+        "region": aws.region,
+    }
+
+
+FUNCTIONS: dict[str, Callable[[Aws, Args], dict[str, Any]]] = {
+    "aws:index/getCallerIdentity:getCallerIdentity": caller_identity,
+    "aws:index/getPartition:getPartition": partition,
+    "aws:index/getRegion:getRegion": region,
+    "aws:index/getAvailabilityZones:getAvailabilityZones": availability_zones,
+    "aws:eks/getAddonVersion:getAddonVersion": addon_version,
+    "aws:lb/getLoadBalancer:getLoadBalancer": load_balancer,
+}

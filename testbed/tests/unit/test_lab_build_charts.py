@@ -1,0 +1,67 @@
+"""Charts from Go modules carry the release's versions, as those from the official repositories do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from testbed.lab.charts import write_charts
+
+CHART = "apiVersion: v2\nname: x\nversion: 1.0.0\nappVersion: 1.0.0\n"
+ISTIOD_VALUES = (
+    "_internal_defaults_do_not_set:\n  global:\n    hub: registry.istio.io/testing\n    tag: latest\n"
+)
+
+
+@pytest.fixture
+def modules(tmp_path: Path) -> Path:
+    """Modules with the folders that the real ones have."""
+    root = tmp_path / "modules"
+    istio = root / "istio.io/istio/manifests/charts"
+    for name in ("base", "istio-control/istio-discovery", "gateway"):
+        (istio / name / "templates").mkdir(parents=True)
+        (istio / name / "Chart.yaml").write_text(CHART)
+    (istio / "istio-control/istio-discovery/values.yaml").write_text(ISTIOD_VALUES)
+    cert_manager = root / "github.com/cert-manager/cert-manager/deploy/charts/cert-manager"
+    cert_manager.mkdir(parents=True)
+    (cert_manager / "Chart.yaml").write_text(CHART)
+    bases = root / "github.com/spiffe/spire-controller-manager/config/crd/bases"
+    bases.mkdir(parents=True)
+    for resource in ("clusterfederatedtrustdomains", "clusterspiffeids", "clusterstaticentries"):
+        (bases / f"spire.spiffe.io_{resource}.yaml").write_text("kind: CustomResourceDefinition\n")
+    (cert_manager / "Chart.yaml").chmod(0o444)
+    return root
+
+
+def test_charts_have_their_versions_and_istiod_its_images(tmp_path: Path, modules: Path) -> None:
+    write_charts(tmp_path / "charts", lambda path: modules / path)
+    made = {
+        chart.parent.name: yaml.safe_load(chart.read_text()) for chart in tmp_path.glob("charts/*/Chart.yaml")
+    }
+    assert sorted(made) == ["base", "cert-manager", "gateway", "istiod", "spire-crds"]
+    assert {made[name]["version"] for name in ("base", "istiod", "gateway")} == {"1.31.0"}
+    assert made["cert-manager"]["appVersion"] == "v1.21.2"
+    values = yaml.safe_load((tmp_path / "charts/istiod/values.yaml").read_text())[
+        "_internal_defaults_do_not_set"
+    ]
+    assert values["global"] == {"hub": "docker.io/istio", "tag": "1.31.0"}
+    assert len(list((tmp_path / "charts/spire-crds/templates").iterdir())) == 3
+
+
+def test_a_chart_that_is_not_as_expected_is_refused(tmp_path: Path, modules: Path) -> None:
+    chart = modules / "istio.io/istio/manifests/charts/base/Chart.yaml"
+    chart.write_text("name: base\n")
+    with pytest.raises(ValueError, match=r"Chart.yaml of chart base: 0 lines are like"):
+        write_charts(tmp_path / "charts", lambda path: modules / path)
+
+
+def test_a_crd_that_helm_would_take_for_a_template_is_refused(tmp_path: Path, modules: Path) -> None:
+    crd = (
+        modules
+        / "github.com/spiffe/spire-controller-manager/config/crd/bases/spire.spiffe.io_clusterspiffeids.yaml"
+    )
+    crd.write_text("description: use {{ .PodMeta }}\n")
+    with pytest.raises(ValueError, match="clusterspiffeids"):
+        write_charts(tmp_path / "charts", lambda path: modules / path)

@@ -1,0 +1,413 @@
+"""The plugin `aws` through its protocol: strict arguments, real answers from a simulated AWS, honest previews."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from google.protobuf import struct_pb2
+from pulumi.runtime.proto import provider_pb2 as proto
+
+from testbed.sandbox import changes, complete, inventory, permissions, schema
+from testbed.sandbox.cloud import running
+from testbed.sandbox.cluster_component import refuse_unsupported
+from testbed.sandbox.kinds import KINDS
+from testbed.sandbox.plugin import AwsProvider
+from testbed.sandbox.schema import schema_of
+from testbed.sandbox.values import UNKNOWN, from_struct, to_struct
+
+VPC = "aws:ec2/vpc:Vpc"
+SUBNET = "aws:ec2/subnet:Subnet"
+ROLE = "aws:iam/role:Role"
+CLUSTER = "aws:eks/cluster:Cluster"
+TRUST = json.dumps({"Version": "2012-10-17", "Statement": []})
+REGION = "us-east-1"
+
+
+class RefusedError(Exception):
+    """What the engine would show."""
+
+
+class Context:
+    def abort(self, _code: Any, text: str) -> None:
+        raise RefusedError(text)
+
+
+class Plugin:
+    """The provider as the engine uses it."""
+
+    def __init__(self) -> None:
+        self._provider = AwsProvider("7.0.0")
+        config = to_struct({"region": REGION})
+        self._provider.Configure(proto.ConfigureRequest(args=config), Context())
+
+    def check(self, kind: str, inputs: dict[str, Any], name: str = "it") -> tuple[dict[str, Any], list[str]]:
+        asked = proto.CheckRequest(urn=urn(kind, name), name=name, news=to_struct(inputs), randomSeed=b"1")
+        answer = self._provider.Check(asked, Context())
+        return from_struct(answer.inputs), [f"{f.property}: {f.reason}" for f in answer.failures]
+
+    def create(self, kind: str, inputs: dict[str, Any], name: str = "it") -> tuple[str, dict[str, Any]]:
+        checked, failures = self.check(kind, inputs, name)
+        assert failures == []
+        asked = proto.CreateRequest(urn=urn(kind, name), properties=to_struct(checked))
+        answer = self._provider.Create(asked, Context())
+        return answer.id, from_struct(answer.properties)
+
+    def preview(self, kind: str, inputs: dict[str, Any]) -> dict[str, Any]:
+        asked = proto.CreateRequest(urn=urn(kind), properties=to_struct(inputs), preview=True)
+        return from_struct(self._provider.Create(asked, Context()).properties)
+
+    def diff(self, kind: str, old: dict[str, Any], new: dict[str, Any]) -> Any:
+        asked = proto.DiffRequest(urn=urn(kind), old_inputs=to_struct(old), news=to_struct(new))
+        return self._provider.Diff(asked, Context())
+
+    def update(
+        self, kind: str, id_: str, state: dict[str, Any], old: dict[str, Any], new: dict[str, Any]
+    ) -> None:
+        self._provider.Update(
+            proto.UpdateRequest(
+                urn=urn(kind),
+                id=id_,
+                olds=to_struct(state),
+                old_inputs=to_struct(old),
+                news=to_struct(new),
+            ),
+            Context(),
+        )
+
+    def read(self, kind: str, id_: str, state: dict[str, Any], inputs: dict[str, Any]) -> Any:
+        asked = proto.ReadRequest(
+            urn=urn(kind), id=id_, properties=to_struct(state), inputs=to_struct(inputs)
+        )
+        return self._provider.Read(asked, Context())
+
+    def delete(self, kind: str, id_: str, state: dict[str, Any]) -> None:
+        asked = proto.DeleteRequest(urn=urn(kind), id=id_, properties=to_struct(state))
+        self._provider.Delete(asked, Context())
+
+    def invoke(self, token: str, args: dict[str, Any]) -> Any:
+        return self._provider.Invoke(proto.InvokeRequest(tok=token, args=to_struct(args)), Context())
+
+
+def urn(kind: str, name: str = "it") -> str:
+    return f"urn:pulumi:dev::fedmesh::{kind}::{name}"
+
+
+@pytest.fixture(scope="module")
+def plugin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plugin]:
+    with (
+        running.running(tmp_path_factory.mktemp("aws") / "log") as environment,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        yield Plugin()
+
+
+@pytest.fixture
+def network(plugin: Plugin) -> tuple[str, list[str]]:
+    vpc, _ = plugin.create(VPC, {"cidrBlock": "10.2.0.0/16"})
+    subnets = [
+        plugin.create(
+            SUBNET, {"vpcId": vpc, "cidrBlock": f"10.2.{n}.0/24", "availabilityZone": f"{REGION}{zone}"}
+        )[0]
+        for n, zone in enumerate("ab")
+    ]
+    return vpc, subnets
+
+
+@pytest.mark.parametrize(
+    ("inputs", "text"),
+    [
+        ({"cidrblock": "10.0.0.0/16"}, "cidrblock: unexpected argument"),
+        ({"cidrBlock": 10}, "cidrBlock: must be of type str"),
+        ({"cidrBlock": "10.0.0.0/16", "tags": ["a"]}, "tags: must be a map"),
+        ({"cidrBlock": "10.0.0.0/16", "enableDnsSupport": "yes"}, "enableDnsSupport: must be of type bool"),
+    ],
+)
+def test_arguments_that_the_real_provider_refuses_are_refused(
+    plugin: Plugin, inputs: dict[str, Any], text: str
+) -> None:
+    _, failures = plugin.check(VPC, inputs)
+    assert failures[0].startswith(text)
+
+
+def test_missing_and_nested_arguments_are_found(plugin: Plugin) -> None:
+    group = {"clusterName": "c", "subnetIds": ["s"], "scalingConfig": {"minSize": 1, "maxSize": "2"}}
+    _, failures = plugin.check("aws:eks/nodeGroup:NodeGroup", group)
+    paths = [failure.split(":")[0] for failure in failures]
+    assert paths == ["nodeRoleArn", "scalingConfig.desiredSize", "scalingConfig.maxSize"]
+
+
+def test_every_kind_is_one_that_pulumi_aws_has() -> None:
+    for token in KINDS:
+        assert schema_of(token).token == token
+
+
+def test_a_kind_whose_name_a_nested_type_shares_has_its_own_inputs() -> None:
+    accepter = "aws:ec2/vpcPeeringConnectionAccepter:VpcPeeringConnectionAccepter"
+    assert "vpcPeeringConnectionId" in schema_of(accepter).inputs
+
+
+def test_a_name_is_made_up_once_and_kept(plugin: Plugin) -> None:
+    first, _ = plugin.check(ROLE, {"assumeRolePolicy": TRUST}, "node")
+    assert first["name"].startswith("node-")
+    asked = proto.CheckRequest(
+        urn=urn(ROLE, "node"), name="node", olds=to_struct(first), news=to_struct({"assumeRolePolicy": TRUST})
+    )
+    again = AwsProvider("7.0.0").Check(asked, Context())
+    assert from_struct(again.inputs)["name"] == first["name"]
+
+
+def test_a_preview_knows_the_inputs_and_nothing_that_aws_computes(plugin: Plugin) -> None:
+    foreseen = plugin.preview(VPC, {"cidrBlock": "10.0.0.0/16"})
+    assert foreseen["cidrBlock"] == "10.0.0.0/16"
+    assert foreseen["arn"] is UNKNOWN
+
+
+def test_outputs_are_those_of_the_real_resource(plugin: Plugin) -> None:
+    _, state = plugin.create(VPC, {"cidrBlock": "10.9.0.0/16"})
+    assert set(state) <= set(schema_of(VPC).outputs)
+    assert state["arn"].startswith("arn:aws:ec2:us-east-1:")
+
+
+def test_aws_itself_refuses_what_is_wrong(plugin: Plugin, network: tuple[str, list[str]]) -> None:
+    vpc, _ = network
+    with pytest.raises(RefusedError, match=r"InvalidSubnet\.Range"):
+        plugin.create(SUBNET, {"vpcId": vpc, "cidrBlock": "10.9.0.0/24"})
+    with pytest.raises(RefusedError, match="InvalidVpcID"):
+        plugin.create(SUBNET, {"vpcId": "vpc-none", "cidrBlock": "10.2.9.0/24"})
+
+
+def test_a_policy_that_aws_does_not_have_can_not_be_attached(plugin: Plugin) -> None:
+    role, _ = plugin.create(ROLE, {"assumeRolePolicy": TRUST}, "attach")
+    wrong = {"role": role, "policyArn": "arn:aws:iam::aws:policy/AmazonEKSWorkerPolicy"}
+    with pytest.raises(RefusedError, match="NoSuchEntity"):
+        plugin.create("aws:iam/rolePolicyAttachment:RolePolicyAttachment", wrong)
+
+
+def cluster_inputs(plugin: Plugin, subnets: list[str], **changed: Any) -> dict[str, Any]:
+    _, role = plugin.create(ROLE, {"assumeRolePolicy": TRUST}, f"eks-{len(str(changed))}")
+    inputs = {"name": "c", "version": "1.33", "roleArn": role["arn"], "vpcConfig": {"subnetIds": subnets}}
+    return {**inputs, **changed}
+
+
+@pytest.mark.parametrize(
+    ("changed", "text"),
+    [
+        ({"roleArn": "arn:aws:iam::123456789012:role/none"}, "no such role"),
+        ({"version": "1.19"}, "unsupported Kubernetes version"),
+    ],
+)
+def test_eks_refuses_what_it_would(
+    plugin: Plugin, network: tuple[str, list[str]], changed: dict[str, Any], text: str
+) -> None:
+    with pytest.raises(RefusedError, match=text):
+        plugin.create(CLUSTER, cluster_inputs(plugin, network[1], **changed))
+
+
+def test_a_cluster_needs_subnets_in_two_zones(plugin: Plugin, network: tuple[str, list[str]]) -> None:
+    with pytest.raises(RefusedError, match="two different AZs"):
+        plugin.create(CLUSTER, cluster_inputs(plugin, network[1][:1]))
+
+
+def test_a_cluster_is_upgraded_by_one_version_at_a_time(
+    plugin: Plugin, network: tuple[str, list[str]]
+) -> None:
+    inputs = cluster_inputs(plugin, network[1], name="upgraded")
+    id_, state = plugin.create(CLUSTER, inputs)
+    assert state["vpcConfig"]["clusterSecurityGroupId"].startswith("sg-")
+    with pytest.raises(RefusedError, match=r"minor version update from 1\.33 to 1\.35"):
+        plugin.update(CLUSTER, id_, state, inputs, {**inputs, "version": "1.35"})
+    plugin.update(CLUSTER, id_, state, inputs, {**inputs, "version": "1.34"})
+    assert from_struct(plugin.read(CLUSTER, id_, state, inputs).inputs)["version"] == "1.34"
+    plugin.delete(CLUSTER, id_, state)
+    assert plugin.read(CLUSTER, id_, state, inputs).id == ""
+
+
+def test_a_change_is_an_update_or_a_replacement_as_aws_has_it(plugin: Plugin) -> None:
+    old = {"cidrBlock": "10.0.0.0/16", "tags": {"a": "1"}}
+    assert list(plugin.diff(VPC, old, {**old, "tags": {"a": "2"}}).replaces) == []
+    assert list(plugin.diff(VPC, old, {**old, "cidrBlock": "10.1.0.0/16"}).replaces) == ["cidrBlock"]
+    assert plugin.diff(VPC, old, old).changes == proto.DiffResponse.DIFF_NONE
+
+
+def test_what_was_changed_by_hand_is_seen(plugin: Plugin, network: tuple[str, list[str]]) -> None:
+    inputs = {"vpcId": network[0]}
+    id_, state = plugin.create("aws:ec2/routeTable:RouteTable", {**inputs, "tags": {"a": "1"}})
+    from testbed.sandbox.aws import Aws
+
+    Aws(REGION).client("ec2").create_tags(Resources=[id_], Tags=[{"Key": "a", "Value": "2"}])
+    found = plugin.read("aws:ec2/routeTable:RouteTable", id_, state, {**inputs, "tags": {"a": "1"}})
+    assert from_struct(found.inputs)["tags"] == {"a": "2"}
+    plugin.delete("aws:ec2/routeTable:RouteTable", id_, state)
+
+
+def test_what_is_gone_already_is_no_error_to_delete(plugin: Plugin) -> None:
+    id_, state = plugin.create(VPC, {"cidrBlock": "10.8.0.0/16"})
+    plugin.delete(VPC, id_, state)
+    plugin.delete(VPC, id_, state)
+
+
+def test_unknown_kinds_and_functions_are_refused_by_name(plugin: Plugin) -> None:
+    with pytest.raises(RefusedError, match="does not stand for aws:sns/topic:Topic"):
+        plugin.check("aws:sns/topic:Topic", {})
+    with pytest.raises(RefusedError, match="no function aws:s3"):
+        plugin.invoke("aws:s3/getBucket:getBucket", {})
+
+
+def test_an_addon_without_a_version_for_the_cluster_is_said(plugin: Plugin) -> None:
+    asked = {"addonName": "coredns", "kubernetesVersion": "1.12"}
+    answer = plugin.invoke("aws:eks/getAddonVersion:getAddonVersion", asked)
+    assert "no version of the addon coredns" in answer.failures[0].reason
+
+
+def test_an_inventory_counts_and_prices(plugin: Plugin) -> None:
+    taken = inventory.take((REGION,))
+    assert taken.counts["VPCs"][REGION] > 0
+    assert "total" in inventory.as_text(taken)
+
+
+def test_missing_credentials_are_said_before_anything_is_made(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    with pytest.raises(RefusedError, match="No valid credential sources"):
+        AwsProvider("7.0.0").Configure(proto.ConfigureRequest(args=struct_pb2.Struct()), Context())
+
+
+@pytest.mark.parametrize(
+    ("inputs", "text"),
+    [
+        ({"fargate": True}, "does not stand for eks.Cluster's fargate"),
+        ({}, "skipDefaultNodeGroup"),
+        ({"subnetIds": ["a"], "publicSubnetIds": ["b"]}, "mutually exclusive"),
+        ({"publicAccessCidrs": ["a"], "endpointPublicAccess": False}, "can only be set when"),
+    ],
+)
+def test_the_cluster_component_refuses_what_pulumi_eks_or_the_sandbox_can_not_do(
+    inputs: dict[str, Any], text: str
+) -> None:
+    skipped = {"skipDefaultNodeGroup": True, "skipDefaultSecurityGroups": True} if inputs else {}
+    with pytest.raises(ValueError, match=text):
+        refuse_unsupported({**skipped, **inputs})
+
+
+def test_secrets_and_unknowns_survive_the_wire() -> None:
+    value = {"a": [1, {"b": True}], "c": UNKNOWN, "d": "x", "e": None}
+    assert from_struct(to_struct(value)) == {"a": [1, {"b": True}], "c": UNKNOWN, "d": "x"}
+
+
+CONFIG = {
+    "fedmesh:clusters": [
+        {
+            "name": f"cluster-{n}",
+            "eks": {
+                "version": "1.33",
+                "vpcCidr": f"10.{n}.0.0/16",
+                "nodeGroups": {"general": {"desired": 2, "max": 2}},
+            },
+        }
+        for n in (1, 2)
+    ]
+}
+
+
+def test_changes_leave_the_config_that_they_were_given_alone() -> None:
+    before = json.dumps(CONFIG)
+    grown = changes.grown(changes.upgraded(changes.resized(CONFIG, 1)), 4)
+    assert json.dumps(CONFIG) == before
+    names = [cluster["name"] for cluster in grown["fedmesh:clusters"]]
+    assert names == ["cluster-1", "cluster-2", "cluster-3", "cluster-4"]
+    assert {cluster["eks"]["version"] for cluster in grown["fedmesh:clusters"]} == {"1.34"}
+    assert len({cluster["eks"]["vpcCidr"] for cluster in grown["fedmesh:clusters"]}) == 4
+    assert grown["fedmesh:clusters"][0]["eks"]["nodeGroups"]["general"] == {"desired": 3, "max": 3}
+
+
+def test_an_action_that_the_policy_lacks_is_named(tmp_path: Path) -> None:
+    policy = tmp_path / "policy.json"
+    policy.write_text(
+        '{"Statement": [{"Action": ["ec2:Describe*", "iam:GetRole"]}, {"Action": "eks:CreateCluster"}]}'
+    )
+    asked = {"ec2:DescribeVpcs", "iam:GetRole", "eks:CreateCluster", "ec2:DeleteVpc"}
+    assert permissions.not_allowed(asked, policy) == ["ec2:DeleteVpc"]
+
+
+def test_an_accelerator_leads_to_load_balancers_that_exist_and_goes_again(
+    plugin: Plugin, network: tuple[str, list[str]]
+) -> None:
+    from testbed.sandbox.aws import Aws
+
+    balancers = Aws(REGION).client("elbv2")
+    asked = balancers.create_load_balancer(Name="ingress", Type="network", Subnets=network[1])
+    arn = asked["LoadBalancers"][0]["LoadBalancerArn"]
+    kind = "aws:globalaccelerator/{}:{}".format
+    accelerator, state = plugin.create(kind("accelerator", "Accelerator"), {"enabled": True})
+    assert state["dnsName"].endswith(".awsglobalaccelerator.com")
+    ports = {"acceleratorArn": accelerator, "protocol": "TCP", "portRanges": [{"fromPort": 80, "toPort": 80}]}
+    listener, ports_state = plugin.create(kind("listener", "Listener"), ports)
+    group = {
+        "listenerArn": listener,
+        "endpointGroupRegion": REGION,
+        "endpointConfigurations": [{"endpointId": arn}],
+    }
+    with pytest.raises(RefusedError, match="is no load balancer"):
+        wrong = {**group, "endpointConfigurations": [{"endpointId": "arn:none"}]}
+        plugin.create(kind("endpointGroup", "EndpointGroup"), wrong)
+    made, group_state = plugin.create(kind("endpointGroup", "EndpointGroup"), group)
+    with pytest.raises(RefusedError, match="still has children"):
+        plugin.delete(kind("listener", "Listener"), listener, ports_state)
+    plugin.delete(kind("endpointGroup", "EndpointGroup"), made, group_state)
+    plugin.delete(kind("listener", "Listener"), listener, ports_state)
+    plugin.delete(kind("accelerator", "Accelerator"), accelerator, state)
+    assert plugin.read(kind("accelerator", "Accelerator"), accelerator, state, {}).id == ""
+
+
+def test_a_record_changes_its_address_and_its_type(plugin: Plugin, network: tuple[str, list[str]]) -> None:
+    zone, _ = plugin.create(
+        "aws:route53/zone:Zone", {"name": "mesh.internal", "vpcs": [{"vpcId": network[0]}]}
+    )
+    record = "aws:route53/record:Record"
+    old = {"zoneId": zone, "name": "spire.mesh.internal", "type": "A", "ttl": 30, "records": ["10.2.0.1"]}
+    id_, state = plugin.create(record, old)
+    new = {**old, "type": "CNAME", "records": ["nlb.example"]}
+    plugin.update(record, id_, state, old, new)
+    assert from_struct(plugin.read(record, id_, {**state, **new}, new).inputs)["records"] == ["nlb.example"]
+    plugin.delete(record, id_, {**state, **new})
+
+
+def test_on_the_lab_a_stack_takes_what_belongs_to_the_machines_from_the_lab() -> None:
+    lab = {
+        "fedmesh:charts": {"istiod": {"path": "x"}},
+        "fedmesh:clusters": [],
+        "fedmesh:storage": {"class": "local"},
+    }
+    config = complete.on_the_lab({**CONFIG, "fedmesh:aws": {"join": "peering"}}, lab)
+    assert config["fedmesh:clusters"] == CONFIG["fedmesh:clusters"]
+    assert config["fedmesh:storage"] == {"class": "local"}
+    assert config["fedmesh:aws"]["join"] == "peering"
+    assert config["fedmesh:aws"]["loadBalancerController"] == {"enabled": False}
+
+
+def test_kubeconfigs_are_merged_by_context() -> None:
+    def one(name: str) -> str:
+        entries = {kind: [{"name": name}] for kind in ("clusters", "users", "contexts")}
+        return json.dumps({**entries, "current-context": name})
+
+    merged = complete.merged_kubeconfigs({"a": one("a"), "b": one("b")})
+    assert [context["name"] for context in merged["contexts"]] == ["a", "b"]
+    assert merged["current-context"] == "a"
+
+
+def test_a_schema_that_was_kept_is_the_one_that_was_read() -> None:
+    for token in (
+        "aws:eks/nodeGroup:NodeGroup",
+        "eks:index:Cluster",
+        "aws:ec2/launchTemplate:LaunchTemplate",
+    ):
+        assert schema._keep(schema._read(token)) == schema._kept(token)
