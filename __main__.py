@@ -1,59 +1,76 @@
-"""The architecture: clusters, the layers of each, the links between them, the applications."""
+"""The Pulumi program: clusters, the layers of each cluster, the links between clusters, sample applications."""
 
 import pulumi
 
-from components.aws.made_clusters import MadeClusters
+from components.aws.addresses import gateway_addresses, stable_address
+from components.aws.fleet import create_fleet
+from components.aws.load_balancer_controller import install_controllers
 from components.config.settings import load_settings
-from components.kube.clusters import existing_clusters, provider
-from components.kube.last_known import LastKnown
+from components.kube.clusters import existing_clusters, kubernetes_providers
+from components.kube.last_known import LastKnownState
 from components.kube.storage import Storage, StorageArgs
-from components.mesh.cert_manager import CertManager, CertManagerArgs
-from components.mesh.federation import Federation, FederationArgs, FederationMember
-from components.mesh.gateways import IstioGateways, IstioGatewaysArgs
-from components.mesh.istio import Istio, IstioArgs
-from components.mesh.remote_secrets import RemoteSecrets, RemoteSecretsArgs, RemoteSecretsMember
-from components.mesh.samples import Samples, SamplesArgs
-from components.mesh.spire import Spire, SpireArgs
-from components.observability.observability import Observability, ObservabilityArgs, ObservabilityMember
-from components.outputs import export
+from components.mesh.federation import Federation, FederationArgs
+from components.mesh.remote_secrets import RemoteSecrets, RemoteSecretsArgs
+from components.mesh_cluster import MeshCluster, MeshClusterArgs
+from components.observability.observability import Observability, ObservabilityArgs
+from components.outputs import export_outputs
 
-# fmt: off
 settings = load_settings()
-charts, registry, specs = settings.charts, settings.registry, {spec.name: spec for spec in settings.meshed}
-made, past = MadeClusters(settings), LastKnown(settings)
-clusters = {**existing_clusters(settings), **made.clusters}
-providers = {name: provider(name, past.checked(cluster.kubeconfig), past.skips(name))
-             for name, cluster in clusters.items()}
-on = {name: pulumi.ResourceOptions(providers=[provider]) for name, provider in providers.items()}
+last_known = LastKnownState(settings)
 
-# the layers of each cluster
-storage = {spec.name: Storage(f"{spec.name}-storage", StorageArgs(settings.storage_of(spec)), on[spec.name])
-           for spec in settings.clusters}
-doors = made.doors(on)
-cert_manager = {name: CertManager(f"{name}-cert-manager", CertManagerArgs(charts.cert_manager, registry), on[name])
-                for name in specs}
-spire = {name: Spire(f"{name}-spire", SpireArgs(
-    spec, cert_manager[name].issuer, storage[name].class_name, charts.spire_crds, settings.spire, registry,
-    doors[name].annotations["spire"], doors[name].sources, past.of(name)), on[name]) for name, spec in specs.items()}
-istio = {name: Istio(f"{name}-istio", IstioArgs(
-    spec, settings.peers_of(spec), settings.mesh_id, cert_manager[name].issuer, charts, settings.istio,
-    settings.failover, registry), on[name]) for name, spec in specs.items()}
+# Clusters: existing ones by kubeconfig, and EKS clusters that this stack creates.
+fleet = create_fleet(settings)
+clusters = {**existing_clusters(settings), **fleet.clusters}
+providers = kubernetes_providers(clusters, last_known)
+options = {name: pulumi.ResourceOptions(providers=[each]) for name, each in providers.items()}
+storage = {
+    spec.name: Storage(f"{spec.name}-storage", StorageArgs(settings.storage_of(spec)), options[spec.name])
+    for spec in settings.clusters
+}
+load_balancers = install_controllers(fleet, options)
 
-# the links between clusters
-federation = Federation("federation", FederationArgs({name: FederationMember(
-    spec.trust_domain, spire[name].bundle, made.named(name, "spire", spire[name].bundle_address), spire[name].crds,
-    providers[name]) for name, spec in specs.items()}))
-gateways = {name: IstioGateways(f"{name}-gateways", IstioGatewaysArgs(
-    istio[name].namespace, spec.network, charts.istio_gateway, settings.istio,
-    [spire[name], federation, *istio.values()], doors[name].annotations, past.of(name)), on[name])
-    for name, spec in specs.items()}
-remote_secrets = RemoteSecrets("remote-secrets", RemoteSecretsArgs({name: RemoteSecretsMember(
-    clusters[name].api_server, istio[name].namespace, providers[name]) for name in specs}))
-observability = Observability("observability", ObservabilityArgs(settings, {name: ObservabilityMember(
-    storage[name].class_name, clusters[name].api_server, providers[name]) for name in specs}))
+# The layers of each cluster: cert-manager, SPIRE and Istio's control plane.
+mesh = {
+    spec.name: MeshCluster(
+        MeshClusterArgs(
+            spec=spec,
+            settings=settings,
+            provider=providers[spec.name],
+            api_server=clusters[spec.name].api_server,
+            storage_class=storage[spec.name].class_name,
+            load_balancers=load_balancers[spec.name],
+            last_known_state=last_known.of(spec.name),
+        )
+    )
+    for spec in settings.meshed
+}
 
-# the applications
-apps = {name: Samples(f"{name}-samples", SamplesArgs(version, [*istio.values(), spire[name], federation], registry,
-    settings.istio.revision), on[name]) for name, version in settings.sample_versions.items()}
+# The links between the clusters: trust, gateways, endpoint discovery and monitoring.
+bundle_addresses = {
+    name: stable_address(fleet, name, "spire", each.spire.bundle_address) for name, each in mesh.items()
+}
+federation_members = {name: each.federation_member(bundle_addresses[name]) for name, each in mesh.items()}
+federation = Federation("federation", FederationArgs(federation_members))
+identities_and_proxies = [federation, *(each.istio for each in mesh.values())]
+gateways = {name: each.install_gateways(after=identities_and_proxies) for name, each in mesh.items()}
+addresses = gateway_addresses(fleet, gateways)
+RemoteSecrets(
+    "remote-secrets",
+    RemoteSecretsArgs({name: each.remote_secrets_member for name, each in mesh.items()}),
+)
+Observability(
+    "observability",
+    ObservabilityArgs(settings, {name: each.observability_member for name, each in mesh.items()}),
+)
 
-export(settings, clusters, spire, gateways, made.ways_in(gateways))
+# The sample applications.
+for name, version in settings.sample_versions.items():
+    mesh[name].install_samples(version, after=identities_and_proxies)
+
+export_outputs(
+    settings=settings,
+    clusters=clusters,
+    spire={name: each.spire for name, each in mesh.items()},
+    gateways=gateways,
+    addresses=addresses,
+)

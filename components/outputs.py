@@ -1,25 +1,26 @@
-"""What a stack tells its users once it is up."""
+"""Stack outputs."""
 
 from collections.abc import Mapping
 from typing import Any
 
 import pulumi
 
-from components.aws.made_clusters import MadeCluster, WaysIn
+from components.aws.addresses import GatewayAddresses
+from components.aws.fleet import CreatedCluster
 from components.config.settings import Settings
 from components.kube.clusters import ExistingCluster
-from components.kube.last_known import OUTPUT, Known, remembered
+from components.kube.last_known import OUTPUT, ClusterState, state_output
 from components.mesh.federation import seed
 from components.mesh.gateways import IstioGateways
 from components.mesh.spire import Spire
 
 
-def export(
+def export_outputs(
     settings: Settings,
-    clusters: Mapping[str, ExistingCluster | MadeCluster],
+    clusters: Mapping[str, ExistingCluster | CreatedCluster],
     spire: Mapping[str, Spire],
     gateways: Mapping[str, IstioGateways],
-    ways_in: WaysIn,
+    addresses: GatewayAddresses,
 ) -> None:
     """Exports the stack's outputs; kubeconfigs are secrets. The mappings are by cluster name."""
     kubeconfigs = {
@@ -30,7 +31,7 @@ def export(
         "endpoints": {name: cluster.api_server for name, cluster in clusters.items()},
         "trustDomains": {spec.name: spec.trust_domain for spec in settings.clusters},
         "bundleEndpoints": {name: server.bundle_address for name, server in spire.items()},
-        "gateways": dict(ways_in.names),
+        "gateways": dict(addresses.east_west),
         "ingress": {name: gateway.ingress_address for name, gateway in gateways.items()},
         "next": [
             *(
@@ -41,16 +42,16 @@ def export(
         ],
     }
     if spire:
-        outputs[OUTPUT] = remembered(
+        outputs[OUTPUT] = state_output(
             {
-                name: Known(
+                name: ClusterState(
                     spire[name].bundle.apply(seed),
                     pulumi.Output.all(ingress=each.ingress_address, eastwest=each.east_west_address),
                 )
                 for name, each in gateways.items()
             }
         )
-    if ways_in.edge is not None:
-        outputs["edge"] = ways_in.edge
+    if addresses.edge is not None:
+        outputs["edge"] = addresses.edge
     for key, value in outputs.items():
         pulumi.export(key, value)

@@ -10,12 +10,14 @@ import pulumi_aws as aws
 import pulumi_kubernetes as k8s
 import yaml
 
+from components.aws.fleet import EksFleet
 from components.aws.iam import document_json
+from components.aws.load_balancers import GATEWAY_HEALTH_PORT, load_balancer_name, nlb_annotations
 from components.config.aws_facts import partition_of
 from components.config.settings_aws import ControllerSpec
+from components.kube.load_balancers import LoadBalancerService, LoadBalancerSettings
 
 NAMESPACE = "kube-system"
-GATEWAY_HEALTH_PORT = 15021
 SERVICE_ACCOUNT = "aws-load-balancer-controller"
 VALUES = Path(__file__).parents[2] / "manifests" / "load_balancer_controller" / "values.yaml"
 
@@ -44,32 +46,16 @@ class LoadBalancerControllerArgs:
     provider: aws.Provider
 
 
-@dataclass(frozen=True)
-class Doors:
-    """How Services of one cluster ask for their load balancers; empty where no controller of AWS's is there.
-
-    Attributes:
-        annotations: by door: `spire`, `eastwest` (both internal) and `ingress`.
-        sources: ranges that may call the internal ones.
-    """
-
-    annotations: Mapping[str, Mapping[str, pulumi.Input[str]]]
-    sources: tuple[str, ...]
-
-
-NO_DOORS = Doors({"spire": {}, "eastwest": {}, "ingress": {}}, ())
-
-
 class LoadBalancerController(pulumi.ComponentResource):
     """The controller, allowed by pod identity to change only what carries its cluster's tag.
 
     Outputs:
-        doors: what Services ask with. Its values are known once the controller is ready, so that a Service that
-            uses them is made after it, and on destroy is removed before it: load balancers and their network
-            interfaces are gone by the time that the network goes.
+        settings: settings of the Services. Their values are known once the controller is ready, so that a Service
+            that uses them is created after the controller and deleted before it: load balancers and their network
+            interfaces are gone before the network is deleted.
     """
 
-    doors: Doors
+    settings: LoadBalancerSettings
 
     def __init__(
         self, name: str, args: LoadBalancerControllerArgs, opts: pulumi.ResourceOptions | None = None
@@ -88,21 +74,24 @@ class LoadBalancerController(pulumi.ComponentResource):
             values={**values, "clusterName": args.cluster_name, "region": args.region, "vpcId": args.vpc_id},
             opts=pulumi.ResourceOptions(parent=self, depends_on=[identity]),
         )
-        self.doors = Doors(
-            {door: self._annotations(door, args, release) for door in NO_DOORS.annotations}, args.mesh_ranges
+        self.settings = LoadBalancerSettings(
+            ingress=self._service("ingress", args, release),
+            east_west=self._service("eastwest", args, release),
+            spire_bundle=self._service("spire", args, release),
         )
         self.register_outputs({})
 
-    def _annotations(
-        self, door: str, args: LoadBalancerControllerArgs, release: k8s.helm.v3.Release
-    ) -> dict[str, pulumi.Input[str]]:
-        name = load_balancer_name(args.cluster_name, door)
-        return nlb_annotations(
+    def _service(
+        self, label: str, args: LoadBalancerControllerArgs, release: k8s.helm.v3.Release
+    ) -> LoadBalancerService:
+        name = load_balancer_name(args.cluster_name, label)
+        annotations = nlb_annotations(
             release.status.apply(lambda _: name),
-            internal=door != "ingress" or args.ingress_scheme == "internal",
+            internal=label != "ingress" or args.ingress_scheme == "internal",
             tags=args.tags,
-            health_port=None if door == "spire" else GATEWAY_HEALTH_PORT,
+            health_port=None if label == "spire" else GATEWAY_HEALTH_PORT,
         )
+        return LoadBalancerService(annotations, args.mesh_ranges if label == "spire" else ())
 
     def _identity(
         self, name: str, args: LoadBalancerControllerArgs, opts: pulumi.ResourceOptions
@@ -140,35 +129,39 @@ class LoadBalancerController(pulumi.ComponentResource):
         )
 
 
-def load_balancer_name(cluster_name: str, door: str) -> str:
-    """The name in AWS of a cluster's load balancer, within the 32 characters that AWS allows."""
-    return f"{cluster_name[: 31 - len(door)]}-{door}"
-
-
-def nlb_annotations(
-    name: pulumi.Input[str], *, internal: bool, tags: Mapping[str, str], health_port: int | None = None
-) -> dict[str, pulumi.Input[str]]:
-    """Annotations that give a Service an NLB straight to its pods.
+def install_controllers(
+    fleet: EksFleet, options: Mapping[str, pulumi.ResourceOptions]
+) -> dict[str, LoadBalancerSettings]:
+    """Installs the controller on every EKS cluster.
 
     Args:
-        name: name of the load balancer in AWS, by which the edge finds it.
-        internal: reachable from the joined networks only, not from the internet.
-        tags: AWS tags of what the controller makes.
-        health_port: port of an HTTP /healthz/ready answer (Istio's gateways: 15021); else TCP is tried.
+        fleet: the EKS clusters of the stack.
+        options: by cluster of the stack the options that create resources on it.
+
+    Returns:
+        The load balancer settings of every cluster, empty for a cluster without the controller.
     """
-    prefix = "service.beta.kubernetes.io/aws-load-balancer"
-    health: dict[str, pulumi.Input[str]] = {
-        f"{prefix}-healthcheck-protocol": "HTTP",
-        f"{prefix}-healthcheck-port": str(health_port),
-        f"{prefix}-healthcheck-path": "/healthz/ready",
+    installed = {
+        name: LoadBalancerController(f"{name}-load-balancers", args, options[name]).settings
+        for name, args in _args_by_cluster(fleet).items()
     }
+    return {name: installed.get(name, LoadBalancerSettings()) for name in options}
+
+
+def _args_by_cluster(fleet: EksFleet) -> dict[str, LoadBalancerControllerArgs]:
+    settings = fleet.settings.aws
+    if not (fleet.resources and settings.controller.enabled and settings.mesh):
+        return {}
     return {
-        **(health if health_port else {}),
-        f"{prefix}-name": name,
-        f"{prefix}-type": "external",
-        f"{prefix}-nlb-target-type": "ip",
-        f"{prefix}-scheme": "internal" if internal else "internet-facing",
-        f"{prefix}-attributes": "load_balancing.cross_zone.enabled=true",
-        f"{prefix}-healthcheck-interval": "5",
-        f"{prefix}-additional-resource-tags": ",".join(f"{key}={value}" for key, value in tags.items()),
+        name: LoadBalancerControllerArgs(
+            cluster_name=cluster.eks_name,
+            region=cluster.region,
+            vpc_id=fleet.resources.networks[name].vpc_id,
+            ingress_scheme=cluster.spec.ingress_scheme,
+            mesh_ranges=tuple(other.spec.vpc_cidr for other in fleet.specs.values()),
+            chart=settings.controller,
+            tags=settings.tags,
+            provider=fleet.providers[cluster.region],
+        )
+        for name, cluster in fleet.specs.items()
     }

@@ -2,11 +2,11 @@
 
 import base64
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import pulumi
 import pulumi_kubernetes as k8s
@@ -17,6 +17,7 @@ from kubernetes import config as kube
 
 from components.config.errors import ConfigError
 from components.config.settings import ClusterSpec, KubeconfigSpec, Settings
+from components.kube.last_known import LastKnownState
 
 OLDEST_KUBERNETES = (1, 32)  # the oldest that Istio 1.31 is tested with
 ANSWER_SECONDS = 5
@@ -49,6 +50,25 @@ def provider(name: str, kubeconfig: pulumi.Input[str], skip: bool | None = None)
         enable_secret_mutable=True,
         skip_update_unreachable=skip,
     )
+
+
+class ClusterAccess(Protocol):
+    """What a provider needs of a cluster, existing or created."""
+
+    @property
+    def kubeconfig(self) -> pulumi.Input[str]:
+        """JSON with one context."""
+        ...
+
+
+def kubernetes_providers(
+    clusters: Mapping[str, ClusterAccess], last_known: LastKnownState
+) -> dict[str, k8s.Provider]:
+    """The providers of all clusters by name; those of clusters declared down skip unreachable resources."""
+    return {
+        name: provider(name, last_known.validated(cluster.kubeconfig), last_known.skips_unreachable(name))
+        for name, cluster in clusters.items()
+    }
 
 
 def existing_clusters(settings: Settings, folder: Path = Path()) -> dict[str, ExistingCluster]:

@@ -1,6 +1,6 @@
 """Istio's gateways on one cluster: one for users, one for the other clusters."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import pulumi
@@ -8,7 +8,8 @@ import pulumi_kubernetes as k8s
 
 from components.config.settings_mesh import ChartSpec, IstioSettings
 from components.kube.charts import release
-from components.kube.last_known import Known
+from components.kube.last_known import ClusterState
+from components.kube.load_balancers import LoadBalancerService, LoadBalancerSettings
 from components.kube.manifests import Document, load_one
 from components.kube.objects import child_of
 from components.kube.workloads import load_balancer_address
@@ -27,8 +28,8 @@ class IstioGatewaysArgs:
         chart: Istio's chart `gateway`.
         settings: pods of each gateway, and the istiod that makes their proxies.
         after: what gives their proxies identities.
-        annotations: by gateway (ingress, eastwest) annotations of its load balancer.
-        known: what there is to know of the cluster where it is down and can't be asked.
+        load_balancers: settings of the gateways' Services.
+        last_known_state: state of the cluster if it is declared down.
     """
 
     namespace: pulumi.Input[str]
@@ -36,10 +37,8 @@ class IstioGatewaysArgs:
     chart: ChartSpec
     settings: IstioSettings
     after: Sequence[pulumi.Resource]
-    annotations: Mapping[str, Mapping[str, pulumi.Input[str]]] = field(
-        default_factory=dict[str, Mapping[str, pulumi.Input[str]]]
-    )
-    known: Known | None = None
+    load_balancers: LoadBalancerSettings = field(default_factory=LoadBalancerSettings)
+    last_known_state: ClusterState | None = None
 
 
 class IstioGateways(pulumi.ComponentResource):
@@ -58,19 +57,23 @@ class IstioGateways(pulumi.ComponentResource):
         super().__init__("fedmesh:istio:IstioGateways", name, None, opts)
         self._name = name
         self._args = args
-        self.ingress_address = self._gateway("ingress", INGRESS, {})
-        self.east_west_address = self._gateway("eastwest", EAST_WEST, {"networkGateway": args.network})
+        self.ingress_address = self._gateway("ingress", INGRESS, args.load_balancers.ingress, {})
+        self.east_west_address = self._gateway(
+            "eastwest", EAST_WEST, args.load_balancers.east_west, {"networkGateway": args.network}
+        )
         self.register_outputs(
             {"ingressAddress": self.ingress_address, "eastWestAddress": self.east_west_address}
         )
 
-    def _gateway(self, label: str, gateway: str, values: Document) -> pulumi.Output[str]:
+    def _gateway(
+        self, label: str, gateway: str, load_balancer: LoadBalancerService, values: Document
+    ) -> pulumi.Output[str]:
         args = self._args
         patch = {
             **values,
             **({"revision": args.settings.revision} if args.settings.revision else {}),
             "replicaCount": args.settings.replicas,
-            "service": {"annotations": dict(args.annotations.get(label, {}))},
+            "service": {"annotations": dict(load_balancer.annotations), **load_balancer.spec},
         }
         made = release(
             f"{self._name}-{label}",
@@ -80,8 +83,8 @@ class IstioGateways(pulumi.ComponentResource):
             values=load_one("istio/gateway-values.yaml", patch),
             opts=child_of(self, *args.after),
         )
-        if args.known:
-            return args.known.addresses[label]
+        if args.last_known_state:
+            return args.last_known_state.addresses[label]
         service = k8s.core.v1.Service.get(
             f"{self._name}-{label}-service",
             made.status.apply(lambda status: f"{status.namespace}/{gateway}"),

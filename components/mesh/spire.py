@@ -10,7 +10,8 @@ import pulumi_kubernetes as k8s
 from components.config.settings import ClusterSpec
 from components.config.settings_mesh import ChartSpec, SpireSettings
 from components.kube.charts import release
-from components.kube.last_known import Known
+from components.kube.last_known import ClusterState
+from components.kube.load_balancers import LoadBalancerService
 from components.kube.manifests import as_json, load, load_one, with_registry
 from components.kube.objects import child_of, register, register_all
 from components.kube.workloads import load_balancer_address, restart_on
@@ -33,9 +34,8 @@ class SpireArgs:
         crds: chart of SPIRE's CRDs.
         settings: lifetimes and sizes.
         registry: registry that holds all images ("": the official ones).
-        bundle_annotations: annotations of the bundle endpoint's load balancer.
-        bundle_sources: ranges that may reach it, all when empty.
-        known: what there is to know of the cluster where it is down and can't be asked.
+        bundle_load_balancer: settings of the bundle endpoint's Service.
+        last_known_state: state of the cluster if it is declared down.
     """
 
     cluster: ClusterSpec
@@ -44,9 +44,8 @@ class SpireArgs:
     crds: ChartSpec
     settings: SpireSettings
     registry: str = ""
-    bundle_annotations: Mapping[str, pulumi.Input[str]] = field(default_factory=dict[str, pulumi.Input[str]])
-    bundle_sources: tuple[str, ...] = ()
-    known: Known | None = None
+    bundle_load_balancer: LoadBalancerService = field(default_factory=LoadBalancerService)
+    last_known_state: ClusterState | None = None
 
 
 class Spire(pulumi.ComponentResource):
@@ -86,18 +85,17 @@ class Spire(pulumi.ComponentResource):
         published = register_all(name, load("spire/published.yaml"), child_of(self, server))
         self._agent(published["ConfigMapPatch/spire-bundle"])
         self.bundle = (
-            args.known.bundle if args.known else self._read_bundle(published[f"ConfigMapPatch/{PEER_BUNDLE}"])
+            args.last_known_state.bundle
+            if args.last_known_state
+            else self._read_bundle(published[f"ConfigMapPatch/{PEER_BUNDLE}"])
         )
         bundle_service = cast(k8s.core.v1.Service, services["Service/spire-bundle"])
         self.bundle_address = bundle_service.status.apply(load_balancer_address)
         self.register_outputs({"bundleAddress": self.bundle_address})
 
     def _services(self, opts: pulumi.ResourceOptions) -> Mapping[str, pulumi.CustomResource]:
-        sources = list(self._args.bundle_sources)
-        patch = {
-            "metadata": {"annotations": dict(self._args.bundle_annotations)},
-            "spec": {"loadBalancerSourceRanges": sources} if sources else {},
-        }
+        load_balancer = self._args.bundle_load_balancer
+        patch = {"metadata": {"annotations": dict(load_balancer.annotations)}, "spec": load_balancer.spec}
         return register_all(self._name, load("spire/services.yaml", {"Service/spire-bundle": patch}), opts)
 
     def _csi_driver(self, opts: pulumi.ResourceOptions) -> None:

@@ -7,12 +7,8 @@ import pulumi_aws as aws
 import pytest
 
 from components.aws.eks import EksCluster, EksClusterArgs, named_kubeconfig
-from components.aws.load_balancer_controller import (
-    LoadBalancerController,
-    LoadBalancerControllerArgs,
-    load_balancer_name,
-    nlb_annotations,
-)
+from components.aws.load_balancer_controller import LoadBalancerController, LoadBalancerControllerArgs
+from components.aws.load_balancers import load_balancer_name, nlb_annotations
 from components.config.settings_aws import parse_aws, parse_eks
 from tests.unit.recording import Recorder, record, value
 
@@ -208,13 +204,15 @@ def controller(made: list[LoadBalancerController] | None = None) -> Recorder:
     return record(build)
 
 
-def test_only_the_users_door_is_on_the_internet() -> None:
+def test_only_the_ingress_load_balancer_is_on_the_internet() -> None:
     made: list[LoadBalancerController] = []
     controller(made)
     scheme = "service.beta.kubernetes.io/aws-load-balancer-scheme"
-    doors = {door: annotations[scheme] for door, annotations in made[0].doors.annotations.items()}
-    assert doors == {"spire": "internal", "eastwest": "internal", "ingress": "internet-facing"}
-    assert made[0].doors.sources == ("10.2.0.0/16", "10.3.0.0/16")
+    settings = made[0].settings
+    assert settings.ingress.annotations[scheme] == "internet-facing"
+    assert settings.east_west.annotations[scheme] == "internal"
+    assert settings.spire_bundle.annotations[scheme] == "internal"
+    assert settings.spire_bundle.source_ranges == ("10.2.0.0/16", "10.3.0.0/16")
 
 
 def test_names_of_load_balancers_fit_into_what_aws_allows() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from components.config.errors import ConfigError
 from components.config.settings import parse
-from components.kube.last_known import complete
+from components.kube.last_known import validate_states
 from tests.unit.program import LOCAL, Program, members, run
 
 
@@ -68,13 +68,13 @@ def test_only_those_that_are_not_down_are_asked_for_a_sign_of_life(
 
 def test_one_that_was_never_up_is_refused() -> None:
     known = {"cluster-2": {}}
-    assert complete(known, {"cluster-2": 1}, "Pulumi.x.yaml") is known
+    assert validate_states(known, {"cluster-2": 1}, "Pulumi.x.yaml") is known
     for exported in (known, None):
         with pytest.raises(
             ConfigError,
             match=r"clusters\[2\].down in Pulumi.x.yaml.*exported no bundle and addresses of cluster-3",
         ):
-            complete(exported, {"cluster-3": 2}, "Pulumi.x.yaml")
+            validate_states(exported, {"cluster-3": 2}, "Pulumi.x.yaml")
 
 
 def test_not_all_can_be_down(tmp_path: Path) -> None:

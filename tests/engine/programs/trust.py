@@ -7,19 +7,16 @@ import pulumi_kubernetes as k8s
 
 from components.config.settings import load_settings
 from components.kube.charts import release, rendered
-from components.kube.clusters import existing_clusters, provider
-from components.kube.last_known import OUTPUT, Known, LastKnown, remembered
+from components.kube.clusters import existing_clusters, kubernetes_providers
+from components.kube.last_known import OUTPUT, ClusterState, LastKnownState, state_output
 from components.kube.storage import Storage, StorageArgs
 from components.mesh.federation import Federation, FederationArgs, FederationMember
 from components.mesh.remote_secrets import RemoteSecrets, RemoteSecretsArgs, RemoteSecretsMember
 
 settings = load_settings()
 clusters = existing_clusters(settings, Path.cwd())
-past = LastKnown(settings)
-providers = {
-    name: provider(name, past.checked(cluster.kubeconfig), past.skips(name))
-    for name, cluster in clusters.items()
-}
+last_known = LastKnownState(settings)
+providers = kubernetes_providers(clusters, last_known)
 bundles: dict[str, pulumi.Output[str]] = {}
 trusting: dict[str, FederationMember] = {}
 reading: dict[str, RemoteSecretsMember] = {}
@@ -35,14 +32,14 @@ for spec in settings.clusters:
         values={},
         opts=pulumi.ResourceOptions(provider=here),
     )
-    known = past.of(spec.name)
-    if known is None:
+    state = last_known.of(spec.name)
+    if state is None:
         read = k8s.core.v1.ConfigMap.get(
             f"{spec.name}-published", "spire/published", opts=pulumi.ResourceOptions(provider=here)
         )
         bundles[spec.name] = read.data["bundle"]
     else:
-        bundles[spec.name] = known.bundle
+        bundles[spec.name] = state.bundle
     base = rendered(
         f"{spec.name}-base",
         settings.charts.istio_base,
@@ -60,4 +57,4 @@ for spec in settings.clusters:
 Federation("federation", FederationArgs(trusting))
 RemoteSecrets("remote-secrets", RemoteSecretsArgs(reading))
 addresses = pulumi.Output.from_input({"ingress": "192.0.2.8", "eastwest": "192.0.2.9"})
-pulumi.export(OUTPUT, remembered({name: Known(each, addresses) for name, each in bundles.items()}))
+pulumi.export(OUTPUT, state_output({name: ClusterState(each, addresses) for name, each in bundles.items()}))

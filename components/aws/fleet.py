@@ -1,0 +1,70 @@
+"""The EKS clusters that a stack creates, and the AWS providers of their regions."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import pulumi
+import pulumi_aws as aws
+
+from components.aws.clusters import AwsCluster, AwsClusters, AwsClustersArgs
+from components.config.settings import Settings
+
+
+@dataclass(frozen=True)
+class CreatedCluster:
+    """Access to a created cluster.
+
+    Attributes:
+        kubeconfig: JSON with one context, a secret.
+        api_server: URL of the API server.
+    """
+
+    kubeconfig: pulumi.Output[str]
+    api_server: pulumi.Output[str]
+
+
+@dataclass(frozen=True)
+class EksFleet:
+    """All EKS clusters of a stack; a stack that has only existing clusters has an empty fleet.
+
+    Attributes:
+        settings: the stack's settings.
+        specs: the EKS clusters by name.
+        providers: an AWS provider for each of their regions.
+        resources: networks, clusters and private zone; None in an empty fleet.
+    """
+
+    settings: Settings
+    specs: Mapping[str, AwsCluster]
+    providers: Mapping[str, aws.Provider]
+    resources: AwsClusters | None
+
+    @property
+    def clusters(self) -> dict[str, CreatedCluster]:
+        """Access to each cluster by its name."""
+        created = self.resources.clusters if self.resources else {}
+        return {name: CreatedCluster(each.kubeconfig, each.endpoint) for name, each in created.items()}
+
+    @property
+    def home_region(self) -> str:
+        """Region of the fleet's first cluster: resources that belong to no single cluster are created there."""
+        return next(iter(self.specs.values())).region
+
+    def in_region(self, region: str) -> pulumi.ResourceOptions:
+        """Resource options that place a resource in a region."""
+        return pulumi.ResourceOptions(providers=[self.providers[region]])
+
+
+def create_fleet(settings: Settings) -> EksFleet:
+    """Creates the networks and EKS clusters of a stack."""
+    specs = {
+        spec.name: AwsCluster(name=spec.name, alias=spec.alias, region=spec.region, spec=spec.eks)
+        for spec in settings.clusters
+        if spec.eks
+    }
+    providers = {
+        region: aws.Provider(f"aws-{region}", region=region)
+        for region in sorted({spec.region for spec in specs.values()})
+    }
+    args = AwsClustersArgs(clusters=list(specs.values()), settings=settings.aws, providers=providers)
+    return EksFleet(settings, specs, providers, AwsClusters("aws", args) if specs else None)

@@ -1,0 +1,34 @@
+"""Settings of the Services of type LoadBalancer on one cluster."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pulumi
+
+
+@dataclass(frozen=True)
+class LoadBalancerService:
+    """Settings of one Service of type LoadBalancer.
+
+    Attributes:
+        annotations: annotations that the cloud's controller reads.
+        source_ranges: IPv4 ranges that may connect; empty for no restriction.
+    """
+
+    annotations: Mapping[str, pulumi.Input[str]] = field(default_factory=dict[str, pulumi.Input[str]])
+    source_ranges: tuple[str, ...] = ()
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        """The part of the Service's spec that restricts who may connect."""
+        return {"loadBalancerSourceRanges": list(self.source_ranges)} if self.source_ranges else {}
+
+
+@dataclass(frozen=True)
+class LoadBalancerSettings:
+    """The load balancers of one cluster: for users, for the other clusters, and for SPIRE's bundle endpoint."""
+
+    ingress: LoadBalancerService = field(default_factory=LoadBalancerService)
+    east_west: LoadBalancerService = field(default_factory=LoadBalancerService)
+    spire_bundle: LoadBalancerService = field(default_factory=LoadBalancerService)

@@ -1,0 +1,144 @@
+"""The layers of one cluster of the mesh: certificates, identities and Istio's control plane."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pulumi
+import pulumi_kubernetes as k8s
+
+from components.config.settings import ClusterSpec, Settings
+from components.kube.last_known import ClusterState
+from components.kube.load_balancers import LoadBalancerSettings
+from components.mesh.cert_manager import CertManager, CertManagerArgs
+from components.mesh.federation import FederationMember
+from components.mesh.gateways import IstioGateways, IstioGatewaysArgs
+from components.mesh.istio import Istio, IstioArgs
+from components.mesh.remote_secrets import RemoteSecretsMember
+from components.mesh.samples import Samples, SamplesArgs
+from components.mesh.spire import Spire, SpireArgs
+from components.observability.observability import ObservabilityMember
+
+
+@dataclass(frozen=True)
+class MeshClusterArgs:
+    """Args of MeshCluster.
+
+    Attributes:
+        spec: the cluster's spec.
+        settings: settings of the stack.
+        provider: access to the cluster.
+        api_server: URL under which the other clusters reach its API server.
+        storage_class: StorageClass of the volumes, None for the cluster's default.
+        load_balancers: settings of the cluster's Services of type LoadBalancer.
+        last_known_state: state of the cluster if it is declared down.
+    """
+
+    spec: ClusterSpec
+    settings: Settings
+    provider: k8s.Provider
+    api_server: pulumi.Input[str]
+    storage_class: pulumi.Input[str] | None
+    load_balancers: LoadBalancerSettings
+    last_known_state: ClusterState | None
+
+
+class MeshCluster:
+    """Installs cert-manager, SPIRE and Istio on one cluster, and describes the cluster to the links.
+
+    This is a plain class and no component: the layers keep their URNs, without a parent.
+
+    Attributes:
+        args: what it was created with.
+        options: resource options that create resources on the cluster.
+        cert_manager, spire, istio: the installed layers.
+    """
+
+    def __init__(self, args: MeshClusterArgs) -> None:
+        self.args = args
+        self.options = pulumi.ResourceOptions(providers=[args.provider])
+        self.cert_manager = self._cert_manager()
+        self.spire = self._spire()
+        self.istio = self._istio()
+
+    def install_gateways(self, after: Sequence[pulumi.Resource]) -> IstioGateways:
+        """Installs the ingress and the east-west gateway after what gives their proxies identities and rules."""
+        args = IstioGatewaysArgs(
+            namespace=self.istio.namespace,
+            network=self.args.spec.network,
+            chart=self.args.settings.charts.istio_gateway,
+            settings=self.args.settings.istio,
+            after=[self.spire, *after],
+            load_balancers=self.args.load_balancers,
+            last_known_state=self.args.last_known_state,
+        )
+        return IstioGateways(f"{self.args.spec.name}-gateways", args, self.options)
+
+    def install_samples(self, version: str, after: Sequence[pulumi.Resource]) -> Samples:
+        """Installs the samples, helloworld in the given version."""
+        args = SamplesArgs(
+            version=version,
+            after=[self.spire, *after],
+            registry=self.args.settings.registry,
+            revision=self.args.settings.istio.revision,
+        )
+        return Samples(f"{self.args.spec.name}-samples", args, self.options)
+
+    def federation_member(self, bundle_address: pulumi.Input[str]) -> FederationMember:
+        """Describes the cluster to the federation; its peers fetch its bundle from `bundle_address`."""
+        return FederationMember(
+            trust_domain=self.args.spec.trust_domain,
+            bundle=self.spire.bundle,
+            bundle_address=bundle_address,
+            crds=self.spire.crds,
+            provider=self.args.provider,
+        )
+
+    @property
+    def remote_secrets_member(self) -> RemoteSecretsMember:
+        """Describes the cluster to the istiods of its peers."""
+        return RemoteSecretsMember(
+            api_server=self.args.api_server,
+            istio_namespace=self.istio.namespace,
+            provider=self.args.provider,
+        )
+
+    @property
+    def observability_member(self) -> ObservabilityMember:
+        """Describes the cluster to the monitoring."""
+        return ObservabilityMember(
+            storage_class=self.args.storage_class,
+            api_server=self.args.api_server,
+            provider=self.args.provider,
+        )
+
+    def _cert_manager(self) -> CertManager:
+        args = CertManagerArgs(
+            chart=self.args.settings.charts.cert_manager, registry=self.args.settings.registry
+        )
+        return CertManager(f"{self.args.spec.name}-cert-manager", args, self.options)
+
+    def _spire(self) -> Spire:
+        args = SpireArgs(
+            cluster=self.args.spec,
+            issuer=self.cert_manager.issuer,
+            storage_class=self.args.storage_class,
+            crds=self.args.settings.charts.spire_crds,
+            settings=self.args.settings.spire,
+            registry=self.args.settings.registry,
+            bundle_load_balancer=self.args.load_balancers.spire_bundle,
+            last_known_state=self.args.last_known_state,
+        )
+        return Spire(f"{self.args.spec.name}-spire", args, self.options)
+
+    def _istio(self) -> Istio:
+        args = IstioArgs(
+            cluster=self.args.spec,
+            peers=self.args.settings.peers_of(self.args.spec),
+            mesh_id=self.args.settings.mesh_id,
+            issuer=self.cert_manager.issuer,
+            charts=self.args.settings.charts,
+            settings=self.args.settings.istio,
+            failover=self.args.settings.failover,
+            registry=self.args.settings.registry,
+        )
+        return Istio(f"{self.args.spec.name}-istio", args, self.options)
