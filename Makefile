@@ -91,14 +91,14 @@ checkov: $(VENV)/.dev ## what checkov finds in the stacks dev and prod, against 
 
 .PHONY: bench bench-cold drill drill-ci drill-security verify-100 bench-sandbox
 drill: $(VENV)/.runtime ## put faults to the lab's mesh under load; reports in docs/drills (half an hour)
-	@$(PYTHON) -m fedmesh latency --docs docs/drills
-	@$(PYTHON) -m fedmesh drill all --baseline --docs docs/drills
+	@$(PYTHON) -m testbed.fedmesh latency --stack $(STACK) --docs docs/drills
+	@$(PYTHON) -m testbed.fedmesh drill all --stack $(STACK) --baseline --docs docs/drills
 
 drill-ci: $(VENV)/.runtime ## the short drills: an app, a gateway and a cluster lost; fails on a lost request
-	@$(PYTHON) -m fedmesh drill app-scaled gateway cluster-cut --before 5 --fault 15 --after 10
+	@$(PYTHON) -m testbed.fedmesh drill app-scaled gateway cluster-cut --stack $(STACK) --before 5 --fault 15 --after 10
 
 drill-security: $(VENV)/.runtime ## attack the lab's mesh; each attack must be refused
-	@$(PYTHON) -m fedmesh drill --security --stack $(STACK)
+	@$(PYTHON) -m testbed.fedmesh attack --stack $(STACK)
 
 verify-100: $(VENV)/.dev ## verify the healthy lab a hundred times: no false alarm (ten minutes; RUNS=20 for fewer)
 	@RUNS=$(or $(RUNS),100) $(VENV)/bin/pytest -q -s tests/lab/verify_many.py

@@ -1,157 +1,450 @@
-"""The command line: which stack, which command."""
+"""The command line of `fedmesh`. Commands import what they need when they run: help and completion stay fast."""
 
 from __future__ import annotations
 
-import argparse
-import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from fedmesh.dashboard import dashboard
-from fedmesh.drill.command import Options, drill, in_lab, stop_orderly
-from fedmesh.drill.latency import latency
-from fedmesh.drill.load import IMAGE
-from fedmesh.drill.means import DrillError, Means
-from fedmesh.drill.play import Pace
-from fedmesh.kube import KubeError
-from fedmesh.security.command import refuse_unconfirmed_attack, security
-from fedmesh.stack import load, project_folder
-from fedmesh.status.command import status
-from fedmesh.topology import Topology
-from fedmesh.verify.command import DEADLINE, verify
+import click
+from click.shell_completion import CompletionItem, get_completion_class
+
+from fedmesh.defaults import DEADLINE, LOAD_IMAGE
+from fedmesh.drill.environment import ANY_CLUSTER, Environment
+from fedmesh.interrupts import handled
+
+if TYPE_CHECKING:
+    from fedmesh.topology import Topology
+
+NAME = "fedmesh"
+COMPLETE_VARIABLE = "_FEDMESH_COMPLETE"
+INTERRUPTED = 130
+SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
+FILE = click.Path(dir_okay=False, path_type=Path)
+FOLDER = click.Path(file_okay=False, path_type=Path)
+
+Function = Callable[..., Any]
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code: 0 well, 1 not well, 2 wrongly called or configured."""
-    options = _parser().parse_args(arguments)
+def main(arguments: Sequence[str] | None = None, environment: Environment = ANY_CLUSTER) -> int:
+    """Runs one command and returns its exit code.
+
+    0: success; 1: a check, a drill or an attack failed; 2: usage or configuration error, or a cluster that a command
+    needs does not answer; 130: Ctrl-C.
+    """
     try:
-        project = options.project or project_folder(Path.cwd())
-        mesh = load(project, options.stack)
+        with handled():
+            code = commands.main(
+                args=None if arguments is None else list(arguments),
+                prog_name=NAME,
+                complete_var=COMPLETE_VARIABLE,
+                standalone_mode=False,
+                obj=environment,
+            )
+    except click.Abort:
+        return INTERRUPTED
+    except click.ClickException as error:
+        error.show()
+        return 2
+    except Exception as error:
+        if not _is_told(error):
+            raise
+        click.echo(f"{NAME}: {error}", err=True)
+        return 2
+    return code if isinstance(code, int) else 0
+
+
+def _is_told(error: Exception) -> bool:
+    """Whether an error's message is for the user: a configuration error, or a cluster that does not answer."""
+    from fedmesh.drill.means import DrillError
+    from fedmesh.kube import KubeError
+
+    return isinstance(error, DrillError | KubeError)
+
+
+def _version() -> str:
+    try:
+        return metadata.version(NAME)
+    except metadata.PackageNotFoundError:
+        return "unknown: run from a checkout without `make venv` or `pip install`"
+
+
+def _stack_files(project: Path) -> list[str]:
+    return sorted(path.name[len("Pulumi.") : -len(".yaml")] for path in project.glob("Pulumi.*.yaml"))
+
+
+def _complete_stack(context: click.Context, _option: click.Parameter, typed: str) -> list[CompletionItem]:
+    from fedmesh.stack import project_folder
+
+    try:
+        project = context.params.get("project") or project_folder(Path.cwd())
+    except FileNotFoundError:
+        return []
+    return [CompletionItem(name) for name in _stack_files(Path(project)) if name.startswith(typed)]
+
+
+def _complete_drill(_context: click.Context, _option: click.Parameter, typed: str) -> list[CompletionItem]:
+    from fedmesh.drill.command import DRILLS
+
+    names = ["all", *(each.name for each in DRILLS)]
+    return [CompletionItem(name) for name in names if name.startswith(typed)]
+
+
+def _of_a_stack(function: Function) -> Function:
+    """Adds the options that select a stack."""
+    project = click.option(
+        "--project", type=FOLDER, help="Folder with Pulumi.yaml. [default: this one or the nearest above]"
+    )
+    stack = click.option(
+        "-s",
+        "--stack",
+        envvar="PULUMI_STACK",
+        shell_complete=_complete_stack,
+        help="Stack whose Pulumi.<stack>.yaml describes the mesh. "
+        "[default: $PULUMI_STACK, or the only stack of the project]",
+    )
+    return stack(project(function))
+
+
+def _mesh(environment: Environment, stack: str | None, project: Path | None) -> tuple[Topology, Path]:
+    """The mesh of a stack and its project's folder. Raises click.UsageError and click.ClickException."""
+    from fedmesh.stack import load, project_folder
+
+    try:
+        folder = project or project_folder(Path.cwd())
+        name = stack or environment.stack
+        if not name:
+            stacks = _stack_files(folder)
+            if len(stacks) != 1:
+                raise click.UsageError(
+                    f"name a stack with --stack; stacks here: {', '.join(stacks) or 'none'}"
+                )
+            name = stacks[0]
+        return load(folder, name), folder
     except (FileNotFoundError, ValueError) as error:
-        print(f"fedmesh: {error}", file=sys.stderr)
-        return 2
-    try:
-        return options.run(mesh, options)
-    except (DrillError, KubeError) as error:
-        print(f"fedmesh: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
+        raise click.ClickException(str(error)) from error
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="fedmesh", description="Operate a mesh that fedmesh built.")
-    shared = argparse.ArgumentParser(add_help=False)
-    shared.add_argument(
-        "-s", "--stack", default="lab", help="stack whose config describes the mesh (default: lab)"
-    )
-    shared.add_argument("--project", type=Path, help="folder with Pulumi.yaml (default: here or above)")
-    commands = parser.add_subparsers(dest="command", required=True)
-    examine = commands.add_parser(
-        "verify", parents=[shared], help="examine the live mesh; exit code 1 on any failure"
-    )
-    examine.add_argument("--json", action="store_true", help="print the report as JSON")
-    examine.add_argument("--output", type=Path, metavar="FILE", help="also write the JSON report to a file")
-    examine.add_argument("-q", "--quiet", action="store_true", help="print failures only")
-    examine.add_argument(
-        "--timeout",
-        type=float,
-        default=DEADLINE,
-        metavar="SECONDS",
-        help=f"a check that has not answered by then has failed (default: {DEADLINE:.0f})",
-    )
-    examine.set_defaults(
-        run=lambda mesh, given: verify(mesh, given.json, given.quiet, given.output, given.timeout)
-    )
-    show = commands.add_parser(
-        "status", parents=[shared], help="show clusters, certificates, federation, traffic"
-    )
-    show.add_argument("-w", "--watch", action="store_true", help="keep showing until interrupted")
-    show.add_argument(
-        "--interval", type=float, default=3.0, metavar="SECONDS", help="between two looks (default: 3)"
-    )
-    show.set_defaults(run=lambda mesh, given: status(mesh, given.watch, given.interval))
-    _add_drill(commands, shared)
-    measure = commands.add_parser(
-        "latency", parents=[shared], help="measure what a call across clusters takes longer than a local one"
-    )
-    measure.add_argument("--json", action="store_true", help="print the figures as JSON")
-    measure.add_argument("--docs", type=Path, metavar="FOLDER", help="write latency.md and latency.json")
-    measure.add_argument("--image", default=IMAGE, help=f"image with vegeta and a shell (default: {IMAGE})")
-    measure.set_defaults(run=lambda mesh, given: latency(mesh, given.json, given.docs, given.image))
-    show = commands.add_parser(
-        "dashboard", parents=[shared], help="open a dashboard on this machine's loopback"
-    )
-    show.add_argument("name", nargs="?", default="prometheus", choices=("prometheus", "grafana", "kiali"))
-    show.add_argument("--cluster", help="whose dashboard (default: the first cluster's)")
-    show.add_argument("--port", type=int, default=0, help="port of the loopback (default: a free one)")
-    show.add_argument("--browse", action="store_true", help="open it in the browser as well")
-    show.set_defaults(
-        run=lambda mesh, given: dashboard(mesh, given.name, given.cluster, given.port, given.browse)
-    )
-    return parser
+@click.group(
+    context_settings=SETTINGS,
+    epilog="Exit codes: 0 success; 1 a check, a drill or an attack failed; 2 usage or configuration error, or a "
+    "cluster that a command needs does not answer.",
+)
+@click.version_option(_version(), prog_name=NAME)
+def commands() -> None:
+    """Operate a service mesh that the Pulumi program fedmesh manages.
+
+    \b
+    Example:
+      fedmesh verify --stack prod
+    """
 
 
-def _add_drill(commands: Any, shared: argparse.ArgumentParser) -> None:
-    play = commands.add_parser(
-        "drill", parents=[shared], help="make faults under load; exit code 1 when a request is lost"
-    )
-    play.add_argument("drills", nargs="*", metavar="DRILL", help="numbers or names of drills, or all")
-    play.add_argument(
-        "--security",
-        action="store_true",
-        help="attack the mesh instead; exit code 1 when an attack is not refused",
-    )
-    play.add_argument("--client", metavar="CLUSTER", help="cluster of the callers (default: the first)")
-    play.add_argument("--rate", type=int, default=40, help="requests per second of each load (default: 40)")
-    play.add_argument("--timeout", type=float, default=5.0, help="seconds that a caller waits (default: 5)")
-    play.add_argument(
-        "--before", type=float, default=10.0, help="seconds of load before the fault (default: 10)"
-    )
-    play.add_argument("--fault", type=float, help="seconds of the fault (default: as the drill needs)")
-    play.add_argument(
-        "--after", type=float, default=15.0, help="seconds of load after the fault (default: 15)"
-    )
-    play.add_argument("--image", default=IMAGE, help=f"image with vegeta and a shell (default: {IMAGE})")
-    play.add_argument(
-        "--destructive",
-        metavar="STACK",
-        help="allow destructive faults outside the lab: type the stack's name",
-    )
-    play.add_argument(
-        "--baseline",
-        action="store_true",
-        help="put the set-up of Istio's documents under the same load beside ours",
-    )
-    play.add_argument("--json", action="store_true", help="print the findings as JSON")
-    play.add_argument("--html", type=Path, metavar="FILE", help="write one self-contained page with pictures")
-    play.add_argument("--output", type=Path, metavar="FILE", help="also write the findings as JSON to a file")
-    play.add_argument(
-        "--docs", type=Path, metavar="FOLDER", help="write page, JSON, pictures and a README.md into a folder"
-    )
-    play.set_defaults(run=_drill)
+@commands.command()
+@_of_a_stack
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+@click.option("--output", type=FILE, help="Write the JSON report to a file as well.")
+@click.option("-q", "--quiet", is_flag=True, help="Print failures only.")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    default=DEADLINE,
+    show_default=True,
+    metavar="SECONDS",
+    help="A check without an answer by then has failed.",
+)
+@click.pass_obj
+def verify(
+    environment: Environment,
+    *,
+    stack: str | None,
+    project: Path | None,
+    as_json: bool,
+    output: Path | None,
+    quiet: bool,
+    timeout: float,
+) -> int:
+    """Check the live mesh: clusters, configuration, certificates, SPIRE, Istio, traffic and security.
+
+    Each failed check comes with its cause, a remedy and a link to its entry in docs/troubleshooting.md. Warnings do
+    not change the exit code.
+
+    \b
+    Examples:
+      fedmesh verify --stack prod
+      fedmesh verify --stack prod --json | jq '.results[] | select(.ok | not)'
+    """
+    from fedmesh.verify.command import verify
+
+    topology, _ = _mesh(environment, stack, project)
+    return verify(topology, as_json=as_json, quiet=quiet, output=output, timeout=timeout)
 
 
-def _drill(mesh: Topology, given: argparse.Namespace) -> int:
-    project = given.project or project_folder(Path.cwd())
-    if given.security == bool(given.drills):
-        raise DrillError("name drills, or --security alone")
-    if given.security:
-        means = Means(mesh, project, in_lab(mesh, project))
-        refuse_unconfirmed_attack(means.lab, mesh.stack, given.destructive)
-        stop_orderly()
-        return security(mesh, means, given.json, given.output)
+@commands.command()
+@_of_a_stack
+@click.option("-w", "--watch", is_flag=True, help="Refresh until Ctrl-C.")
+@click.option(
+    "--interval",
+    type=click.FloatRange(min=0.1),
+    default=3.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Time between two refreshes.",
+)
+@click.pass_obj
+def status(
+    environment: Environment, *, stack: str | None, project: Path | None, watch: bool, interval: float
+) -> int:
+    """Show clusters, certificates, federation and traffic.
+
+    \b
+    Examples:
+      fedmesh status --stack prod
+      fedmesh status --stack prod --watch
+    """
+    from fedmesh.status.command import status
+
+    topology, _ = _mesh(environment, stack, project)
+    return status(topology, watch, interval)
+
+
+@commands.command()
+@_of_a_stack
+@click.argument("drills", nargs=-1, metavar="[DRILL]...", shell_complete=_complete_drill)
+@click.option("--client", metavar="CLUSTER", help="Cluster that sends the load. [default: the first]")
+@click.option(
+    "--rate",
+    type=click.IntRange(min=1),
+    default=40,
+    show_default=True,
+    help="Requests per second of each load.",
+)
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    default=5.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Time-out of each request.",
+)
+@click.option(
+    "--before",
+    type=click.FloatRange(min=0),
+    default=10.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Load before the fault.",
+)
+@click.option(
+    "--fault",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    help="Duration of the fault. [default: the drill's own]",
+)
+@click.option(
+    "--after",
+    type=click.FloatRange(min=0),
+    default=15.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Load after the fault.",
+)
+@click.option("--image", default=LOAD_IMAGE, show_default=True, help="Image with vegeta and a shell.")
+@click.option(
+    "--destructive", metavar="STACK", help="Confirm destructive drills: type the name of the stack."
+)
+@click.option(
+    "--baseline", is_flag=True, help="Send the same load to a set-up as in Istio's documents, for comparison."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
+@click.option("--html", type=FILE, help="Write one self-contained page with timelines.")
+@click.option("--output", type=FILE, help="Write the findings as JSON to a file as well.")
+@click.option("--docs", type=FOLDER, help="Write page, JSON, timelines and a README.md into a folder.")
+@click.option("--security", is_flag=True, hidden=True)
+@click.pass_obj
+def drill(
+    environment: Environment,
+    *,
+    stack: str | None,
+    project: Path | None,
+    drills: tuple[str, ...],
+    client: str | None,
+    rate: int,
+    timeout: float,
+    before: float,
+    fault: float | None,
+    after: float,
+    image: str,
+    destructive: str | None,
+    baseline: bool,
+    as_json: bool,
+    html: Path | None,
+    output: Path | None,
+    docs: Path | None,
+    security: bool,
+) -> int:
+    """Inject faults under load and measure what callers notice.
+
+    DRILL is a number or a name, or `all`; without one the command lists them. The exit code is 1 when a request was
+    lost, a drill missed its objective or a change was not undone. Every change is undone at the end, after an error
+    and after Ctrl-C. Run one drill at a time.
+
+    \b
+    Examples:
+      fedmesh drill app-scaled --stack dev
+      fedmesh drill 5 --stack dev --destructive dev --html drill.html
+    """
+    from fedmesh.drill.command import Options, catalogue, drill
+    from fedmesh.drill.play import Pace
+
+    if security and drills:
+        raise click.UsageError("--security takes no drills; it is now the command `fedmesh attack`")
+    if security:
+        click.echo("fedmesh: `drill --security` is now `fedmesh attack`", err=True)
+        return _attack(
+            environment, stack=stack, project=project, destructive=destructive, as_json=as_json, output=output
+        )
+    if not drills:
+        raise click.UsageError(f"name a drill, or all.\n\n{catalogue(environment)}")
+    topology, folder = _mesh(environment, stack, project)
     options = Options(
-        names=given.drills,
-        client=given.client,
-        pace=Pace(given.rate, given.timeout, given.before, given.fault, given.after),
-        image=given.image,
-        destructive=given.destructive,
-        baseline=given.baseline,
-        json=given.json,
-        html=given.html,
-        output=given.output,
-        docs=given.docs,
+        names=drills,
+        client=client,
+        pace=Pace(rate, timeout, before, fault, after),
+        image=image,
+        destructive=destructive,
+        baseline=baseline,
+        json=as_json,
+        html=html,
+        output=output,
+        docs=docs,
     )
-    return drill(mesh, project, options)
+    return drill(topology, folder, options, environment)
+
+
+@commands.command()
+@_of_a_stack
+@click.option("--destructive", metavar="STACK", help="Confirm the attacks: type the name of the stack.")
+@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
+@click.option("--output", type=FILE, help="Write the findings as JSON to a file as well.")
+@click.pass_obj
+def attack(
+    environment: Environment,
+    *,
+    stack: str | None,
+    project: Path | None,
+    destructive: str | None,
+    as_json: bool,
+    output: Path | None,
+) -> int:
+    """Attack the mesh and report how each attack was refused.
+
+    The attacks run on every cluster, from pods that the command creates and removes. Each has a control: an authorized
+    request to the same target. The exit code is 1 when an attack got through or could not be judged, or when a change
+    was not undone.
+
+    \b
+    Example:
+      fedmesh attack --stack dev --destructive dev
+    """
+    return _attack(
+        environment, stack=stack, project=project, destructive=destructive, as_json=as_json, output=output
+    )
+
+
+def _attack(
+    environment: Environment,
+    *,
+    stack: str | None,
+    project: Path | None,
+    destructive: str | None,
+    as_json: bool,
+    output: Path | None,
+) -> int:
+    from fedmesh.attack.command import attack, refuse_unconfirmed
+    from fedmesh.drill.means import Means
+
+    topology, folder = _mesh(environment, stack, project)
+    means = Means(topology, folder, environment)
+    refuse_unconfirmed(means.contained, topology.stack, destructive)
+    return attack(topology, means, as_json, output)
+
+
+@commands.command()
+@_of_a_stack
+@click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
+@click.option("--docs", type=FOLDER, help="Write latency.md and latency.json into a folder.")
+@click.option("--image", default=LOAD_IMAGE, show_default=True, help="Image with vegeta and a shell.")
+@click.pass_obj
+def latency(
+    environment: Environment,
+    *,
+    stack: str | None,
+    project: Path | None,
+    as_json: bool,
+    docs: Path | None,
+    image: str,
+) -> int:
+    """Measure the latency that a call to another cluster adds to a local one.
+
+    The exit code is 1 when a request was lost.
+
+    \b
+    Example:
+      fedmesh latency --stack prod
+    """
+    from fedmesh.drill.latency import latency
+
+    topology, _ = _mesh(environment, stack, project)
+    return latency(topology, as_json, docs, image)
+
+
+@commands.command()
+@_of_a_stack
+@click.argument("name", type=click.Choice(["prometheus", "grafana", "kiali"]), default="prometheus")
+@click.option("--cluster", help="Cluster of the dashboard. [default: the first]")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=0, help="Port on the loopback. [default: a free one]"
+)
+@click.option("--browse", is_flag=True, help="Open the dashboard in the browser.")
+@click.pass_obj
+def dashboard(
+    environment: Environment,
+    *,
+    stack: str | None,
+    project: Path | None,
+    name: str,
+    cluster: str | None,
+    port: int,
+    browse: bool,
+) -> int:
+    """Serve a dashboard of the mesh on this machine's loopback until Ctrl-C.
+
+    The connection goes through the cluster's API server; nothing else can reach it.
+
+    \b
+    Example:
+      fedmesh dashboard grafana --stack prod --cluster seoul --browse
+    """
+    from fedmesh.dashboard import dashboard
+
+    topology, _ = _mesh(environment, stack, project)
+    return dashboard(topology, name, cluster, port, browse)
+
+
+@commands.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh"]))
+def completion(shell: str) -> int:
+    """Print the completion script of a shell.
+
+    \b
+    Examples:
+      fedmesh completion bash > ~/.local/share/bash-completion/completions/fedmesh
+      fedmesh completion zsh > "${fpath[1]}/_fedmesh"
+    """
+    generator = get_completion_class(shell)
+    if generator is None:
+        raise click.ClickException(f"there is no completion for {shell}")
+    click.echo(generator(commands, {}, NAME, COMPLETE_VARIABLE).source())
+    return 0

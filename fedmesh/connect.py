@@ -6,18 +6,18 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from fedmesh.kube import Kube, KubeError
-from fedmesh.reading import Cluster
+from fedmesh.reading import LiveCluster
 from fedmesh.topology import Member
 
 
-def connect(members: Sequence[Member]) -> tuple[dict[str, Cluster], dict[str, str]]:
+def connect(members: Sequence[Member]) -> tuple[dict[str, LiveCluster], dict[str, str]]:
     """Readings of each member whose API server answers, by name, and why the others cannot be read."""
-    clusters: dict[str, Cluster] = {}
+    clusters: dict[str, LiveCluster] = {}
     unreachable: dict[str, str] = {}
 
-    def reach(member: Member) -> Cluster | str:
+    def reach(member: Member) -> LiveCluster | str:
         try:
-            cluster = Cluster(member, Kube(member.kubeconfig, member.context))
+            cluster = LiveCluster(member, Kube(member.kubeconfig, member.context))
             cluster.version()
         except KubeError as error:
             return str(error)
@@ -25,7 +25,7 @@ def connect(members: Sequence[Member]) -> tuple[dict[str, Cluster], dict[str, st
 
     with ThreadPoolExecutor(max_workers=max(1, len(members))) as pool:
         for member, outcome in zip(members, pool.map(reach, members), strict=True):
-            if isinstance(outcome, Cluster):
+            if isinstance(outcome, LiveCluster):
                 clusters[member.name] = outcome
             else:
                 unreachable[member.name] = outcome

@@ -1,6 +1,6 @@
-"""`fedmesh dashboard`: one of the mesh's dashboards on a free port of this machine's loopback, until interrupted.
+"""`fedmesh dashboard`: serves a dashboard of the mesh on a port of this machine's loopback until Ctrl-C.
 
-Nothing is opened to the network, neither here nor on the cluster: the bytes go through the API server.
+The connection goes through the API server: no port is opened to a network, on this machine or on the cluster.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from fedmesh.connect import connect
 from fedmesh.kube import Json, Kube, KubeError
 from fedmesh.reading import Api, is_ready
-from fedmesh.topology import Topology
+from fedmesh.topology import OBSERVABILITY_NAMESPACE, Topology
 
 LOOPBACK = "127.0.0.1"
 CHUNK = 64 * 1024
@@ -35,7 +35,7 @@ class Target:
 
 
 def dashboard(topology: Topology, name: str, cluster_name: str | None, port: int, browse: bool) -> int:
-    """Serve a dashboard until interrupted; raises KubeError when it cannot be found or reached."""
+    """Serves a dashboard until Ctrl-C. Raises KubeError when it cannot be found or reached."""
     wanted = cluster_name or topology.members[0].name
     clusters, unreachable = connect([member for member in topology.members if member.name == wanted])
     if wanted not in clusters:
@@ -46,7 +46,7 @@ def dashboard(topology: Topology, name: str, cluster_name: str | None, port: int
         raise TypeError("a dashboard needs a live cluster")
     with Forwarder(lambda: api.forward(target.namespace, target.pod, target.port), port) as forwarder:
         url = f"http://{LOOPBACK}:{forwarder.port}/"
-        print(f"{name} of {wanted}: {url} (Ctrl-C ends it)", flush=True)
+        print(f"{name} of {wanted}: {url} (stop with Ctrl-C)", flush=True)
         if browse:
             webbrowser.open(url)
         forwarder.serve_forever()
@@ -54,18 +54,23 @@ def dashboard(topology: Topology, name: str, cluster_name: str | None, port: int
 
 
 def find(api: Api, name: str) -> Target:
-    """The first ready pod behind the Service of that name in whatever namespace. Raises KubeError."""
-    services = [s for s in api.items("/api/v1/services") if s["metadata"]["name"] == name]
-    if not services:
-        raise KubeError(f"there is no Service {name}: turn on observability in the stack file")
-    service = services[0]
-    namespace = service["metadata"]["namespace"]
+    """The first ready pod behind the program's own Service of that name. Raises KubeError."""
+    path = f"/api/v1/namespaces/{OBSERVABILITY_NAMESPACE}"
+    try:
+        service = api.get(f"{path}/services/{name}")
+    except KubeError as error:
+        if error.status != 404:
+            raise
+        raise KubeError(
+            f"there is no Service {OBSERVABILITY_NAMESPACE}/{name}: enable it in fedmesh:observability of the stack "
+            "file and run `pulumi up`",
+            404,
+        ) from error
     selector = ",".join(f"{key}={value}" for key, value in sorted(service["spec"]["selector"].items()))
-    pods = api.items(f"/api/v1/namespaces/{namespace}/pods", labelSelector=selector)
-    ready = [pod for pod in pods if is_ready(pod)]
+    ready = [pod for pod in api.items(f"{path}/pods", labelSelector=selector) if is_ready(pod)]
     if not ready:
-        raise KubeError(f"no pod behind {namespace}/{name} is ready")
-    return Target(namespace, ready[0]["metadata"]["name"], _port(service, ready[0]))
+        raise KubeError(f"no pod behind {OBSERVABILITY_NAMESPACE}/{name} is ready")
+    return Target(OBSERVABILITY_NAMESPACE, ready[0]["metadata"]["name"], _port(service, ready[0]))
 
 
 def _port(service: Json, pod: Json) -> int:
@@ -81,7 +86,7 @@ def _port(service: Json, pod: Json) -> int:
 
 
 class Forwarder(socketserver.ThreadingTCPServer):
-    """Gives every connection to a loopback port a connection of its own to the pod. Port 0: a free one."""
+    """Forwards every connection to a loopback port to a new connection to the pod. Port 0: a free one."""
 
     daemon_threads = True
     block_on_close = False
@@ -92,24 +97,24 @@ class Forwarder(socketserver.ThreadingTCPServer):
 
     @property
     def port(self) -> int:
-        """The port that is served."""
+        """The loopback port."""
         return int(self.server_address[1])
 
     def finish_request(self, request: socket.socket, client_address: object) -> None:  # noqa: ARG002
-        """Carry one connection until either side ends it."""
-        # A browser drops connections as it pleases; that is no news.
+        """Forwards one connection until either side closes it."""
+        # Browsers close connections at any time.
         with contextlib.suppress(OSError, KubeError), contextlib.closing(self._dial()) as there:
             carry(request, there)
 
     def start(self) -> threading.Thread:
-        """Serve in a thread of its own."""
+        """Serves in a background thread."""
         thread = threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
         thread.start()
         return thread
 
 
 def carry(here: socket.socket, there: socket.socket) -> None:
-    """Copy bytes both ways until one side has nothing more to say."""
+    """Copies bytes in both directions until one side closes its connection."""
     with selectors.DefaultSelector() as selector:
         selector.register(here, selectors.EVENT_READ, there)
         selector.register(there, selectors.EVENT_READ, here)

@@ -1,4 +1,4 @@
-"""Objects that a check makes for a moment, and the promise that they are gone afterwards."""
+"""Temporary objects: made for a check or a drill, and removed afterwards."""
 
 from __future__ import annotations
 
@@ -10,18 +10,28 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
+from fedmesh.interrupts import shielded
 from fedmesh.kube import Json, KubeError
-from fedmesh.reading import Api, Cluster
+from fedmesh.reading import Api, LiveCluster
+from fedmesh.topology import CLIENT
 
 T = TypeVar("T")
 LABEL = "fedmesh.io/probe"
 NAMESPACE = "default"
 CONTAINER = "probe"
-# A probe's pod ends by itself after this long, whatever happens to the command that made it.
+# Seconds after which the kubelet ends a probe's pod, even when its command was killed.
 POD_LIFE = 120
-# A probe older than this was left by a command that was killed.
+# No run of `fedmesh verify` or `fedmesh attack` takes this long.
 STALE = timedelta(minutes=10)
 NETWORKING = "/apis/networking.istio.io/v1/namespaces"
+# Where checks make objects.
+COLLECTIONS = (
+    f"/api/v1/namespaces/{NAMESPACE}/pods",
+    *(
+        f"{NETWORKING}/{CLIENT}/{plural}"
+        for plural in ("virtualservices", "destinationrules", "serviceentries")
+    ),
+)
 
 
 @dataclass(frozen=True)
@@ -31,7 +41,7 @@ class _Made:
 
 
 class Janitor:
-    """Makes temporary objects, all labelled with one run's id, and removes every one of them again."""
+    """Creates temporary objects, labelled with the id of the run, and deletes all of them at its end."""
 
     def __init__(self) -> None:
         self.run = secrets.token_hex(4)
@@ -40,57 +50,64 @@ class Janitor:
         self._closed = False
 
     def create(self, api: Api, collection: str, body: Json) -> Json:
-        """Create a labelled object; raises KubeError, also when the cleaning has already begun."""
+        """Creates a labelled object. Raises KubeError, also when `clean` has been called."""
         body["metadata"].setdefault("labels", {})[LABEL] = self.run
         with self._lock:
             if self._closed:
-                raise KubeError("the run is over")
-            # Noted first: a request whose answer is lost may have made the object all the same.
+                raise KubeError("the run has ended")
+            # Recorded first: the API server may create the object although its answer is lost.
             self._made.append(_Made(api, f"{collection}/{body['metadata']['name']}"))
         return api.create(collection, body)
 
     def clean(self) -> list[str]:
-        """Remove everything made, newest first; returns the paths that could not be removed and why."""
+        """Deletes every object, the newest first; returns the paths that could not be deleted, with their errors.
+
+        Ctrl-C does not stop it.
+        """
         with self._lock:
             self._closed = True
             made, self._made = self._made[::-1], []
         left: list[str] = []
-        for item in made:
-            try:
-                item.api.delete(item.path, gracePeriodSeconds="0")
-            except KubeError as error:
-                left.append(f"{item.path}: {error}")
+        with shielded():
+            for item in made:
+                try:
+                    item.api.delete(item.path, gracePeriodSeconds="0")
+                except KubeError as error:
+                    left.append(f"{item.path}: {error}")
         return left
 
 
 def remove_stale(
-    cluster: Cluster, client_namespace: str, now: datetime | None = None, more: Sequence[str] = ()
+    cluster: LiveCluster, collections: Sequence[str], age: timedelta = STALE, now: datetime | None = None
 ) -> list[str]:
-    """Remove what a killed run left behind, in `more` collections too; returns the paths removed."""
+    """Removes objects that a killed run left in some collections.
+
+    Args:
+        age: objects younger than this may belong to a run that has not ended, and stay.
+
+    Returns:
+        The API paths that could not be read or deleted, each with its error.
+    """
     now = now or datetime.now(UTC)
-    collections = [f"/api/v1/namespaces/{NAMESPACE}/pods", *more]
-    collections += [
-        f"{NETWORKING}/{client_namespace}/{plural}"
-        for plural in ("virtualservices", "destinationrules", "serviceentries")
-    ]
-    removed: list[str] = []
+    failed: list[str] = []
     for collection in collections:
+        path = collection
         try:
-            found = cluster.api.items(collection, labelSelector=LABEL)
+            for item in cluster.api.items(collection, labelSelector=LABEL):
+                if now - datetime.fromisoformat(item["metadata"]["creationTimestamp"]) >= age:
+                    path = f"{collection}/{item['metadata']['name']}"
+                    cluster.api.delete(path, gracePeriodSeconds="0")
         except KubeError as error:
-            if error.status == 404:  # a cluster without Istio's kinds
-                continue
-            raise
-        for item in found:
-            if now - datetime.fromisoformat(item["metadata"]["creationTimestamp"]) > STALE:
-                removed.append(f"{collection}/{item['metadata']['name']}")
-                cluster.api.delete(removed[-1], gracePeriodSeconds="0")
-    return removed
+            if error.status != 404:  # 404: a cluster without Istio's CRDs
+                failed.append(f"{path}: {error}")
+            if error.status == 0:  # the API server does not answer
+                break
+    return failed
 
 
-# What the strictest pod security standard asks of a pod's user and of its containers.
-NOBODY: Json = {"runAsNonRoot": True, "runAsUser": 65532, "seccompProfile": {"type": "RuntimeDefault"}}
-CONTAINED: Json = {
+# Security contexts of a pod and of its containers under the restricted Pod Security Standard.
+UNPRIVILEGED: Json = {"runAsNonRoot": True, "runAsUser": 65532, "seccompProfile": {"type": "RuntimeDefault"}}
+RESTRICTED: Json = {
     "allowPrivilegeEscalation": False,
     "readOnlyRootFilesystem": True,
     "capabilities": {"drop": ["ALL"]},
@@ -98,7 +115,7 @@ CONTAINED: Json = {
 
 
 def outsider(run: str, image: str, life: int = POD_LIFE) -> Json:
-    """A pod without a proxy that waits `life` seconds for commands, within the strictest pod security standard."""
+    """A pod without a proxy that lives for `life` seconds, under the restricted Pod Security Standard."""
     return {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -112,7 +129,7 @@ def outsider(run: str, image: str, life: int = POD_LIFE) -> Json:
             "terminationGracePeriodSeconds": 0,
             "automountServiceAccountToken": False,
             "enableServiceLinks": False,
-            "securityContext": {**NOBODY, "runAsGroup": NOBODY["runAsUser"]},
+            "securityContext": {**UNPRIVILEGED, "runAsGroup": UNPRIVILEGED["runAsUser"]},
             "containers": [
                 {
                     "name": CONTAINER,
@@ -123,7 +140,7 @@ def outsider(run: str, image: str, life: int = POD_LIFE) -> Json:
                         "requests": {"cpu": "5m", "memory": "16Mi"},
                         "limits": {"memory": "64Mi"},
                     },
-                    "securityContext": dict(CONTAINED),
+                    "securityContext": dict(RESTRICTED),
                     "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],  # noqa: S108 (in the pod)
                 }
             ],
@@ -133,9 +150,9 @@ def outsider(run: str, image: str, life: int = POD_LIFE) -> Json:
 
 
 def start_outsider(
-    janitor: Janitor, cluster: Cluster, image: str, timeout: float = 12.0, life: int = POD_LIFE
+    janitor: Janitor, cluster: LiveCluster, image: str, timeout: float = 12.0, life: int = POD_LIFE
 ) -> Json:
-    """Start a pod outside the mesh and wait until it runs; raises KubeError when it does not."""
+    """Starts a pod outside the mesh and waits until it is running. Raises KubeError after `timeout` seconds."""
     collection = f"/api/v1/namespaces/{NAMESPACE}/pods"
     pod = janitor.create(cluster.api, collection, outsider(janitor.run, image, life))
     path = f"{collection}/{pod['metadata']['name']}"
@@ -144,17 +161,20 @@ def start_outsider(
         current = cluster.api.get(path)
         return current if current.get("status", {}).get("phase") == "Running" else None
 
-    return wait_for(
-        running, f"the probe's pod did not start on {cluster.name} within {timeout:.0f} s", timeout
-    )
+    return wait_for(running, f"the probe pod did not start on {cluster.name} within {timeout:.0f} s", timeout)
+
+
+def poll(ready: Callable[[], T | None], timeout: float, pause: float = 0.25) -> T | None:
+    """Calls `ready` until it returns a value, at least once; None when it returns none within `timeout` seconds."""
+    end = time.monotonic() + timeout
+    while (found := ready()) is None and time.monotonic() <= end:
+        time.sleep(pause)
+    return found
 
 
 def wait_for(ready: Callable[[], T | None], complaint: str, timeout: float, pause: float = 0.25) -> T:
-    """Poll until something is there; raises KubeError with the complaint when it does not come in time."""
-    end = time.monotonic() + timeout
-    while True:
-        if (found := ready()) is not None:
-            return found
-        if time.monotonic() > end:
-            raise KubeError(complaint)
-        time.sleep(pause)
+    """Calls `ready` until it returns a value. Raises KubeError with the complaint after `timeout` seconds."""
+    found = poll(ready, timeout, pause)
+    if found is None:
+        raise KubeError(complaint)
+    return found

@@ -36,7 +36,7 @@ class Api(Protocol):
     ) -> Output: ...
 
 
-class Cluster:
+class LiveCluster:
     """Readings of one member. Every method raises KubeError when it cannot read."""
 
     def __init__(self, member: Member, api: Api) -> None:
@@ -50,6 +50,10 @@ class Cluster:
     def name(self) -> str:
         """Name of the cluster in the stack's config."""
         return self.member.name
+
+    def fresh(self) -> LiveCluster:
+        """The same cluster without its readings."""
+        return LiveCluster(self.member, self.api)
 
     def clock_ahead(self) -> float:
         """Seconds by which the API server's clock is ahead of this machine's, to within a second."""

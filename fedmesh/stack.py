@@ -1,4 +1,4 @@
-"""Where the stack's config is, and the mesh that it describes."""
+"""The stack file, and the mesh that it describes."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ def project_folder(start: Path) -> Path:
         if (folder / "Pulumi.yaml").is_file():
             return folder
     raise FileNotFoundError(
-        f"no Pulumi.yaml in {start} or above it; run inside the project or give --project"
+        f"no Pulumi.yaml in {start} or above it; run the command in the project or use --project"
     )
 
 
 def load(project: Path, stack: str) -> Topology:
-    """Read Pulumi.<stack>.yaml. Raises ConfigError when it is faulty, FileNotFoundError."""
+    """Reads Pulumi.<stack>.yaml. Raises ConfigError when a value is not allowed, and FileNotFoundError."""
     path = project / f"Pulumi.{stack}.yaml"
     if not path.is_file():
         known = sorted(p.name.split(".")[1] for p in project.glob("Pulumi.*.yaml"))
@@ -32,7 +32,7 @@ def load(project: Path, stack: str) -> Topology:
                 name=spec.name,
                 trust_domain=spec.trust_domain,
                 network=spec.network,
-                kubeconfig=project / spec.kubeconfig.path if spec.kubeconfig else None,
+                kubeconfig=project / Path(spec.kubeconfig.path).expanduser() if spec.kubeconfig else None,
                 context=spec.kubeconfig.context if spec.kubeconfig else spec.alias,
             )
             for spec in settings.clusters

@@ -7,6 +7,7 @@ from pathlib import Path
 
 SPIRE_NAMESPACE = "spire"
 ISTIO_NAMESPACE = "istio-system"
+OBSERVABILITY_NAMESPACE = "observability"
 CLIENT = "sleep"
 SERVER = "helloworld"
 SERVER_PORT = 5000

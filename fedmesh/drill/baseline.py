@@ -12,7 +12,7 @@ from fedmesh.drill.load import Stream
 from fedmesh.drill.report import COMPARISON
 from fedmesh.kube import Json
 from fedmesh.probe import Janitor
-from fedmesh.reading import Cluster
+from fedmesh.reading import LiveCluster
 from fedmesh.topology import SERVER, SERVER_PORT
 
 NAME = f"{SERVER}-documents"
@@ -31,7 +31,7 @@ def stream() -> Stream:
     )
 
 
-def make(janitor: Janitor, cluster: Cluster) -> None:
+def make(janitor: Janitor, cluster: LiveCluster) -> None:
     """Make the second name on one cluster."""
     for collection, body in objects():
         janitor.create(cluster.api, collection, body)

@@ -1,39 +1,44 @@
-"""`fedmesh drill`: which drills, on which clusters, and may they."""
+"""`fedmesh drill`: selects drills, confirms destructive ones, runs them and reports their findings."""
 
 from __future__ import annotations
 
-import signal
 import sys
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from types import FrameType
 
-from rich.console import Console
-
-from fedmesh.drill import baseline, faults, lab_faults, published, renewal, report, trust_faults
+from fedmesh.console import console_for
+from fedmesh.drill import baseline, faults, published, renewal, report, trust_faults
+from fedmesh.drill.environment import ANY_CLUSTER, Environment
 from fedmesh.drill.load import LoadPod
 from fedmesh.drill.means import DrillError, Means, every_cluster
 from fedmesh.drill.play import Pace, Running, ingress_address, ingress_stream, mesh_stream, play
 from fedmesh.drill.report import DrillReport
-from fedmesh.drill.scene import Fault, Scene
+from fedmesh.drill.scene import Drill, Scene
 from fedmesh.kube import KubeError
-from fedmesh.probe import Janitor, wait_for
-from fedmesh.reading import Cluster, is_ready
+from fedmesh.probe import NETWORKING, Janitor, remove_stale, wait_for
+from fedmesh.reading import LiveCluster, is_ready
 from fedmesh.topology import CLIENT, SERVER, Topology
 
-ALL: tuple[Fault, ...] = tuple(
-    sorted(
-        (*faults.FAULTS, *renewal.FAULTS, *lab_faults.FAULTS, *trust_faults.FAULTS),
-        key=lambda fault: fault.number,
-    )
+# On any cluster, except those that are `contained`.
+DRILLS: tuple[Drill, ...] = (*faults.DRILLS, *renewal.DRILLS, *trust_faults.DRILLS)
+# Drills of test environments, for the message of the command where there is none.
+ELSEWHERE = {8: "node", 9: "cluster-cut", 10: "cluster-stopped", 11: "slow-links", 12: "clock"}
+# Where drills and `fedmesh latency` create objects.
+COLLECTIONS = (
+    f"/api/v1/namespaces/{CLIENT}/pods",
+    f"/api/v1/namespaces/{SERVER}/services",
+    f"{NETWORKING}/{SERVER}/destinationrules",
+    f"{NETWORKING}/{SERVER}/virtualservices",
+    f"{faults.ENVOY_FILTERS}/{SERVER}/envoyfilters",
 )
 
 
 @dataclass(frozen=True)
 class Options:
-    """What the command line says of a drill."""
+    """The command line of `fedmesh drill`."""
 
     names: Sequence[str]
     client: str | None
@@ -47,36 +52,39 @@ class Options:
     docs: Path | None
 
 
-def drill(topology: Topology, project: Path, options: Options) -> int:
-    """Play the drills and print what they found; 1 when one is below its bar or something was not put back.
+def drill(topology: Topology, project: Path, options: Options, environment: Environment = ANY_CLUSTER) -> int:
+    """Runs the drills and prints their findings; returns 1 when one missed its objective or was not undone.
 
-    Raises DrillError when one could not be played to its end, after the others.
+    Raises DrillError, after the other drills, when one could not be run to its end.
     """
-    console = Console(stderr=options.json)
-    chosen = choose(options.names)
-    means = Means(topology, project, in_lab(topology, project))
-    refuse_unconfirmed(chosen, means.lab, topology.stack, options.destructive)
-    clusters = every_cluster(topology, "a drill")
+    console = console_for(stderr=options.json)
+
+    def say(text: str) -> None:
+        console.print(f"{datetime.now(UTC):%H:%M:%S} {text}", markup=False, highlight=False)
+
+    means = Means(topology, project, environment)
+    chosen = choose(options.names, environment)
+    refuse_unconfirmed(chosen, means.contained, topology.stack, options.destructive)
+    clusters = every_cluster(topology, "fedmesh drill")
     client = clusters.get(options.client or topology.members[0].name)
     if client is None:
         raise DrillError(f"there is no cluster {options.client}; there are: {', '.join(clusters)}")
     peer = next(cluster for cluster in clusters.values() if cluster is not client)
+    remove_leftovers(clusters.values())
     reports: list[DrillReport] = []
-    unplayed: list[str] = []
+    unfinished: list[str] = []
     janitor = Janitor()
-    stop_orderly()
     try:
         loads = _loads(Scene(clusters, client, peer, means), janitor, options)
-        # those after which the mesh needs long to heal come last
-        for fault in sorted(chosen, key=lambda fault: fault.heals):
+        # The drills with the longest recovery come last.
+        for each in sorted(chosen, key=lambda each: each.heals):
             scene = Scene(clusters, client, peer, means)
             try:
-                wait_until_whole(clusters.values())
-                played = play(fault, scene, loads, options.pace, console.log)
+                wait_until_ready(clusters.values())
+                played = play(each, scene, loads, options.pace, say)
             except (DrillError, KubeError, LookupError) as error:
-                # the others of a long row are played all the same
-                console.log(f"drill {fault.number} was not played to its end: {error}")
-                unplayed.append(f"drill {fault.number} ({fault.title}): {error}")
+                say(f"drill {each.number} did not finish: {error}")
+                unfinished.append(f"drill {each.number} ({each.title}): {error}")
                 continue
             reports.append(replace(played, stack=topology.stack))
             report.print_table(console, reports[-1])
@@ -86,56 +94,84 @@ def drill(topology: Topology, project: Path, options: Options) -> int:
         raise DrillError(str(error)) from error
     finally:
         for path in janitor.clean():
-            print(f"could not be removed, do so by hand: {path}", file=sys.stderr)
+            print(f"not removed, remove it by hand: {path}", file=sys.stderr)
     if options.json:
         print(report.as_json(reports))
-    if unplayed:
-        raise DrillError("; ".join(unplayed))
+    if unfinished:
+        raise DrillError("; ".join(unfinished))
     return 1 if any(report.missed(drilled) for drilled in reports) else 0
 
 
-def choose(names: Sequence[str]) -> list[Fault]:
-    """Faults by number or name, all of them for `all`, in the order of their numbers. Raises DrillError."""
+def available(environment: Environment = ANY_CLUSTER) -> list[Drill]:
+    """The drills of the command and of its environment, by number."""
+    return sorted((*DRILLS, *environment.drills), key=lambda each: each.number)
+
+
+def catalogue(environment: Environment = ANY_CLUSTER) -> str:
+    """The drills by number, one a line, and whether each needs a test environment or a confirmation."""
+    lines: list[str] = []
+    for each in available(environment):
+        needs = "test environment" if each.contained else "--destructive" if each.destructive else ""
+        lines.append(f"  {each.number:>2}  {each.name:<16} {each.title}{f' ({needs})' if needs else ''}")
+    if not environment.drills:
+        others = ", ".join(f"{number} {name}" for number, name in ELSEWHERE.items())
+        lines.append(f"In a test environment only: {others}.")
+    return "\n".join(["Drills:", *lines])
+
+
+def choose(names: Sequence[str], environment: Environment = ANY_CLUSTER) -> list[Drill]:
+    """The drills with these numbers or names, or all that the environment can run for `all`, by number.
+
+    Raises DrillError when there is no such drill, or only in a test environment.
+    """
+    drills = available(environment)
     if "all" in names:
-        return list(ALL)
-    known = {name for fault in ALL for name in (str(fault.number), fault.name)}
-    if unknown := [name for name in names if name not in known]:
-        listed = ", ".join(f"{fault.number} {fault.name}" for fault in ALL)
-        raise DrillError(f"there is no drill {unknown[0]}; there are: {listed}")
-    return [fault for fault in ALL if str(fault.number) in names or fault.name in names]
-
-
-def refuse_unconfirmed(chosen: Iterable[Fault], lab: bool, stack: str, typed: str | None) -> None:
-    """Raise DrillError for faults that need the lab, or that were not confirmed by the stack's typed name."""
-    for fault in chosen:
-        if lab:
+        return [each for each in drills if environment.drills or not each.contained]
+    known = {name for each in drills for name in (str(each.number), each.name)}
+    for name in names:
+        if name in known:
             continue
-        if fault.lab:
-            raise DrillError(f"drill {fault.number} ({fault.title}) works in the lab only")
-        if fault.destructive and typed != stack:
+        if name in {*map(str, ELSEWHERE), *ELSEWHERE.values()}:
+            raise DrillError(f"drill {name} needs a test environment: it acts on nodes, links or clocks")
+        listed = ", ".join(f"{each.number} {each.name}" for each in drills)
+        only = ", ".join(f"{number} {name}" for number, name in ELSEWHERE.items())
+        more = "" if environment.drills else f"; in a test environment also: {only}"
+        raise DrillError(f"there is no drill {name}; there are: {listed}{more}")
+    return [each for each in drills if str(each.number) in names or each.name in names]
+
+
+def refuse_unconfirmed(chosen: Iterable[Drill], contained: bool, stack: str, typed: str | None) -> None:
+    """Raises DrillError for drills that need a test environment or the confirmation by the stack's name."""
+    for each in chosen:
+        if contained:
+            continue
+        if each.contained:
+            raise DrillError(f"drill {each.number} ({each.title}) needs a stack of a test environment")
+        if each.destructive and typed != stack:
             raise DrillError(
-                f"drill {fault.number} ({fault.title}) is destructive and {stack} is not the lab: "
-                f"confirm with --destructive and the stack's name"
+                f"drill {each.number} ({each.title}) is destructive and {stack} is not a test environment: "
+                f"confirm it with --destructive {stack}"
             )
 
 
-def in_lab(topology: Topology, project: Path) -> bool:
-    """Whether every cluster of the stack is one that the lab made in this project."""
-    home = (project / ".lab" / "clusters").resolve()
-    return all(m.kubeconfig is not None and home in m.kubeconfig.resolve().parents for m in topology.members)
+def remove_leftovers(clusters: Iterable[LiveCluster]) -> None:
+    """Removes the objects of a drill that was killed. One that is still running fails: run one at a time."""
+    for cluster in clusters:
+        for path in remove_stale(cluster, COLLECTIONS, age=timedelta(0)):
+            print(f"left by an earlier drill on {cluster.name}, not removed: {path}", file=sys.stderr)
 
 
-def wait_until_whole(clusters: Iterable[Cluster], timeout: float = 120.0) -> None:
-    """Wait until helloworld and its caller are ready everywhere, so that a drill does not hurt the next."""
+def wait_until_ready(clusters: Iterable[LiveCluster], timeout: float = 120.0) -> None:
+    """Waits until helloworld and its caller are ready on every cluster, so that no drill affects the next."""
     for cluster in clusters:
         for app in (SERVER, CLIENT):
             path = f"/api/v1/namespaces/{app}/pods"
 
-            def whole(cluster: Cluster = cluster, path: str = path, app: str = app) -> bool | None:
+            def ready(cluster: LiveCluster = cluster, path: str = path, app: str = app) -> bool | None:
                 pods = cluster.api.items(path, labelSelector=f"app={app}")
                 return True if pods and all(is_ready(pod) for pod in pods) else None
 
-            wait_for(whole, f"{app} is not ready on {cluster.name}", timeout)
+            wait_for(ready, f"{app} is not ready on {cluster.name}", timeout)
 
 
 def _loads(scene: Scene, janitor: Janitor, options: Options) -> list[Running]:
@@ -144,14 +180,14 @@ def _loads(scene: Scene, janitor: Janitor, options: Options) -> list[Running]:
             baseline.make(janitor, cluster)
     inside = LoadPod.start(janitor, scene.client, options.image, injected=True)
     outside = LoadPod.start(janitor, scene.client, options.image, injected=False)
-    # The proxy's first request opens connections; let that not count for the fault.
+    # The first request of a proxy opens its connections, which must not count for the fault.
     time.sleep(1.0)
     loads = [Running(mesh_stream(), inside), Running(ingress_stream(ingress_address(scene)), outside)]
     return [*loads, Running(baseline.stream(), inside)] if options.baseline else loads
 
 
 def _write(options: Options, reports: Sequence[DrillReport]) -> None:
-    """Write what is known so far, so that a long row of drills that ends early was not for nothing."""
+    """Writes the reports so far: a run that ends early keeps those of its finished drills."""
     for place, text in (
         (options.html, report.page(reports)),
         (options.output, report.as_json(reports) + "\n"),
@@ -161,12 +197,3 @@ def _write(options: Options, reports: Sequence[DrillReport]) -> None:
             place.write_text(text, encoding="utf-8")
     if options.docs:
         published.publish(options.docs, reports)
-
-
-def stop_orderly() -> None:
-    """Let a request to end, such as a CI's, unwind as Ctrl-C does: everything is put back."""
-
-    def interrupt(_signal: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    signal.signal(signal.SIGTERM, interrupt)

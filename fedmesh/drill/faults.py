@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from fedmesh.drill.scene import TAKEOVER, Fault, Scene
+from fedmesh.drill.scene import TAKEOVER, Drill, Scene
 from fedmesh.kube import Json
-from fedmesh.probe import wait_for
-from fedmesh.reading import Cluster, is_ready
+from fedmesh.probe import LABEL, wait_for
+from fedmesh.reading import LiveCluster, is_ready
 from fedmesh.topology import ISTIO_NAMESPACE, SERVER, SPIRE_NAMESPACE
 from fedmesh.verify.istio import NETWORK_LABEL
 
@@ -76,7 +76,7 @@ def kill_spire_agent(scene: Scene) -> None:
 
 
 def scale(
-    scene: Scene, cluster: Cluster, deployment: Json, replicas: int, *, situation: bool = False
+    scene: Scene, cluster: LiveCluster, deployment: Json, replicas: int, *, situation: bool = False
 ) -> None:
     """Scale a Deployment, and note how to scale it back."""
     meta = deployment["metadata"]
@@ -84,7 +84,9 @@ def scale(
     _scale(scene, cluster, path, int(deployment["spec"].get("replicas", 1)), replicas, situation=situation)
 
 
-def _scale(scene: Scene, cluster: Cluster, path: str, old: int, new: int, *, situation: bool = False) -> None:
+def _scale(
+    scene: Scene, cluster: LiveCluster, path: str, old: int, new: int, *, situation: bool = False
+) -> None:
     def set_to(replicas: int) -> Json:
         return cluster.api.patch(path, {"spec": {"replicas": replicas}})
 
@@ -121,12 +123,12 @@ def breakage(fault: Json) -> Json:
     return {
         "apiVersion": "networking.istio.io/v1alpha3",
         "kind": "EnvoyFilter",
-        "metadata": {"name": BREAKAGE},
+        "metadata": {"name": BREAKAGE, "labels": {LABEL: "breakage"}},
         "spec": {"workloadSelector": {"labels": {"app": SERVER}}, "configPatches": [patch]},
     }
 
 
-def _deployments(cluster: Cluster, namespace: str, app: str) -> list[Json]:
+def _deployments(cluster: LiveCluster, namespace: str, app: str) -> list[Json]:
     return [
         item
         for item in cluster.api.items(f"/apis/apps/v1/namespaces/{namespace}/deployments")
@@ -134,11 +136,11 @@ def _deployments(cluster: Cluster, namespace: str, app: str) -> list[Json]:
     ]
 
 
-def _kill(cluster: Cluster, namespace: str, selector: str) -> None:
+def _kill(cluster: LiveCluster, namespace: str, selector: str) -> None:
     _delete(cluster, cluster.api.items(f"/api/v1/namespaces/{namespace}/pods", labelSelector=selector))
 
 
-def _delete(cluster: Cluster, pods: list[Json], grace: int = 0) -> None:
+def _delete(cluster: LiveCluster, pods: list[Json], grace: int = 0) -> None:
     if not [pod for pod in pods if is_ready(pod)]:
         raise LookupError(f"there is no ready pod to kill on {cluster.name}")
     for pod in pods:
@@ -149,12 +151,12 @@ def _delete(cluster: Cluster, pods: list[Json], grace: int = 0) -> None:
         )
 
 
-FAULTS = (
-    Fault(1, "app-scaled", "the local app is scaled to 0", scale_app_away),
-    Fault(2, "app-killed", "the local app's pods are killed", kill_app),
-    Fault(3, "app-503", "the local app answers 503", break_app, bar=TAKEOVER),
-    Fault(3, "app-hangs", "the local app does not answer", hang_app, bar=TAKEOVER),
-    Fault(4, "gateway", "an east-west gateway of the peer is killed", kill_gateway, calls_go_to_the_peer),
-    Fault(5, "istiod", "istiod is killed", kill_istiod, destructive=True),
-    Fault(7, "spire-agent", "the SPIRE agents are killed", kill_spire_agent, destructive=True),
+DRILLS = (
+    Drill(1, "app-scaled", "the local app is scaled to 0", scale_app_away),
+    Drill(2, "app-killed", "the local app's pods are killed", kill_app),
+    Drill(3, "app-503", "the local app answers 503", break_app, objective=TAKEOVER),
+    Drill(3, "app-hangs", "the local app does not answer", hang_app, objective=TAKEOVER),
+    Drill(4, "gateway", "an east-west gateway of the peer is killed", kill_gateway, calls_go_to_the_peer),
+    Drill(5, "istiod", "istiod is killed", kill_istiod, destructive=True),
+    Drill(7, "spire-agent", "the SPIRE agents are killed", kill_spire_agent, destructive=True),
 )

@@ -17,16 +17,17 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from fedmesh.defaults import LOAD_IMAGE
 from fedmesh.drill import second_name
 from fedmesh.drill.analysis import percentile
-from fedmesh.drill.load import IMAGE, LoadPod, Rate, Stream
+from fedmesh.drill.load import LoadPod, Rate, Stream
 from fedmesh.drill.means import DrillError, every_cluster
 from fedmesh.drill.play import LEAD
 from fedmesh.drill.published import LATENCY
 from fedmesh.drill.samples import Sample
 from fedmesh.kube import Json
 from fedmesh.probe import Janitor
-from fedmesh.reading import Cluster
+from fedmesh.reading import LiveCluster
 from fedmesh.topology import SERVER, SERVER_PORT, Topology
 
 NAME = f"{SERVER}-latency"
@@ -69,7 +70,7 @@ class Report:
         return next(f for f in self.figures if (f.place, f.connections) == (place, connections))
 
 
-def latency(topology: Topology, as_json: bool, docs: Path | None, image: str = IMAGE) -> int:
+def latency(topology: Topology, as_json: bool, docs: Path | None, image: str = LOAD_IMAGE) -> int:
     """Measure, print, and write `latency.md` and `latency.json` into a folder; 1 when a request was lost."""
     clusters = every_cluster(topology, "latency")
     if not topology.samples:
@@ -96,7 +97,7 @@ def latency(topology: Topology, as_json: bool, docs: Path | None, image: str = I
     return 1 if any(figures.lost for figures in report.figures) else 0
 
 
-def measure(pod: LoadPod, client: Cluster, peer: Cluster) -> Report:
+def measure(pod: LoadPod, client: LiveCluster, peer: LiveCluster) -> Report:
     """Send each kind of call in turn, several times around, so that what the machine does besides meets all alike.
 
     Raises DrillError when calls were not answered where they should be.

@@ -1,7 +1,7 @@
 """Load at a fixed rate from inside the mesh and through an ingress gateway.
 
-The load is open: vegeta sends on time however slow the answers are, so a stall is seen in full. It runs in pods of
-its own, so that it neither notices when this command loses a cluster nor stops with it.
+The load is open-loop: vegeta sends each request on schedule however slow the answers are, so that a stall is measured
+in full. It runs in pods of its own, so that it goes on while this command has no connection to a cluster.
 """
 
 from __future__ import annotations
@@ -12,13 +12,15 @@ from dataclasses import dataclass
 
 from fedmesh.drill.samples import Sample, parse
 from fedmesh.kube import Json, KubeError
-from fedmesh.probe import CONTAINED, CONTAINER, NOBODY, Janitor, wait_for
-from fedmesh.reading import PROXY, Cluster, containers, is_ready
+from fedmesh.probe import CONTAINER, RESTRICTED, UNPRIVILEGED, Janitor, wait_for
+from fedmesh.reading import PROXY, LiveCluster, containers, is_ready
 from fedmesh.topology import CLIENT
 
-IMAGE = "docker.io/peterevans/vegeta:6.9.1"
 FOLDER = "/data"
-# Istio keeps few of Envoy's counters unless asked.
+# Seconds after which the kubelet ends a load pod, even when its command was killed; all drills together take half
+# an hour.
+LIFE = 7200
+# By default, Istio's proxies leave these counters of Envoy out.
 KEEP_STATS = {
     "sidecar.istio.io/statsInclusionRegexps": r"cluster\.outbound.*upstream_rq_(retry|total|timeout).*"
 }
@@ -26,7 +28,7 @@ KEEP_STATS = {
 
 @dataclass(frozen=True)
 class Stream:
-    """One load: where it goes, and the name of the upstream cluster whose retries belong to it, if known."""
+    """One load: its URL, and the Envoy cluster whose retries it causes ("": not counted)."""
 
     name: str
     title: str
@@ -36,7 +38,7 @@ class Stream:
 
 @dataclass(frozen=True)
 class Rate:
-    """Requests per second, how long each may take and how long the load lasts, both in seconds."""
+    """Requests per second, and the time-out of each and the duration of the load in seconds."""
 
     per_second: int
     timeout: float
@@ -44,7 +46,7 @@ class Rate:
 
 
 def load_pod(run: str, image: str, *, injected: bool) -> Json:
-    """A pod that waits for loads to be started in it; inside the mesh when it is injected."""
+    """A pod in which loads are started; with a sidecar when `injected`."""
     name = f"fedmesh-drill-{run}-{'mesh' if injected else 'outside'}"
     metadata: Json = {"name": name, "labels": {"app": "fedmesh-drill"}, "annotations": dict(KEEP_STATS)}
     if not injected:
@@ -54,6 +56,7 @@ def load_pod(run: str, image: str, *, injected: bool) -> Json:
         "kind": "Pod",
         "metadata": metadata,
         "spec": {
+            "activeDeadlineSeconds": LIFE,
             "serviceAccountName": CLIENT,
             "restartPolicy": "Never",
             "terminationGracePeriodSeconds": 0,
@@ -63,9 +66,9 @@ def load_pod(run: str, image: str, *, injected: bool) -> Json:
                     "name": CONTAINER,
                     "image": image,
                     "imagePullPolicy": "IfNotPresent",
-                    "command": ["sleep", "7200"],
+                    "command": ["sleep", str(LIFE)],
                     "resources": {"requests": {"cpu": "50m", "memory": "32Mi"}},
-                    "securityContext": {**NOBODY, **CONTAINED},
+                    "securityContext": {**UNPRIVILEGED, **RESTRICTED},
                     "volumeMounts": [{"name": "data", "mountPath": FOLDER}],
                 }
             ],
@@ -77,13 +80,13 @@ def load_pod(run: str, image: str, *, injected: bool) -> Json:
 class LoadPod:
     """A running load pod on one cluster."""
 
-    def __init__(self, cluster: Cluster, pod: Json) -> None:
+    def __init__(self, cluster: LiveCluster, pod: Json) -> None:
         self._cluster = cluster
         self._pod = pod
 
     @classmethod
-    def start(cls, janitor: Janitor, cluster: Cluster, image: str, *, injected: bool) -> LoadPod:
-        """Make the pod and wait until it is ready; raises KubeError when it is not within 40 s."""
+    def start(cls, janitor: Janitor, cluster: LiveCluster, image: str, *, injected: bool) -> LoadPod:
+        """Creates the pod and waits until it is ready. Raises KubeError after 40 s."""
         collection = f"/api/v1/namespaces/{CLIENT}/pods"
         made = janitor.create(cluster.api, collection, load_pod(janitor.run, image, injected=injected))
         path = f"{collection}/{made['metadata']['name']}"
@@ -92,10 +95,10 @@ class LoadPod:
             pod = cluster.api.get(path)
             return pod if is_ready(pod) else None
 
-        pod = wait_for(ready, f"the load's pod on {cluster.name} is not ready (image {image})", 40.0)
+        pod = wait_for(ready, f"the load pod on {cluster.name} is not ready (image {image})", 40.0)
         if injected and PROXY not in containers(pod):
             raise KubeError(
-                f"the load's pod on {cluster.name} got no proxy: is {CLIENT} labelled for injection?"
+                f"the load pod on {cluster.name} has no sidecar: is the namespace {CLIENT} labelled for injection?"
             )
         return cls(cluster, pod)
 
@@ -106,7 +109,7 @@ class LoadPod:
         return there - (asked + time.time()) / 2
 
     def fire(self, stream: Stream, rate: Rate, *, keepalive: bool = True) -> None:
-        """Start a load in the background and return at once; without keepalive each request has its connection."""
+        """Starts a load in the background; without keepalive each request opens a new connection."""
         attack = (
             f"echo 'GET {stream.url}' | vegeta attack -name={stream.name} -rate={rate.per_second}/1s "
             f"-duration={rate.seconds:g}s -timeout={rate.timeout:g}s -max-body=200 "
@@ -115,7 +118,7 @@ class LoadPod:
         self._run(f'nohup sh -c "{attack}" > {FOLDER}/{stream.name}.log 2>&1 < /dev/null &')
 
     def collect(self, stream: Stream, origin: float, answerers: Mapping[str, str]) -> list[Sample]:
-        """The requests of a load that is over; `origin` is its start by the pod's clock."""
+        """The requests of a load that has ended; `origin` is its start in Unix seconds by the pod's clock."""
         text = self._run(f"vegeta encode -to csv {self._file(stream)}", timeout=30.0)
         samples = parse(text.splitlines(), origin, answerers)
         if not samples:
@@ -125,7 +128,7 @@ class LoadPod:
         return samples
 
     def retries(self) -> dict[str, int]:
-        """Retries of the pod's proxy by upstream cluster since it started; empty outside the mesh."""
+        """Retries of the pod's proxy since it started, by Envoy cluster; empty outside the mesh."""
         if PROXY not in containers(self._pod):
             return {}
         return parse_retries(self._cluster.proxy(self._pod, "stats?filter=upstream_rq_retry$"))
@@ -139,16 +142,16 @@ class LoadPod:
             meta["namespace"], meta["name"], CONTAINER, ["sh", "-c", script], timeout=timeout
         )
         if output.code != 0:
-            raise KubeError(f"in the load's pod on {self._cluster.name}: {output.stderr.strip()[-200:]}")
+            raise KubeError(f"in the load pod on {self._cluster.name}: {output.stderr.strip()[-200:]}")
         return output.stdout
 
 
 def parse_retries(stats: str) -> dict[str, int]:
-    """Retries by upstream cluster in the answer of `stats`."""
+    """Retries by Envoy cluster in an answer of Envoy's `stats`."""
     found: dict[str, int] = {}
     for line in stats.splitlines():
         name, _, value = line.rpartition(": ")
-        # Istio ends the cluster's name with a semicolon, so that its dots are not taken for separators.
+        # Istio ends the name with a semicolon, which tells its dots from separators.
         name = name.replace(";", "")
         if name.startswith("cluster.") and name.endswith(".upstream_rq_retry"):
             found[name.removeprefix("cluster.").removesuffix(".upstream_rq_retry")] = int(value)

@@ -1,10 +1,9 @@
-"""What a drill can do beyond faults: run the program again, and have the mesh examined."""
+"""What a drill needs besides the clusters' API servers: `pulumi up` and `fedmesh verify`."""
 
 from __future__ import annotations
 
 import json
 import subprocess
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,39 +11,49 @@ from pathlib import Path
 import yaml
 
 from fedmesh.connect import connect
-from fedmesh.reading import Cluster
+from fedmesh.drill.environment import ANY_CLUSTER, Environment, pulumi_up
+from fedmesh.reading import LiveCluster
 from fedmesh.topology import Topology
 from fedmesh.verify.command import examine
 from fedmesh.verify.runner import failures
 
-# `pulumi up` of a stack that is busy with a fault; it takes seconds otherwise.
+# Seconds for `pulumi up` of a stack with a fault; without one it takes a few seconds.
 UP_SECONDS = 400
 
 
 class DrillError(Exception):
-    """A drill cannot be played as asked."""
+    """A drill or an attack cannot be run as requested."""
 
 
-def every_cluster(topology: Topology, who: str) -> dict[str, Cluster]:
-    """All clusters by name; raises DrillError, as `who`, when one does not answer."""
+def every_cluster(topology: Topology, command: str) -> dict[str, LiveCluster]:
+    """All clusters by name. Raises DrillError, naming the command, when one does not answer."""
     clusters, unreachable = connect(topology.members)
     if unreachable:
-        raise DrillError(f"{who} needs every cluster: {'; '.join(unreachable.values())}")
+        raise DrillError(f"{command} needs every cluster: {'; '.join(unreachable.values())}")
     return clusters
 
 
 @dataclass(frozen=True)
 class Means:
-    """The stack that a drill plays on; `lab` tells whether the lab's own engine runs it."""
+    """The stack that a drill runs on, its project folder, and the environment of the command."""
 
     topology: Topology
     project: Path
-    lab: bool
+    environment: Environment = ANY_CLUSTER
+
+    @property
+    def contained(self) -> bool:
+        """Whether the stack belongs to a test environment."""
+        return self.environment.owns(self.topology, self.project)
 
     def up(self, **istio: str) -> float:
-        """Run `pulumi up`, in the lab also with other values below `fedmesh:istio`; returns its seconds.
+        """Runs `pulumi up` and returns its duration in seconds.
 
-        Raises DrillError when it fails, with the end of what it said.
+        Args:
+            istio: values below `fedmesh:istio` that differ from the stack's own, for this run.
+
+        Raises:
+            DrillError: `pulumi up` failed; the message ends with its output.
         """
         began = time.monotonic()
         done = subprocess.run(
@@ -60,7 +69,7 @@ class Means:
         return time.monotonic() - began
 
     def complaints(self) -> list[str]:
-        """What `fedmesh verify` finds wrong now."""
+        """The failed checks of `fedmesh verify`, one line each."""
         found = failures(examine(self.topology))
         return [f"{result.cluster}: {result.name}: {result.detail}" for result in found]
 
@@ -71,32 +80,12 @@ class Means:
         return {key: value if isinstance(value, str) else json.dumps(value) for key, value in section.items()}
 
     def _command(self, istio: dict[str, str]) -> list[str]:
-        # The engine takes the whole section from the command line as soon as one value of it is there.
+        # Pulumi replaces a whole section as soon as one of its values is on the command line.
         values = [
             part
             for key, value in (self._section() | istio if istio else {}).items()
             for part in ("--config", f"fedmesh:istio.{key}={value}")
         ]
         changed = ["--config-path", *values] if values else []
-        if self.lab:
-            engine = [
-                sys.executable,
-                "-m",
-                "testbed.lab",
-                "pulumi",
-                "-q",
-                "--stack",
-                self.topology.stack,
-                "up",
-            ]
-        else:
-            engine = [
-                "pulumi",
-                "up",
-                "--stack",
-                self.topology.stack,
-                "--yes",
-                "--skip-preview",
-                "--suppress-outputs",
-            ]
-        return [*engine, *changed]
+        engine = self.environment.up if self.contained else pulumi_up
+        return [*engine(self.topology.stack), *changed]

@@ -1,4 +1,4 @@
-"""Plays one drill: situation, load, fault, end of the fault, load over, everything put back, findings."""
+"""Runs one drill: preparation, load, fault, end of the fault, end of the load, undo, findings."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from fedmesh.drill.analysis import analyse
 from fedmesh.drill.load import LoadPod, Rate, Stream
 from fedmesh.drill.report import DrillReport, LoadReport, slower
 from fedmesh.drill.samples import Sample
-from fedmesh.drill.scene import Fault, Scene
+from fedmesh.drill.scene import Drill, Scene
+from fedmesh.probe import poll
 from fedmesh.topology import ISTIO_NAMESPACE, SERVER, SERVER_HOST, SERVER_PORT
 
-# Loads start this long after the command that starts them, so that all of them run when the clock does.
+# Seconds between the command that starts a load and its first request: all loads have started by then.
 LEAD = 0.5
 SETTLE = 2.0
 
@@ -24,8 +25,14 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Pace:
-    """Requests per second of each load, seconds that a caller waits for an answer, and seconds of load before the
-    fault, of the fault (None: as long as it needs) and after it.
+    """The rate and the phases of a drill.
+
+    Attributes:
+        rate: requests per second of each load.
+        timeout: seconds that a caller waits for an answer.
+        before: seconds of load before the fault.
+        fault: seconds of the fault; None: the drill's own.
+        after: seconds of load after the fault.
     """
 
     rate: int
@@ -55,7 +62,7 @@ def ingress_stream(address: str) -> Stream:
 
 
 def ingress_address(scene: Scene) -> str:
-    """Address of the caller's ingress gateway; raises LookupError when it has none."""
+    """The address of the ingress gateway of the calling cluster. Raises LookupError when it has none."""
     for service in scene.client.api.items(f"/api/v1/namespaces/{ISTIO_NAMESPACE}/services"):
         if service["metadata"].get("labels", {}).get("istio") == "ingressgateway":
             for entry in service.get("status", {}).get("loadBalancer", {}).get("ingress") or []:
@@ -64,7 +71,7 @@ def ingress_address(scene: Scene) -> str:
 
 
 def answerers(scene: Scene) -> dict[str, str]:
-    """The cluster behind each version of helloworld; raises LookupError when two clusters share one."""
+    """The cluster of each helloworld version. Raises LookupError when two clusters run the same version."""
     found: dict[str, str] = {}
     for cluster in scene.clusters.values():
         pods = cluster.api.items(f"/api/v1/namespaces/{SERVER}/pods", labelSelector=f"app={SERVER}")
@@ -74,54 +81,54 @@ def answerers(scene: Scene) -> dict[str, str]:
     return found
 
 
-def play(fault: Fault, scene: Scene, loads: Sequence[Running], pace: Pace, say: Say) -> DrillReport:
-    """Play a drill and put everything back, also when it is interrupted or fails on the way."""
-    who = answerers(scene)
-    lasts = fault.seconds if pace.fault is None else pace.fault
+def play(drill: Drill, scene: Scene, loads: Sequence[Running], pace: Pace, say: Say) -> DrillReport:
+    """Runs a drill and undoes its changes, also when it fails or is interrupted."""
+    clusters = answerers(scene)
+    lasts = drill.seconds if pace.fault is None else pace.fault
     seconds = pace.before + lasts + pace.after
     notes: list[str] = []
     try:
-        fault.prepare(scene)
+        drill.prepare(scene)
         time.sleep(SETTLE)
-        # what the situation alone brings is not the fault's doing
-        known = scene.means.complaints() if fault.degrades else []
+        # Failures that the preparation causes are not the fault's.
+        known = scene.means.complaints() if drill.degrades else []
         retries = [running.pod.retries() for running in loads]
         ahead = [running.pod.clock_ahead() for running in loads]
         at, origin = datetime.now(UTC), time.time()
         for running in loads:
             running.pod.fire(running.stream, Rate(pace.rate, pace.timeout, seconds))
         _until(origin + pace.before)
-        say(f"fault: {fault.title}")
+        say(f"fault: {drill.title}")
         start = time.time() - origin
-        fault.inject(scene)
-        if fault.degrades:
+        drill.inject(scene)
+        if drill.degrades:
             new = [complaint for complaint in scene.means.complaints() if complaint not in known]
-            scene.remarks.extend(f"while it lasts: {complaint}" for complaint in new)
+            scene.remarks.extend(f"during the fault: {complaint}" for complaint in new)
         _until(origin + pace.before + lasts)
         end = time.time() - origin
         if end > pace.before + lasts + 1:
-            notes.append(
-                f"the fault lasted {end - pace.before - lasts:.0f} s longer than the load was meant for"
-            )
-        notes += _put_back(scene, say)
+            notes.append(f"the fault lasted {end - pace.before - lasts:.0f} s longer than planned")
+        notes += _undo_fault(scene, say)
         say("the fault is over")
         _until(origin + seconds + pace.timeout + LEAD)
         reports = [
-            _load_report(running, running.pod.collect(running.stream, origin + skew, who), old, (start, end))
+            _load_report(
+                running, running.pod.collect(running.stream, origin + skew, clusters), old, (start, end)
+            )
             for running, skew, old in zip(loads, ahead, retries, strict=True)
         ]
-        if fault.degrades:
+        if drill.degrades:
             scene.remarks.extend(slower(load) for load in reports)
     finally:
-        notes += _put_back(scene, say)
-        for complaint in scene.situation.run():
-            say(f"could not be put back: {complaint}")
-    if fault.heals:
-        notes += _wait_until_whole(scene, origin + end, fault.heals)
+        notes += _undo_fault(scene, say)
+        for failed in scene.situation.run():
+            say(f"not undone: {failed}")
+    if drill.heals:
+        notes += _wait_until_healed(scene, origin + end, drill.heals)
     return DrillReport(
-        number=fault.number,
-        fault=fault.name,
-        title=fault.title,
+        number=drill.number,
+        fault=drill.name,
+        title=drill.title,
         stack="",
         client=scene.client.name,
         peer=scene.peer.name,
@@ -132,19 +139,23 @@ def play(fault: Fault, scene: Scene, loads: Sequence[Running], pace: Pace, say: 
         end=end,
         seconds=seconds,
         loads=tuple(reports),
-        bar=fault.bar,
+        objective=drill.objective,
         remarks=tuple(scene.remarks),
         notes=tuple(notes),
     )
 
 
-def _wait_until_whole(scene: Scene, ended: float, allowed: float) -> list[str]:
-    """Wait until nothing is found wrong any more; returns what still is when that takes too long."""
-    while complaints := scene.means.complaints():
-        if time.time() - ended > allowed:
-            return [f"not whole {allowed:.0f} s after the end: {complaint}" for complaint in complaints]
-        time.sleep(SETTLE)
-    scene.remarks.append(f"found whole {time.time() - ended:.0f} s after the fault's end")
+def _wait_until_healed(scene: Scene, ended: float, allowed: float) -> list[str]:
+    """Waits until `fedmesh verify` passes; returns the checks that still fail after `allowed` seconds."""
+    failed: list[str] = []
+
+    def healed() -> bool | None:
+        failed[:] = scene.means.complaints()
+        return None if failed else True
+
+    if poll(healed, ended + allowed - time.time(), SETTLE) is None:
+        return [f"not healed {allowed:.0f} s after the end: {complaint}" for complaint in failed]
+    scene.remarks.append(f"healed {time.time() - ended:.0f} s after the end of the fault")
     return []
 
 
@@ -158,10 +169,10 @@ def _load_report(
     return LoadReport(stream.name, stream.title, analyse(samples, *fault), retried, tuple(samples))
 
 
-def _put_back(scene: Scene, say: Say) -> list[str]:
-    failed = [f"could not be put back: {complaint}" for complaint in scene.taken.run()]
-    for complaint in failed:
-        say(complaint)
+def _undo_fault(scene: Scene, say: Say) -> list[str]:
+    failed = [f"not undone: {step}" for step in scene.taken.run()]
+    for step in failed:
+        say(step)
     return failed
 
 

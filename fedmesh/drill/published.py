@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fedmesh.drill import report
 from fedmesh.drill.report import COMPARISON, DrillReport, LoadReport, milliseconds
-from fedmesh.drill.scene import Bar
+from fedmesh.drill.scene import Objective
 
 PAGE, FIGURES, TABLE = "drills.html", "drills.json", "README.md"
 # Written by `fedmesh latency`.
@@ -56,7 +56,7 @@ def readme(reports: Sequence[DrillReport], measured: bool = False) -> str:
             if measured
             else []
         ),
-        "| drill | fault | bar | from inside the mesh | through the ingress gateway | Istio's documents |",
+        "| drill | fault | objective | from inside the mesh | through the ingress gateway | Istio's documents |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
     return "\n".join(
@@ -69,7 +69,7 @@ def _row(drilled: DrillReport) -> str:
     cells = [_figures(loads.get(name)) for name in ("mesh", "ingress", COMPARISON)]
     verdict = "" if not report.missed(drilled) else " **missed**"
     title = f"[{drilled.title}](#{anchor(heading(drilled))})"
-    return f"| {drilled.number} | {title} | {_bar(drilled.bar)}{verdict} | {' | '.join(cells)} |"
+    return f"| {drilled.number} | {title} | {_objective(drilled.objective)}{verdict} | {' | '.join(cells)} |"
 
 
 def heading(drilled: DrillReport) -> str:
@@ -85,7 +85,7 @@ def anchor(text: str) -> str:
 
 def _chapter(drilled: DrillReport) -> list[str]:
     loads = [f"- {load.title}: {report.in_words(load)}." for load in drilled.loads]
-    below = [f"- **below the bar**: {each}" for each in report.missed(drilled)]
+    below = [f"- **missed**: {each}" for each in report.missed(drilled)]
     return [
         f"## {heading(drilled)}",
         "",
@@ -106,10 +106,10 @@ def _figures(load: LoadReport | None) -> str:
     return f"{found.lost} of {found.sent} lost, p99 {milliseconds(found.phases[1].p99)}{steady}"
 
 
-def _bar(bar: Bar) -> str:
+def _objective(objective: Objective) -> str:
     wanted = ["0 lost"]
-    if bar.p99 is not None:
-        wanted.append(f"p99 {bar.p99:g} s")
-    if bar.steady is not None:
-        wanted.append(f"steady in {bar.steady:g} s")
+    if objective.p99 is not None:
+        wanted.append(f"p99 {objective.p99:g} s")
+    if objective.steady is not None:
+        wanted.append(f"steady in {objective.steady:g} s")
     return ", ".join(wanted)

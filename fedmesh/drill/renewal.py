@@ -10,11 +10,11 @@ from cryptography.x509 import Certificate
 
 from fedmesh.certs import life, renewal_due
 from fedmesh.drill.faults import take_spire_server
-from fedmesh.drill.scene import Fault, Scene
-from fedmesh.drill.trust_faults import SPIRE_PODS, now
+from fedmesh.drill.scene import Drill, Scene
+from fedmesh.drill.trust_faults import SPIRE_PODS
 from fedmesh.kube import KubeError
 from fedmesh.probe import wait_for
-from fedmesh.reading import Cluster, full_name
+from fedmesh.reading import LiveCluster, full_name
 
 # As in manifests/federation/workloads.yaml.
 WORKLOADS = "/apis/spire.spiffe.io/v1alpha1/clusterspiffeids/mesh-workloads"
@@ -70,42 +70,42 @@ def miss_renewals(scene: Scene) -> None:
     )
 
 
-def certificates(cluster: Cluster) -> dict[str, Certificate]:
+def certificates(cluster: LiveCluster) -> dict[str, Certificate]:
     """What the proxy of every pod in the mesh shows right now, by the pod's full name."""
-    chains = {full_name(pod): cluster.proxy_secrets(pod).chain for pod in now(cluster).mesh_pods()}
+    chains = {full_name(pod): cluster.proxy_secrets(pod).chain for pod in cluster.fresh().mesh_pods()}
     return {name: chain[0] for name, chain in chains.items() if chain}
 
 
-def until_due(cluster: Cluster, held: Mapping[str, Certificate]) -> tuple[float, float]:
+def until_due(cluster: LiveCluster, held: Mapping[str, Certificate]) -> tuple[float, float]:
     """Seconds until the renewals of the first and the last of these are due."""
     due = sorted(_seconds_to(cluster, renewal_due(leaf)) for leaf in held.values())
     return due[0], due[-1]
 
 
-def _seconds_to(cluster: Cluster, moment: datetime) -> float:
+def _seconds_to(cluster: LiveCluster, moment: datetime) -> float:
     return (moment - datetime.now(UTC)).total_seconds() - cluster.clock_ahead()
 
 
-def _all_short(cluster: Cluster) -> dict[str, Certificate] | None:
+def _all_short(cluster: LiveCluster) -> dict[str, Certificate] | None:
     held = certificates(cluster)
     # SPIRE dates certificates back by some seconds
     short = all(life(leaf) < LIFE + timedelta(minutes=1) for leaf in held.values())
     return held if held and short else None
 
 
-def _all_renewed(cluster: Cluster, held: Mapping[str, Certificate]) -> bool | None:
+def _all_renewed(cluster: LiveCluster, held: Mapping[str, Certificate]) -> bool | None:
     shown = certificates(cluster)
     old = [name for name, leaf in held.items() if name in shown and shown[name] == leaf]
     return None if old else True
 
 
-def _server_is_gone(cluster: Cluster) -> bool | None:
+def _server_is_gone(cluster: LiveCluster) -> bool | None:
     pods = cluster.api.items(SPIRE_PODS)
     return None if any(pod["metadata"]["name"].startswith("spire-server-") for pod in pods) else True
 
 
-FAULTS = (
-    Fault(
+DRILLS = (
+    Drill(
         6,
         "spire-server",
         "the SPIRE server is away past a renewal",

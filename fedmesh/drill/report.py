@@ -15,7 +15,7 @@ from rich.table import Table
 from fedmesh.drill.analysis import Findings, Phase
 from fedmesh.drill.picture import HEIGHT, WIDTH, Picture, draw
 from fedmesh.drill.samples import Sample
-from fedmesh.drill.scene import LOSSLESS, Bar
+from fedmesh.drill.scene import NOTHING_LOST, Objective
 
 # The load that shows what Istio's documents alone would give; no bar holds for it.
 COMPARISON = "documents"
@@ -52,7 +52,7 @@ class DrillReport:
     end: float
     seconds: float
     loads: tuple[LoadReport, ...]
-    bar: Bar = LOSSLESS
+    objective: Objective = NOTHING_LOST
     remarks: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -63,11 +63,11 @@ def as_dict(report: DrillReport) -> dict[str, object]:
         {"name": load.name, "title": load.title, "retried": load.retried, **asdict(load.findings)}
         for load in report.loads
     ]
-    facts = {key: value for key, value in vars(report).items() if key not in ("loads", "at", "bar")}
+    facts = {key: value for key, value in vars(report).items() if key not in ("loads", "at", "objective")}
     return {
         **facts,
         "at": report.at.isoformat(timespec="seconds"),
-        "bar": {"lost": 0, **asdict(report.bar)},
+        "objective": {"lost": 0, **asdict(report.objective)},
         "missed": missed(report),
         "loads": loads,
     }
@@ -82,13 +82,13 @@ def missed(report: DrillReport) -> list[str]:
             continue
         if findings.lost:
             found.append(f"{load.name}: {findings.lost} of {findings.sent} lost")
-        if report.bar.p99 is not None and p99 is not None and p99 > report.bar.p99:
+        if report.objective.p99 is not None and p99 is not None and p99 > report.objective.p99:
             found.append(
-                f"{load.name}: p99 of {milliseconds(p99)} during the fault, {report.bar.p99:g} s allowed"
+                f"{load.name}: p99 of {milliseconds(p99)} during the fault, {report.objective.p99:g} s allowed"
             )
-        if report.bar.steady is not None and findings.steady > report.bar.steady:
+        if report.objective.steady is not None and findings.steady > report.objective.steady:
             found.append(
-                f"{load.name}: steady after {findings.steady:.1f} s, {report.bar.steady:g} s allowed"
+                f"{load.name}: steady after {findings.steady:.1f} s, {report.objective.steady:g} s allowed"
             )
     return found
 

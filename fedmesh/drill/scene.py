@@ -1,4 +1,4 @@
-"""Where a drill plays: the clusters, who calls, whose fault it is, and the way back."""
+"""What a drill is, and what it works on: the clusters, the calling cluster, the peer and the steps that undo it."""
 
 from __future__ import annotations
 
@@ -7,19 +7,24 @@ from dataclasses import dataclass, field
 
 from fedmesh.drill.means import Means
 from fedmesh.drill.undo import Undo
-from fedmesh.reading import Cluster
+from fedmesh.reading import LiveCluster
 
 
 @dataclass(frozen=True)
 class Scene:
-    """The parts of a drill. `situation` is put back after the load, `taken` when the fault ends.
+    """The state of one drill while it runs.
 
-    `remarks` is what went on besides, for the report.
+    Attributes:
+        client: the cluster whose pods send the load.
+        peer: the cluster that takes over, or that fails.
+        remarks: observations for the report.
+        situation: undone after the load has ended.
+        taken: undone when the fault ends.
     """
 
-    clusters: dict[str, Cluster]
-    client: Cluster
-    peer: Cluster
+    clusters: dict[str, LiveCluster]
+    client: LiveCluster
+    peer: LiveCluster
     means: Means
     remarks: list[str] = field(default_factory=list[str])
     situation: Undo = field(default_factory=Undo)
@@ -27,42 +32,45 @@ class Scene:
 
 
 @dataclass(frozen=True)
-class Bar:
-    """What a drill must reach besides losing nothing: seconds, None where nothing is asked.
+class Objective:
+    """The service level that a drill must keep besides losing no request; None: not judged.
 
-    p99: of the answers while the fault lasts. steady: until no request is lost or slow any more.
+    Attributes:
+        p99: longest 99th percentile of the answers during the fault, in seconds.
+        steady: longest time from the start of the fault to the last lost or slow request, in seconds.
     """
 
     p99: float | None = None
     steady: float | None = None
 
 
-LOSSLESS = Bar()
-# Longer than a crashed agent's longest pause.
+NOTHING_LOST = Objective()
+# Seconds; longer than the longest back-off of a SPIRE agent.
 HEALING = 240.0
-# A takeover that callers of an idempotent GET may notice as a pause, not more.
-TAKEOVER = Bar(p99=1.5, steady=3.0)
+# Callers of an idempotent GET may notice the takeover as a short pause.
+TAKEOVER = Objective(p99=1.5, steady=3.0)
 
 
 def nothing(_scene: Scene) -> None:
-    """The situation of faults that need none."""
+    """The preparation of drills that need none."""
 
 
 @dataclass(frozen=True)
-class Fault:
-    """A fault that can be made and ended.
+class Drill:
+    """A fault that can be injected and ended.
 
     Attributes:
-        number: the drill's number, as on the command line.
-        title: what happens, in a few words.
-        inject: makes the fault; pushes the way back on `taken` before it takes anything away.
-        prepare: makes the situation in which the fault is worth making, before the load starts.
-        seconds: how long it lasts when the command line does not say.
-        destructive: whether it takes more than one app away, so that outside the lab it must be confirmed.
-        lab: whether it needs the lab's own means.
-        degrades: whether the mesh is examined while it lasts, so that the report can name what is worse.
-        heals: seconds after it in which the mesh must be found whole without a hand, 0 where nobody looks.
-        bar: what it must reach besides losing nothing.
+        number: the drill's number on the command line; several drills may share one.
+        name: the drill's name on the command line.
+        title: the fault, in a few words.
+        inject: injects the fault; it pushes the way back on `taken` before it changes anything.
+        prepare: brings the mesh into the state in which the fault matters, before the load starts.
+        seconds: duration of the fault unless the command line sets one.
+        destructive: affects more than one app, so that it must be confirmed outside a test environment.
+        contained: runs in a test environment only.
+        degrades: `fedmesh verify` runs during the fault, and the report lists what it finds.
+        heals: seconds after the fault within which `fedmesh verify` must pass again; 0: not judged.
+        objective: what the drill must keep besides losing no request.
     """
 
     number: int
@@ -72,7 +80,7 @@ class Fault:
     prepare: Callable[[Scene], None] = nothing
     seconds: float = 20.0
     destructive: bool = False
-    lab: bool = False
+    contained: bool = False
     degrades: bool = False
     heals: float = 0.0
-    bar: Bar = LOSSLESS
+    objective: Objective = NOTHING_LOST

@@ -8,10 +8,10 @@ from datetime import UTC, datetime
 
 from fedmesh.certs import chain_fault, fingerprint, key_id
 from fedmesh.drill.faults import calls_go_to_the_peer
-from fedmesh.drill.scene import HEALING, Fault, Scene
+from fedmesh.drill.scene import HEALING, Drill, Scene
 from fedmesh.kube import Json, KubeError
 from fedmesh.probe import wait_for
-from fedmesh.reading import Cluster, is_ready
+from fedmesh.reading import LiveCluster, is_ready
 from fedmesh.topology import SPIRE_NAMESPACE
 
 # As in manifests/cert_manager/chain.yaml and manifests/spire/server.yaml.
@@ -75,7 +75,7 @@ def lose_root(scene: Scene) -> None:
     scene.remarks.append(f"`pulumi up` took {scene.means.up():.0f} s")
 
 
-def make_new_root(cluster: Cluster) -> None:
+def make_new_root(cluster: LiveCluster) -> None:
     """Delete the Secret of the cluster's CA, and wait until cert-manager has made another, with a new key."""
     old = cluster.api.get(ROOT)["data"]["tls.crt"]
     cluster.api.delete(ROOT)
@@ -91,12 +91,7 @@ def make_new_root(cluster: Cluster) -> None:
     wait_for(another, f"cert-manager makes no new CA on {cluster.name}", 30.0)
 
 
-def now(cluster: Cluster) -> Cluster:
-    """The same cluster, with nothing read yet."""
-    return Cluster(cluster.member, cluster.api)
-
-
-def _lose_volume(scene: Scene, cluster: Cluster) -> None:
+def _lose_volume(scene: Scene, cluster: LiveCluster) -> None:
     claim = cluster.api.get(SPIRE_CLAIM)["metadata"]["uid"]
     began = time.monotonic()
     cluster.api.delete(SPIRE_CLAIM)
@@ -115,15 +110,15 @@ def _lose_volume(scene: Scene, cluster: Cluster) -> None:
     scene.remarks.append(f"the server was back on an empty volume after {time.monotonic() - began:.0f} s")
 
 
-def _root(cluster: Cluster, subject: str) -> str:
+def _root(cluster: LiveCluster, subject: str) -> str:
     """Fingerprint of the root with a key id; raises LookupError when it is not in the cluster's bundle."""
-    for authority in now(cluster).bundle().authorities:
+    for authority in cluster.fresh().bundle().authorities:
         if key_id(authority) == subject:
             return fingerprint(authority)
     raise LookupError(f"the bundle of {cluster.name} has no root with key id {subject}")
 
 
-def _prepared(cluster: Cluster, old: str) -> Json | None:
+def _prepared(cluster: LiveCluster, old: str) -> Json | None:
     """An authority that is not signed by the old root; cert-manager may take a moment to see the new one."""
     made = cluster.spire_server("localauthority", "x509", "prepare")["prepared_authority"]
     return None if made[SUBJECT] == old else made
@@ -141,23 +136,23 @@ def _all(scene: Scene, judge: Callable[[frozenset[str]], bool]) -> bool | None:
     """True when all proxies of all clusters pass, by what they trust of the peer's."""
     domain = scene.peer.member.trust_domain
     for cluster in scene.clusters.values():
-        for pod in now(cluster).mesh_pods():
+        for pod in cluster.fresh().mesh_pods():
             trusted = cluster.proxy_secrets(pod).trusted.get(domain, ())
             if not judge(frozenset(fingerprint(root) for root in trusted)):
                 return None
     return True
 
 
-def _signed(cluster: Cluster, root: str) -> bool | None:
+def _signed(cluster: LiveCluster, root: str) -> bool | None:
     """Whether the certificates of all proxies of a cluster lead to a root."""
-    fresh = now(cluster)
+    fresh = cluster.fresh()
     authorities = [authority for authority in fresh.bundle().authorities if fingerprint(authority) == root]
     chains = [fresh.proxy_secrets(pod).chain for pod in fresh.mesh_pods()]
     return None if any(chain_fault(chain, authorities, datetime.now(UTC)) for chain in chains) else True
 
 
-FAULTS = (
-    Fault(
+DRILLS = (
+    Drill(
         13,
         "ca-rotation",
         "the peer's CA is rotated, root and all",
@@ -167,17 +162,17 @@ FAULTS = (
         destructive=True,
         heals=HEALING,
     ),
-    Fault(
+    Drill(
         14,
         "istio-revision",
         "Istio is replaced by another revision, then back",
         upgrade,
         calls_go_to_the_peer,
         seconds=150.0,
-        lab=True,
+        contained=True,
         heals=HEALING,
     ),
-    Fault(
+    Drill(
         15,
         "spire-volume",
         "the SPIRE server loses its volume and keys",
@@ -186,7 +181,7 @@ FAULTS = (
         destructive=True,
         heals=HEALING,
     ),
-    Fault(
+    Drill(
         15,
         "spire-root",
         "the SPIRE server loses its volume, its keys and the root",

@@ -1,4 +1,4 @@
-"""What a drill took away and how it is put back, last taken first, exactly once."""
+"""The steps that undo a drill's changes: run in reverse order, each exactly once."""
 
 from __future__ import annotations
 
@@ -6,34 +6,38 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from fedmesh.interrupts import shielded
+
 
 @dataclass(frozen=True)
 class _Step:
-    what: str
+    description: str
     back: Callable[[], object]
 
 
 class Undo:
-    """A stack of ways back. Push before taking away: a step taken half is put back as well."""
+    """A stack of steps. Push a step before the change that it undoes, so that half a change is undone as well."""
 
     def __init__(self) -> None:
         self._steps: list[_Step] = []
         self._lock = threading.Lock()
 
-    def push(self, what: str, back: Callable[[], object]) -> None:
-        """Note how to put something back; `what` names it for the case that this fails."""
+    def push(self, description: str, back: Callable[[], object]) -> None:
+        """Adds a step; `description` names it in the message when it fails."""
         with self._lock:
-            self._steps.append(_Step(what, back))
+            self._steps.append(_Step(description, back))
 
     def run(self) -> list[str]:
-        """Put everything back, whatever fails on the way; returns what could not be put back and why."""
+        """Runs every step, even after one fails and after Ctrl-C; returns the failed steps with their errors."""
         failed: list[str] = []
-        while True:
-            with self._lock:
-                if not self._steps:
-                    return failed
-                step = self._steps.pop()
-            try:
-                step.back()
-            except Exception as error:  # The other steps must still be put back.
-                failed.append(f"{step.what}: {error}")
+        with shielded():
+            while step := self._pop():
+                try:
+                    step.back()
+                except Exception as error:  # The other steps must still run.
+                    failed.append(f"{step.description}: {error}")
+        return failed
+
+    def _pop(self) -> _Step | None:
+        with self._lock:
+            return self._steps.pop() if self._steps else None

@@ -12,7 +12,7 @@ from typing import TypeVar
 from fedmesh import envoy, spire
 from fedmesh.certs import renewal_due
 from fedmesh.kube import Json, KubeError
-from fedmesh.reading import Cluster, condition, full_name
+from fedmesh.reading import LiveCluster, condition, full_name
 from fedmesh.topology import CLIENT, ISTIO_NAMESPACE, Member
 from fedmesh.verify.istio import gateway_addresses
 from fedmesh.verify.model import Failed
@@ -81,14 +81,16 @@ class Snapshot:
     unread: tuple[str, ...]
 
 
-def take(members: Sequence[Member], clusters: dict[str, Cluster], unreachable: dict[str, str]) -> Snapshot:
-    """Read the mesh now. Readings of a Cluster are kept, so each snapshot needs new ones."""
+def take(
+    members: Sequence[Member], clusters: dict[str, LiveCluster], unreachable: dict[str, str]
+) -> Snapshot:
+    """Read the mesh now. Readings of a LiveCluster are kept, so each snapshot needs new ones."""
     now = datetime.now(UTC)
     unread: list[str] = [f"{name}: {why}" for name, why in unreachable.items()]
     present = [clusters[member.name] for member in members if member.name in clusters]
 
-    def read(lines: Callable[[Cluster], list[Line]]) -> tuple[Line, ...]:
-        def one(cluster: Cluster) -> list[Line]:
+    def read(lines: Callable[[LiveCluster], list[Line]]) -> tuple[Line, ...]:
+        def one(cluster: LiveCluster) -> list[Line]:
             try:
                 return lines(cluster)
             except (KubeError, Failed) as error:
@@ -108,7 +110,7 @@ def take(members: Sequence[Member], clusters: dict[str, Cluster], unreachable: d
         )
 
 
-def cluster_line(cluster: Cluster) -> ClusterLine:
+def cluster_line(cluster: LiveCluster) -> ClusterLine:
     """Nodes, control plane and gateway of a cluster."""
     nodes = cluster.nodes()
     ready = sum(condition(node, "Ready") is True for node in nodes)
@@ -139,7 +141,7 @@ def cluster_line(cluster: Cluster) -> ClusterLine:
     )
 
 
-def certificate_lines(cluster: Cluster, now: datetime) -> list[CertificateLine]:
+def certificate_lines(cluster: LiveCluster, now: datetime) -> list[CertificateLine]:
     """cert-manager's certificates, the trust domain's authorities, and the client's own certificate."""
     lines = [
         CertificateLine(
@@ -159,7 +161,9 @@ def certificate_lines(cluster: Cluster, now: datetime) -> list[CertificateLine]:
     return lines
 
 
-def federation_lines(cluster: Cluster, present: Sequence[Cluster], now: datetime) -> list[FederationLine]:
+def federation_lines(
+    cluster: LiveCluster, present: Sequence[LiveCluster], now: datetime
+) -> list[FederationLine]:
     """Every other trust domain's bundle as this cluster holds it."""
     held, events = cluster.foreign_bundles(), spire.parse_federation_log(cluster.spire_log())
     lines: list[FederationLine] = []
@@ -178,7 +182,7 @@ def federation_lines(cluster: Cluster, present: Sequence[Cluster], now: datetime
     return lines
 
 
-def traffic_lines(cluster: Cluster) -> list[TrafficLine]:
+def traffic_lines(cluster: LiveCluster) -> list[TrafficLine]:
     """Requests of the sample client's proxy by service and endpoint; none where there is no sample."""
     lines: list[TrafficLine] = []
     for pod in cluster.pods(CLIENT, app=CLIENT)[:1]:

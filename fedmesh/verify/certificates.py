@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 from fedmesh.certs import human
 from fedmesh.kube import Json
-from fedmesh.reading import Cluster, condition, full_name
+from fedmesh.reading import LiveCluster, condition, full_name
 from fedmesh.verify.model import Failed, Mesh, check, refuse
 
 # cert-manager renews within seconds of the renewal time; later than this it is stuck.
@@ -17,7 +17,7 @@ RENEWAL_GRACE = timedelta(minutes=10)
 @check(
     "issuers are ready", "See `kubectl describe` of the issuer: its message says why cert-manager refuses it."
 )
-def issuers_are_ready(_mesh: Mesh, cluster: Cluster) -> str:
+def issuers_are_ready(_mesh: Mesh, cluster: LiveCluster) -> str:
     """Every Issuer and ClusterIssuer is ready."""
     return judge_issuers([*cluster.cert_manager("clusterissuers"), *cluster.cert_manager("issuers")])
 
@@ -25,7 +25,7 @@ def issuers_are_ready(_mesh: Mesh, cluster: Cluster) -> str:
 @check(
     "certificates are ready", "See `kubectl describe` of the certificate and its newest CertificateRequest."
 )
-def certificates_are_ready(mesh: Mesh, cluster: Cluster) -> str:
+def certificates_are_ready(mesh: Mesh, cluster: LiveCluster) -> str:
     """Every Certificate is ready, unexpired and renewed in time."""
     return judge_certificates(cluster.cert_manager("certificates"), mesh.now())
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
 from fedmesh.kube import Json
-from fedmesh.reading import Cluster, condition, full_name
+from fedmesh.reading import LiveCluster, condition, full_name
 from fedmesh.verify.model import Failed, Mesh, check, refuse
 from fedmesh.verify.runner import REACH
 
@@ -17,13 +17,13 @@ LEASE = 30.0
 
 
 @check(REACH, "Is the cluster up, and are path and context of its kubeconfig in the stack file right?")
-def api_answers(_mesh: Mesh, cluster: Cluster) -> str:
+def api_answers(_mesh: Mesh, cluster: LiveCluster) -> str:
     """The API server answers."""
     return cluster.version()
 
 
 @check("nodes are ready", "Look at `kubectl describe node` and at the kubelet's log on the node.")
-def nodes_are_ready(_mesh: Mesh, cluster: Cluster) -> str:
+def nodes_are_ready(_mesh: Mesh, cluster: LiveCluster) -> str:
     """Every node is ready."""
     return judge_nodes(cluster.nodes())
 
@@ -32,7 +32,7 @@ def nodes_are_ready(_mesh: Mesh, cluster: Cluster) -> str:
     "clocks of the clusters agree",
     "Is time synchronised (chrony, NTP) on the nodes? Certificates are not yet or no longer valid otherwise.",
 )
-def clocks_agree(mesh: Mesh, cluster: Cluster) -> str:
+def clocks_agree(mesh: Mesh, cluster: LiveCluster) -> str:
     """The API servers' clocks agree with each other, and every node's with its API server's."""
     own = cluster.clock_ahead()
     peers = {peer.name: peer.clock_ahead() for peer in mesh.peers(cluster)}

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from fedmesh.kube import Json, KubeError
-from fedmesh.reading import Cluster, full_name
+from fedmesh.reading import LiveCluster, full_name
 from fedmesh.topology import ISTIO_NAMESPACE, SPIRE_NAMESPACE
 from fedmesh.verify.istio import NETWORK_LABEL
 from fedmesh.verify.model import Failed, Mesh, check, refuse
@@ -30,7 +30,7 @@ CSI_DRIVER = "csi.spiffe.io"
 
 
 @check("the mesh's kinds are installed", "Run `pulumi up`: a chart of CRDs is missing or was removed.")
-def kinds_are_installed(_mesh: Mesh, cluster: Cluster) -> str:
+def kinds_are_installed(_mesh: Mesh, cluster: LiveCluster) -> str:
     """Every kind that the mesh is made of is served by the API server."""
     served: dict[str, set[str]] = {}
     for group in KINDS:
@@ -47,7 +47,7 @@ def kinds_are_installed(_mesh: Mesh, cluster: Cluster) -> str:
     "nodes name their region and zone",
     "Label the nodes: locality decides where calls go when a cluster fails.",
 )
-def nodes_name_their_place(_mesh: Mesh, cluster: Cluster) -> str:
+def nodes_name_their_place(_mesh: Mesh, cluster: LiveCluster) -> str:
     """Every node has the labels that locality is made of."""
     return judge_places(cluster.nodes())
 
@@ -56,7 +56,7 @@ def nodes_name_their_place(_mesh: Mesh, cluster: Cluster) -> str:
     "istio-system is labelled with its network",
     "Run `pulumi up`: without the label, istiod takes the peers' pods for reachable without a gateway.",
 )
-def network_is_labelled(_mesh: Mesh, cluster: Cluster) -> str:
+def network_is_labelled(_mesh: Mesh, cluster: LiveCluster) -> str:
     """The namespace of istiod carries the network that the stack gives the cluster."""
     labels = cluster.api.get(f"/api/v1/namespaces/{ISTIO_NAMESPACE}")["metadata"].get("labels", {})
     if labels.get(NETWORK_LABEL) != cluster.member.network:
@@ -70,7 +70,7 @@ def network_is_labelled(_mesh: Mesh, cluster: Cluster) -> str:
     "istiod accepts the trust domains of all peers",
     "Run `pulumi up`: trustDomain and trustDomainAliases of meshConfig come from the stack file.",
 )
-def trust_domains_are_accepted(mesh: Mesh, cluster: Cluster) -> str:
+def trust_domains_are_accepted(mesh: Mesh, cluster: LiveCluster) -> str:
     """istiod's mesh config has this cluster's trust domain and accepts every other."""
     data = cluster.api.get(f"/api/v1/namespaces/{ISTIO_NAMESPACE}/configmaps/istio")["data"]
     config: Mapping[str, Any] = yaml.safe_load(data["mesh"]) or {}
@@ -82,7 +82,7 @@ def trust_domains_are_accepted(mesh: Mesh, cluster: Cluster) -> str:
     "remote secrets hold tokens that the peers accept",
     "Delete the remote secret and run `pulumi up`: it makes a new one from the peer's reader token.",
 )
-def remote_tokens_are_accepted(mesh: Mesh, cluster: Cluster) -> str:
+def remote_tokens_are_accepted(mesh: Mesh, cluster: LiveCluster) -> str:
     """For every peer there is a remote secret with a token that the peer's API server knows."""
     path = f"/api/v1/namespaces/{ISTIO_NAMESPACE}/secrets"
     secrets = cluster.api.items(path, labelSelector="istio/multiCluster=true")
@@ -101,7 +101,7 @@ def remote_tokens_are_accepted(mesh: Mesh, cluster: Cluster) -> str:
     "federation names the peers' bundle endpoints",
     "Run `pulumi up`: the address of a bundle endpoint changed, or a relationship was removed.",
 )
-def federation_is_addressed(mesh: Mesh, cluster: Cluster) -> str:
+def federation_is_addressed(mesh: Mesh, cluster: LiveCluster) -> str:
     """Every peer's trust domain has a relationship whose URL is the peer's bundle endpoint."""
     trusts = cluster.api.items("/apis/spire.spiffe.io/v1alpha1/clusterfederatedtrustdomains")
     endpoints = {peer.member.trust_domain: peer.services(SPIRE_NAMESPACE) for peer in mesh.peers(cluster)}
@@ -112,7 +112,7 @@ def federation_is_addressed(mesh: Mesh, cluster: Cluster) -> str:
     "mesh pods are injected with the spire template",
     "Restart the pod: it was made before istiod had the template, or its annotation leaves `spire` out.",
 )
-def pods_have_the_socket(_mesh: Mesh, cluster: Cluster) -> str:
+def pods_have_the_socket(_mesh: Mesh, cluster: LiveCluster) -> str:
     """Every pod with a proxy mounts SPIRE's socket through the CSI driver."""
     return judge_sockets(cluster.mesh_pods(starting=True))
 
@@ -122,7 +122,7 @@ def pods_have_the_socket(_mesh: Mesh, cluster: Cluster) -> str:
     "Name the port http-..., grpc-..., tcp-... or set appProtocol: otherwise calls to it are plain TCP, "
     "without retries and failover of requests.",
 )
-def ports_are_named(_mesh: Mesh, cluster: Cluster) -> str:
+def ports_are_named(_mesh: Mesh, cluster: LiveCluster) -> str:
     """Every Service port of namespaces in the mesh says its protocol."""
     namespaces = {pod["metadata"]["namespace"] for pod in cluster.mesh_pods()} - SYSTEM
     return judge_ports([service for name in sorted(namespaces) for service in cluster.services(name)])
@@ -132,7 +132,7 @@ def ports_are_named(_mesh: Mesh, cluster: Cluster) -> str:
     "mutual TLS is strict in the whole mesh",
     "Run `pulumi up` for the mesh-wide policy; remove policies that weaken it.",
 )
-def mutual_tls_is_strict(_mesh: Mesh, cluster: Cluster) -> str:
+def mutual_tls_is_strict(_mesh: Mesh, cluster: LiveCluster) -> str:
     """The mesh-wide PeerAuthentication is STRICT and none weakens it."""
     return judge_strictness(cluster.api.items("/apis/security.istio.io/v1/peerauthentications"))
 
@@ -260,7 +260,7 @@ def judge_strictness(policies: Sequence[Json]) -> str:
     return "STRICT"
 
 
-def _accepted(peer: Cluster, token: str) -> bool:
+def _accepted(peer: LiveCluster, token: str) -> bool:
     review = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "spec": {"token": token}}
     answer = peer.api.create("/apis/authentication.k8s.io/v1/tokenreviews", review)
     return bool(answer.get("status", {}).get("authenticated"))

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from fedmesh.certs import chain_fault, human, life_left, spiffe_id
 from fedmesh.envoy import ProxySecrets
 from fedmesh.kube import Json, KubeError
-from fedmesh.reading import PROXY, Cluster, full_name, is_pending
+from fedmesh.reading import PROXY, LiveCluster, full_name, is_pending
 from fedmesh.spire import Bundle
 from fedmesh.verify.model import Failed, Mesh, check, refuse
 
@@ -24,7 +24,7 @@ PATIENCE = timedelta(minutes=1)
     "Does exactly one ClusterSPIFFEID match the pod, and does it use the templates 'sidecar,spire'? "
     "See the log of the node's spire-agent.",
 )
-def certificates_are_from_spire(mesh: Mesh, cluster: Cluster) -> str:
+def certificates_are_from_spire(mesh: Mesh, cluster: LiveCluster) -> str:
     """Each proxy's certificate names its pod, chains to this cluster's bundle and is being renewed."""
     pods = cluster.mesh_pods()
     if not pods:

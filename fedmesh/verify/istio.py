@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from fedmesh.kube import Json
-from fedmesh.reading import Cluster
+from fedmesh.reading import LiveCluster
 from fedmesh.topology import ISTIO_NAMESPACE
 from fedmesh.verify.model import Failed, Mesh, check, refuse
 
@@ -14,7 +14,7 @@ NETWORK_LABEL = "topology.istio.io/network"
 
 
 @check("istiod is ready", "See `kubectl -n istio-system describe deployment istiod` and istiod's log.")
-def istiod_is_ready(_mesh: Mesh, cluster: Cluster) -> str:
+def istiod_is_ready(_mesh: Mesh, cluster: LiveCluster) -> str:
     """Every istiod replica is available."""
     return judge_istiod(cluster.deployments(ISTIO_NAMESPACE))
 
@@ -23,7 +23,7 @@ def istiod_is_ready(_mesh: Mesh, cluster: Cluster) -> str:
     "istiod reads every other cluster",
     "Is the remote secret in istio-system there, its token valid, the peer's API server reachable from here?",
 )
-def remote_clusters_are_synced(mesh: Mesh, cluster: Cluster) -> str:
+def remote_clusters_are_synced(mesh: Mesh, cluster: LiveCluster) -> str:
     """Every istiod replica has read every other cluster."""
     istiods = cluster.istiods()
     if not istiods:
@@ -38,7 +38,7 @@ def remote_clusters_are_synced(mesh: Mesh, cluster: Cluster) -> str:
     "the east-west gateway has an address",
     "See the gateway's Service: is a load balancer controller running, and are the gateway's pods ready?",
 )
-def gateway_has_an_address(_mesh: Mesh, cluster: Cluster) -> str:
+def gateway_has_an_address(_mesh: Mesh, cluster: LiveCluster) -> str:
     """The other networks can find this network's gateway."""
     return ", ".join(gateway_addresses(cluster.services(ISTIO_NAMESPACE), cluster.member.network))
 

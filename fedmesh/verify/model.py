@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from fedmesh.probe import Janitor
-from fedmesh.reading import Cluster
+from fedmesh.reading import LiveCluster
 from fedmesh.topology import Topology
 
 
@@ -37,17 +37,17 @@ class Mesh:
     """The mesh under examination: every cluster's readings by cluster name."""
 
     topology: Topology
-    clusters: dict[str, Cluster]
+    clusters: dict[str, LiveCluster]
     janitor: Janitor
     now: Callable[[], datetime] = field(default=lambda: datetime.now(UTC))
 
-    def peers(self, cluster: Cluster) -> list[Cluster]:
+    def peers(self, cluster: LiveCluster) -> list[LiveCluster]:
         """Every cluster but one."""
         return [other for name, other in self.clusters.items() if name != cluster.name]
 
 
 # Examines one cluster: returns what it found good in a few words, or raises Failed.
-Examine = Callable[[Mesh, Cluster], str]
+Examine = Callable[[Mesh, LiveCluster], str]
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from queue import Empty, Queue
 
 from fedmesh.kube import KubeError
-from fedmesh.reading import Cluster
+from fedmesh.reading import LiveCluster
 from fedmesh.verify.model import Check, Failed, Mesh, Result
 
 REACH = "API server answers"
@@ -60,7 +60,7 @@ def run(
     return [results[index] for index in range(len(jobs))]
 
 
-def examine(mesh: Mesh, check: Check, cluster: Cluster) -> Result:
+def examine(mesh: Mesh, check: Check, cluster: LiveCluster) -> Result:
     """Run one check on one cluster; never raises."""
     began = time.monotonic()
 
@@ -89,6 +89,6 @@ def _unread(check: Check, cluster: str, why: str) -> Result:
 
 
 def _answer(
-    mesh: Mesh, check: Check, cluster: Cluster, index: int, answers: Queue[tuple[int, Result]]
+    mesh: Mesh, check: Check, cluster: LiveCluster, index: int, answers: Queue[tuple[int, Result]]
 ) -> None:
     answers.put((index, examine(mesh, check, cluster)))

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from fedmesh import certs, curl
 from fedmesh.kube import Json
 from fedmesh.probe import CONTAINER, NAMESPACE, start_outsider
-from fedmesh.reading import Cluster
+from fedmesh.reading import LiveCluster
 from fedmesh.topology import CLIENT, SERVER, SERVER_PORT
 from fedmesh.verify.model import Failed, Mesh, check
 from fedmesh.verify.traffic import client_pod
@@ -28,7 +28,7 @@ TRIES = 8
     "Is the mesh-wide PeerAuthentication STRICT in istio-system, and not overridden in helloworld?",
     samples=True,
 )
-def plaintext_is_refused(mesh: Mesh, cluster: Cluster) -> str:
+def plaintext_is_refused(mesh: Mesh, cluster: LiveCluster) -> str:
     """A pod without a proxy gets no answer over plain HTTP, though it reaches the port."""
     knock = _outsider(mesh, cluster)
     return judge_plaintext(knock("http", None), knock("https", _own_identity(mesh, cluster)))
@@ -39,7 +39,7 @@ def plaintext_is_refused(mesh: Mesh, cluster: Cluster) -> str:
     "Does the proxy validate SPIFFE ids (ROOTCA with a validator per trust domain)?",
     samples=True,
 )
-def foreign_certificates_are_refused(mesh: Mesh, cluster: Cluster) -> str:
+def foreign_certificates_are_refused(mesh: Mesh, cluster: LiveCluster) -> str:
     """Neither an unknown trust domain nor a forged member of this one gets through the handshake."""
     knock = _outsider(mesh, cluster)
     control = knock("https", _own_identity(mesh, cluster))
@@ -99,14 +99,14 @@ def _judge_control(control: curl.Answer) -> None:
         )
 
 
-def _own_identity(_mesh: Mesh, cluster: Cluster) -> str:
+def _own_identity(_mesh: Mesh, cluster: LiveCluster) -> str:
     """A minute-long certificate of this cluster's SPIRE, with its key, as PEM."""
 
     identity = f"spiffe://{cluster.member.trust_domain}/fedmesh/probe"
     return cluster.once("own identity", lambda: certificate_of(cluster, identity, MINT_SECONDS))
 
 
-def certificate_of(cluster: Cluster, identity: str, seconds: int) -> str:
+def certificate_of(cluster: LiveCluster, identity: str, seconds: int) -> str:
     """A certificate of the cluster's SPIRE for any SPIFFE id of its trust domain, with its key, as PEM."""
     minted = cluster.mint(identity, seconds)
     chain = [ssl.DER_cert_to_PEM_cert(base64.b64decode(der)) for der in minted["x509_svid"]]
@@ -124,7 +124,7 @@ Knock = Callable[[str, str | None], curl.Answer]
 JUDGED_FIRST = ("--tls-max", "1.2")
 
 
-def _outsider(mesh: Mesh, cluster: Cluster) -> Knock:
+def _outsider(mesh: Mesh, cluster: LiveCluster) -> Knock:
     servers = cluster.pods(SERVER, app=SERVER)
     if not servers:
         raise Failed(f"no pod of {SERVER} runs to knock at")

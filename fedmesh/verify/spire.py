@@ -7,7 +7,7 @@ from datetime import datetime
 
 from fedmesh.certs import human
 from fedmesh.kube import Json
-from fedmesh.reading import Cluster, full_name, is_ready
+from fedmesh.reading import LiveCluster, full_name, is_ready
 from fedmesh.spire import Agent, Bundle, Relationship, missing_authorities, parse_federation_log
 from fedmesh.topology import SPIRE_NAMESPACE
 from fedmesh.verify.model import Failed, Mesh, check, refuse
@@ -19,7 +19,7 @@ AGENT = "spire-agent"
     "SPIRE agents are attested on every node",
     "Compare the logs of the node's spire-agent pod and of spire-server: they name the refused attestation.",
 )
-def agents_are_attested(mesh: Mesh, cluster: Cluster) -> str:
+def agents_are_attested(mesh: Mesh, cluster: LiveCluster) -> str:
     """Every node that agents may run on has an attested one."""
     daemonset = cluster.daemonset(SPIRE_NAMESPACE, AGENT)
     pods = [pod for pod in cluster.pods(SPIRE_NAMESPACE) if pod["metadata"]["name"].startswith(f"{AGENT}-")]
@@ -40,7 +40,7 @@ def agents_are_attested(mesh: Mesh, cluster: Cluster) -> str:
     "trust bundles of all peers are held and equal their origin's",
     "See `kubectl get clusterfederatedtrustdomains` and the peer's Service spire-bundle: is it reachable?",
 )
-def bundles_are_federated(mesh: Mesh, cluster: Cluster) -> str:
+def bundles_are_federated(mesh: Mesh, cluster: LiveCluster) -> str:
     """Each peer's bundle is here, refreshed by federation and equal to its origin's."""
     origins = [peer.bundle() for peer in mesh.peers(cluster)]
     try:

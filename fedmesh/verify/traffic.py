@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from fedmesh import curl, envoy
 from fedmesh.kube import Json
 from fedmesh.probe import NETWORKING, Janitor, wait_for
-from fedmesh.reading import Cluster
+from fedmesh.reading import LiveCluster
 from fedmesh.topology import CLIENT, ISTIO_NAMESPACE, SERVER, SERVER_HOST, SERVER_PORT
 from fedmesh.verify.identity import workload_id
 from fedmesh.verify.istio import CROSS_NETWORK_PORT, gateway_addresses
@@ -32,7 +32,7 @@ CALLS = 3
     "Is helloworld ready on the peer, and does istiod read the peer?",
     samples=True,
 )
-def endpoints_are_known(mesh: Mesh, cluster: Cluster) -> str:
+def endpoints_are_known(mesh: Mesh, cluster: LiveCluster) -> str:
     """The client's proxy knows the local pods and every peer's gateway as helloworld's endpoints."""
     answer = json.loads(cluster.proxy(client_pod(cluster), "clusters?format=json"))
     endpoints = envoy.parse_endpoints(answer, envoy.outbound(SERVER_PORT, SERVER_HOST))
@@ -50,7 +50,7 @@ def endpoints_are_known(mesh: Mesh, cluster: Cluster) -> str:
     "See the log of the sleep pod's istio-proxy, and of the peer's istio-eastwestgateway.",
     samples=True,
 )
-def every_version_answers(mesh: Mesh, cluster: Cluster) -> str:
+def every_version_answers(mesh: Mesh, cluster: LiveCluster) -> str:
     """Plain calls are answered at home, and calls to each peer by each version that runs there."""
     client = client_pod(cluster)
     seen = [f"{cluster.name}: {_local_versions(cluster, client)}"] if cluster.pods(SERVER, app=SERVER) else []
@@ -67,7 +67,7 @@ def every_version_answers(mesh: Mesh, cluster: Cluster) -> str:
     "Compare the trustDomain that each istiod is given with the SPIRE server's.",
     samples=True,
 )
-def identities_cross(mesh: Mesh, cluster: Cluster) -> str:
+def identities_cross(mesh: Mesh, cluster: LiveCluster) -> str:
     """The TLS connection to a peer shows this side's SPIFFE id and the peer's."""
     client = client_pod(cluster)
     crossed: list[str] = []
@@ -135,7 +135,7 @@ def versions(pods: Sequence[Json]) -> set[str]:
     return {pod["metadata"].get("labels", {}).get("version", "") for pod in pods}
 
 
-def client_pod(cluster: Cluster) -> Json:
+def client_pod(cluster: LiveCluster) -> Json:
     """The sample client of a cluster; raises Failed when none runs."""
     pods = cluster.pods(CLIENT, app=CLIENT)
     if not pods:
@@ -201,20 +201,20 @@ def peer_route(run: str, peer: str, gateways: Sequence[str], server_id: str) -> 
     )
 
 
-def _local_versions(cluster: Cluster, client: Json) -> str:
+def _local_versions(cluster: LiveCluster, client: Json) -> str:
     calls = [_call(cluster, client, curl.command(URL)) for _ in range(CALLS)]
     return judge_versions(versions(cluster.pods(SERVER, app=SERVER)), calls)
 
 
 def calls_to_peer(
-    janitor: Janitor, cluster: Cluster, client: Json, peer: Cluster, servers: Sequence[Json]
+    janitor: Janitor, cluster: LiveCluster, client: Json, peer: LiveCluster, servers: Sequence[Json]
 ) -> list[curl.Answer]:
     """Answers of helloworld on one peer to calls from another cluster, by way of the peer's gateway."""
     return cluster.once(f"calls to {peer.name}", lambda: _make_calls(janitor, cluster, client, peer, servers))
 
 
 def _make_calls(
-    janitor: Janitor, cluster: Cluster, client: Json, peer: Cluster, servers: Sequence[Json]
+    janitor: Janitor, cluster: LiveCluster, client: Json, peer: LiveCluster, servers: Sequence[Json]
 ) -> list[curl.Answer]:
     gateways = gateway_addresses(peer.services(ISTIO_NAMESPACE), peer.member.network)
     route = peer_route(janitor.run, peer.name, gateways, workload_id(peer.member.trust_domain, servers[0]))
@@ -240,7 +240,7 @@ def _make_calls(
     return [first, *(_call(cluster, client, command) for _ in range(CALLS - 1))]
 
 
-def _call(cluster: Cluster, client: Json, command: list[str]) -> curl.Answer:
+def _call(cluster: LiveCluster, client: Json, command: list[str]) -> curl.Answer:
     name = client["metadata"]["name"]
     return curl.parse(cluster.api.exec(CLIENT, name, CLIENT, command))
 

@@ -10,7 +10,7 @@ from fedmesh.connect import connect
 from fedmesh.drill.undo import Undo
 from fedmesh.kube import KubeError
 from fedmesh.probe import Janitor
-from fedmesh.reading import Cluster, full_name
+from fedmesh.reading import LiveCluster, full_name
 from fedmesh.stack import load
 from fedmesh.verify.checks import ALL
 from fedmesh.verify.model import Mesh
@@ -54,7 +54,7 @@ class Patient:
 
     def ask(self, check_name, number=1):
         """The result of one check on one cluster, from fresh readings."""
-        fresh = {name: Cluster(cluster.member, cluster.api) for name, cluster in self.clusters.items()}
+        fresh = {name: LiveCluster(cluster.member, cluster.api) for name, cluster in self.clusters.items()}
         janitor = Janitor()
         mesh = Mesh(self.topology, fresh, janitor)
         chosen = next(check for check in ALL if check.name == check_name)

@@ -36,7 +36,7 @@ INTERVAL = 2.0
 TWO_ROUNDS = 35  # s; each scrape and each evaluation comes every 15
 QUIET_AFTER = 420  # s; what the tests before this one did is remembered for up to five minutes
 
-DRILL = f"{sys.executable} -m fedmesh drill app-503 --before 5 --fault 60 --after 5".split()
+DRILL = f"{sys.executable} -m testbed.fedmesh drill app-503 --before 5 --fault 60 --after 5".split()
 # comes with the first answer that no retry mended: the proxies' calls to istiod show that the name is right
 MENDED = 'response_code_class="5xx"'
 OF_CALLS_TO_ISTIOD = 'envoy_cluster_upstream_rq{response_code_class="2xx"}'

@@ -8,17 +8,17 @@ from collections import defaultdict
 import pytest
 from conftest import PROJECT
 
+from fedmesh.attack.certificates import NAMESAKE, POLICIES
+from fedmesh.attack.command import ALL
+from fedmesh.attack.federation import RELATIONSHIPS
 from fedmesh.probe import LABEL
-from fedmesh.security.certificates import NAMESAKE, POLICIES
-from fedmesh.security.command import ALL
-from fedmesh.security.federation import RELATIONSHIPS
 
 SECONDS = 180
 
 
 @pytest.fixture(scope="module")
 def report():
-    command = [sys.executable, "-m", "fedmesh", "drill", "-s", "lab", "--security", "--json"]
+    command = [sys.executable, "-m", "testbed.fedmesh", "attack", "-s", "lab", "--json"]
     done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=400, check=False)
     assert done.stdout, done.stderr
     return {**json.loads(done.stdout), "code": done.returncode}

@@ -15,6 +15,7 @@ SERVICE = {
     "spec": {"selector": {"app": "prometheus"}, "ports": [{"port": 9090, "targetPort": "http"}]},
 }
 PODS = "/api/v1/namespaces/observability/pods"
+OURS = "/api/v1/namespaces/observability/services/prometheus"
 
 
 def running():
@@ -24,15 +25,23 @@ def running():
 
 
 def test_a_dashboard_is_the_ready_pod_behind_its_service():
-    api = FakeApi({"/api/v1/services": [SERVICE], PODS: [running()]})
+    api = FakeApi({OURS: SERVICE, PODS: [running()]})
     assert find(api, "prometheus") == Target("observability", "prometheus-0", 9091)
 
 
 def test_a_missing_dashboard_says_what_to_do():
-    with pytest.raises(KubeError, match="turn on observability"):
-        find(FakeApi({"/api/v1/services": []}), "kiali")
+    missing = KubeError("not found", 404)
+    with pytest.raises(KubeError, match="fedmesh:observability"):
+        find(FakeApi({OURS.replace("prometheus", "kiali"): missing}), "kiali")
     with pytest.raises(KubeError, match="is ready"):
-        find(FakeApi({"/api/v1/services": [SERVICE], PODS: []}), "prometheus")
+        find(FakeApi({OURS: SERVICE, PODS: []}), "prometheus")
+
+
+def test_a_service_of_that_name_in_another_namespace_is_never_served():
+    tenants = {**SERVICE, "metadata": {"name": "prometheus", "namespace": "apps"}}
+    answers = {"/api/v1/services": [tenants], OURS: KubeError("not found", 404)}
+    with pytest.raises(KubeError, match="there is no Service observability/prometheus"):
+        find(FakeApi(answers), "prometheus")
 
 
 @contextlib.contextmanager

@@ -15,14 +15,17 @@ from rich.console import Console
 
 from fedmesh.drill import baseline, command, faults, picture, published, report
 from fedmesh.drill.analysis import analyse, percentile, usual_answerer
-from fedmesh.drill.command import DrillError, choose, in_lab, refuse_unconfirmed
+from fedmesh.drill.command import DrillError, available, catalogue, choose, refuse_unconfirmed
+from fedmesh.drill.environment import Environment
 from fedmesh.drill.load import load_pod, parse_retries
 from fedmesh.drill.means import Means
 from fedmesh.drill.report import DrillReport, LoadReport
 from fedmesh.drill.samples import NOBODY, Sample, parse
-from fedmesh.drill.scene import Bar, Fault, Scene
+from fedmesh.drill.scene import Drill, Objective, Scene
 from fedmesh.drill.undo import Undo
-from fedmesh.reading import Cluster
+from fedmesh.kube import KubeError
+from fedmesh.probe import LABEL
+from fedmesh.reading import LiveCluster
 from fedmesh.topology import Member, Topology
 
 WHO = {"v1": "cluster-1", "v2": "cluster-2"}
@@ -149,8 +152,8 @@ class Broken(FakeApi):
 
 def scene(api):
     members = [Member(f"cluster-{n}", f"td{n}", f"network-{n}", None, "") for n in (1, 2)]
-    one, two = (Cluster(member, api) for member in members)
-    means = Means(Topology("s", tuple(members)), Path(), lab=True)
+    one, two = (LiveCluster(member, api) for member in members)
+    means = Means(Topology("s", tuple(members)), Path())
     return Scene({"cluster-1": one, "cluster-2": two}, client=one, peer=two, means=means)
 
 
@@ -202,41 +205,81 @@ def test_killed_pods_get_no_grace():
 def test_drills_are_chosen_by_number_or_name():
     assert [fault.name for fault in choose(["4", "app-scaled"])] == ["app-scaled", "gateway"]
     assert [fault.name for fault in choose(["3"])] == ["app-503", "app-hangs"]
-    assert choose(["all"]) == list(command.ALL)
+    assert choose(["all"]) == [each for each in available() if not each.contained]
     with pytest.raises(DrillError, match="there is no drill 77"):
         choose(["1", "77"])
 
 
 def test_every_drill_has_a_name_of_its_own():
-    assert len({fault.name for fault in command.ALL}) == len(command.ALL)
+    names = [*(each.name for each in command.DRILLS), *command.ELSEWHERE.values()]
+    assert len(set(names)) == len(names)
 
 
 def a_fault(**kind):
-    return Fault(5, "x", "something is taken", lambda _: None, **kind)
+    return Drill(5, "x", "something is taken", lambda _: None, **kind)
 
 
 def test_a_destructive_drill_outside_the_lab_needs_the_stacks_name():
     fault = a_fault(destructive=True)
-    refuse_unconfirmed([fault], lab=True, stack="lab", typed=None)
-    refuse_unconfirmed([fault], lab=False, stack="prod", typed="prod")
+    refuse_unconfirmed([fault], contained=True, stack="lab", typed=None)
+    refuse_unconfirmed([fault], contained=False, stack="prod", typed="prod")
     for typed in (None, "lab", ""):
-        with pytest.raises(DrillError, match="confirm with --destructive"):
-            refuse_unconfirmed([fault], lab=False, stack="prod", typed=typed)
+        with pytest.raises(DrillError, match="confirm it with --destructive"):
+            refuse_unconfirmed([fault], contained=False, stack="prod", typed=typed)
 
 
-def test_the_labs_own_means_work_in_the_lab_only():
-    with pytest.raises(DrillError, match="in the lab only"):
-        refuse_unconfirmed([a_fault(lab=True)], lab=False, stack="prod", typed="prod")
+def test_a_drill_of_a_test_environment_is_refused_elsewhere():
+    with pytest.raises(DrillError, match="needs a stack of a test environment"):
+        refuse_unconfirmed([a_fault(contained=True)], contained=False, stack="prod", typed="prod")
 
 
-def test_the_lab_is_known_by_where_its_kubeconfigs_are(tmp_path):
-    def topology(*paths):
-        return Topology("s", tuple(Member(f"c{n}", "t", "n", path, "") for n, path in enumerate(paths)))
+@pytest.mark.parametrize("name", ["9", "cluster-cut"])
+def test_a_drill_that_only_a_test_environment_has_is_named_as_such(name):
+    with pytest.raises(DrillError, match=f"drill {name} needs a test environment"):
+        choose([name])
 
-    inside = tmp_path / ".lab/clusters/c0/admin.kubeconfig"
-    assert in_lab(topology(inside), tmp_path)
-    assert not in_lab(topology(inside, Path("/home/me/.kube/config")), tmp_path)
-    assert not in_lab(topology(inside, None), tmp_path)
+
+def test_an_environment_adds_its_drills():
+    mine = Drill(9, "cluster-cut", "the peer is cut off", lambda _: None, contained=True)
+    environment = Environment(drills=(mine,))
+    assert choose(["9"], environment) == [mine]
+    assert mine in choose(["all"], environment)
+    assert "cluster-cut" in catalogue(environment)
+    assert "In a test environment only: 8 node" in catalogue()
+
+
+# Drills that were killed
+
+
+def test_the_next_drill_removes_what_a_killed_one_left(capsys):
+    def left(name):
+        return {"metadata": {"name": name, "creationTimestamp": datetime.now(UTC).isoformat()}}
+
+    pods, services, rules, routes, filters = command.COLLECTIONS
+    api = FakeApi(
+        {
+            pods: [left("fedmesh-drill-ab12-mesh")],
+            services: [left("helloworld-documents")],
+            rules: [],
+            routes: KubeError("forbidden", 403),
+            filters: [left(faults.BREAKAGE)],
+        }
+    )
+    command.remove_leftovers([scene(api).client])
+    assert api.deleted == [
+        f"{pods}/fedmesh-drill-ab12-mesh",
+        f"{services}/helloworld-documents",
+        f"{filters}/{faults.BREAKAGE}",
+    ]
+    assert f"not removed: {routes}: forbidden" in capsys.readouterr().err
+
+
+def test_a_load_pod_ends_by_itself():
+    assert load_pod("r", "vegeta:1", injected=True)["spec"]["activeDeadlineSeconds"] <= 7200
+
+
+def test_an_injected_fault_can_be_found_by_the_next_drill():
+    assert LABEL in faults.breakage({})["metadata"]["labels"]
 
 
 # The load
@@ -329,7 +372,9 @@ def test_a_drill_is_judged_by_its_bar_and_not_by_istios_documents():
     documents = replace(drilled().loads[0], name=report.COMPARISON)
     assert report.missed(replace(drilled(), loads=(documents,))) == []
     assert report.missed(drilled()) == ["mesh: 2 of 250 lost"]
-    strict = replace(drilled(), bar=Bar(p99=0.004, steady=1.0), notes=("could not be put back: x",))
+    strict = replace(
+        drilled(), objective=Objective(p99=0.004, steady=1.0), notes=("could not be put back: x",)
+    )
     assert report.missed(strict) == [
         "could not be put back: x",
         "mesh: 2 of 250 lost",
@@ -345,7 +390,7 @@ def test_the_documents_have_a_row_a_picture_and_what_was_missed_of_every_drill(t
         "| 1 | [the local app is scaled to 0](#1-the-local-app-is-scaled-to-0) | 0 lost **missed** |" in text
     )
     assert "## 1. the local app is scaled to 0" in text
-    assert "- **below the bar**: mesh: 2 of 250 lost" in text
+    assert "- **missed**: mesh: 2 of 250 lost" in text
     for name in re.findall(r"!\[timeline\]\((.+?)\)", text):
         picture_file = ElementTree.parse(tmp_path / name)  # noqa: S314 (made a moment ago)
         assert picture_file.getroot().tag.endswith("svg")

@@ -9,7 +9,7 @@ from fedmesh_samples import FakeApi
 from fedmesh.drill import renewal
 from fedmesh.drill.means import Means
 from fedmesh.drill.scene import Scene
-from fedmesh.reading import Cluster
+from fedmesh.reading import LiveCluster
 from fedmesh.topology import Member, Topology
 
 
@@ -41,8 +41,8 @@ def api():
 @pytest.fixture
 def scene(api):
     member = Member("cluster-1", "td1", "network-1", None, "")
-    cluster = Cluster(member, api)
-    return Scene({"cluster-1": cluster}, cluster, cluster, Means(Topology("blue", (member,)), None, True))
+    cluster = LiveCluster(member, api)
+    return Scene({"cluster-1": cluster}, cluster, cluster, Means(Topology("blue", (member,)), None))
 
 
 @pytest.fixture

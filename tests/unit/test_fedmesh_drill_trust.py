@@ -2,7 +2,7 @@
 
 import json
 import subprocess
-import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,21 +10,25 @@ from fedmesh_samples import FakeApi, pod
 
 from fedmesh.drill import means as module
 from fedmesh.drill import play, trust_faults
+from fedmesh.drill.environment import ANY_CLUSTER, Environment
 from fedmesh.drill.means import DrillError, Means
-from fedmesh.drill.scene import Fault, Scene
+from fedmesh.drill.scene import Drill, Scene
 from fedmesh.kube import KubeError, Output
-from fedmesh.reading import Cluster
+from fedmesh.reading import LiveCluster
 from fedmesh.topology import Member, Topology
 
 MEMBERS = tuple(Member(f"cluster-{n}", f"td{n}", f"network-{n}", None, "") for n in (1, 2))
 
 
-def means(lab=True):
-    return Means(Topology("blue", MEMBERS), Path("/project"), lab)
+ENGINE = Environment(up=lambda stack: ["engine", stack], owns=lambda *_: True)
+
+
+def means(environment=ENGINE):
+    return Means(Topology("blue", MEMBERS), Path("/project"), environment)
 
 
 def scene(api):
-    one, two = (Cluster(member, api) for member in MEMBERS)
+    one, two = (LiveCluster(member, api) for member in MEMBERS)
     return Scene({"cluster-1": one, "cluster-2": two}, client=one, peer=two, means=means())
 
 
@@ -45,14 +49,14 @@ def secret(certificate):
 
 def test_a_new_root_is_waited_for():
     api = Changing({trust_faults.ROOT: [secret("old"), KubeError("gone", 404), secret("old"), secret("new")]})
-    trust_faults.make_new_root(Cluster(MEMBERS[0], api))
+    trust_faults.make_new_root(LiveCluster(MEMBERS[0], api))
     assert api.deleted == [trust_faults.ROOT]
 
 
 def test_an_api_server_that_refuses_is_not_taken_for_a_secret_that_is_gone():
     api = Changing({trust_faults.ROOT: [secret("old"), KubeError("forbidden", 403)]})
     with pytest.raises(KubeError, match="forbidden"):
-        trust_faults.make_new_root(Cluster(MEMBERS[0], api))
+        trust_faults.make_new_root(LiveCluster(MEMBERS[0], api))
 
 
 def prepared_by(root):
@@ -63,7 +67,7 @@ def prepared_by(root):
     def run(*_):
         return Output(json.dumps(answer), "", 0)
 
-    return Cluster(MEMBERS[1], FakeApi({"/api/v1/pods": [server]}, run))
+    return LiveCluster(MEMBERS[1], FakeApi({"/api/v1/pods": [server]}, run))
 
 
 def test_only_an_authority_under_the_new_root_is_activated():
@@ -88,15 +92,18 @@ def test_a_lost_volume_is_back_when_both_volume_and_server_are_new():
 
 # The program, and what is found afterwards
 
+PULUMI = ["pulumi", "up", "--stack", "blue", "--yes", "--skip-preview", "--suppress-outputs"]
+
 
 @pytest.mark.parametrize(
-    ("lab", "line"),
+    ("environment", "line"),
     [
-        (True, [sys.executable, "-m", "testbed.lab", "pulumi", "-q", "--stack", "blue", "up"]),
-        (False, ["pulumi", "up", "--stack", "blue", "--yes", "--skip-preview", "--suppress-outputs"]),
+        (ENGINE, ["engine", "blue"]),
+        (replace(ENGINE, owns=lambda *_: False), PULUMI),
+        (ANY_CLUSTER, PULUMI),
     ],
 )
-def test_the_program_is_run_by_the_engine_of_the_stack(monkeypatch, lab, line):
+def test_the_program_is_run_by_the_engine_of_the_stack(monkeypatch, environment, line):
     ran = []
 
     def run(command, **kind):
@@ -104,7 +111,7 @@ def test_the_program_is_run_by_the_engine_of_the_stack(monkeypatch, lab, line):
         return module.subprocess.CompletedProcess(command, 0, "", "")
 
     monkeypatch.setattr(module.subprocess, "run", run)
-    assert means(lab).up() < 5
+    assert means(environment).up() < 5
     assert ran == [(line, Path("/project"))]
 
 
@@ -118,7 +125,7 @@ def test_a_run_that_fails_is_an_error_with_its_end(monkeypatch):
 def test_a_mesh_that_does_not_heal_is_a_note_and_not_a_remark(monkeypatch):
     stage = scene(FakeApi())
     monkeypatch.setattr(Means, "complaints", lambda _: ["cluster-1: x: y"])
-    assert play._wait_until_whole(stage, 0, 60) == ["not whole 60 s after the end: cluster-1: x: y"]
+    assert play._wait_until_healed(stage, 0, 60) == ["not healed 60 s after the end: cluster-1: x: y"]
     assert stage.remarks == []
 
 
@@ -126,8 +133,8 @@ def test_a_mesh_that_is_whole_again_says_when(monkeypatch):
     stage, answers = scene(FakeApi()), [["cluster-1: x: y"], []]
     monkeypatch.setattr(play, "SETTLE", 0)
     monkeypatch.setattr(Means, "complaints", lambda _: answers.pop(0))
-    assert play._wait_until_whole(stage, play.time.time(), 60) == []
-    assert stage.remarks == ["found whole 0 s after the fault's end"]
+    assert play._wait_until_healed(stage, play.time.time(), 60) == []
+    assert stage.remarks == ["healed 0 s after the end of the fault"]
 
 
 def test_what_the_situation_alone_brings_is_not_said_of_the_fault(monkeypatch):
@@ -135,9 +142,9 @@ def test_what_the_situation_alone_brings_is_not_said_of_the_fault(monkeypatch):
     stage, answers = scene(FakeApi(pods)), [["the situation's"], ["the situation's", "the fault's"]]
     monkeypatch.setattr(play, "SETTLE", 0)
     monkeypatch.setattr(Means, "complaints", lambda _: answers.pop(0))
-    fault = Fault(0, "odd", "odd", inject=lambda _: None, prepare=lambda _: None, degrades=True)
+    fault = Drill(0, "odd", "odd", inject=lambda _: None, prepare=lambda _: None, degrades=True)
     play.play(fault, stage, [], play.Pace(1, 0, 0, 0, 0), lambda _: None)
-    assert stage.remarks == ["while it lasts: the fault's"]
+    assert stage.remarks == ["during the fault: the fault's"]
 
 
 def test_one_value_from_the_command_line_leaves_the_others_of_its_section(tmp_path, monkeypatch):
@@ -151,7 +158,7 @@ def test_one_value_from_the_command_line_leaves_the_others_of_its_section(tmp_pa
         return subprocess.CompletedProcess(command, 0, "", "")
 
     monkeypatch.setattr(subprocess, "run", run)
-    Means(Topology("blue", MEMBERS), tmp_path, lab=True).up(trust="strict")
+    Means(Topology("blue", MEMBERS), tmp_path).up(trust="strict")
     assert given[-4:] == [
         "--config",
         "fedmesh:istio.plainEnvoy=true",

@@ -21,10 +21,10 @@ from rich.console import Console
 
 from fedmesh import curl, envoy
 from fedmesh.kube import KubeError, Output
-from fedmesh.probe import LABEL, Janitor, outsider, remove_stale
-from fedmesh.reading import Cluster
+from fedmesh.probe import COLLECTIONS, LABEL, Janitor, outsider, remove_stale
+from fedmesh.reading import LiveCluster
 from fedmesh.topology import Member, Topology
-from fedmesh.verify import traffic
+from fedmesh.verify import command, traffic
 from fedmesh.verify.certificates import judge_certificates, judge_issuers
 from fedmesh.verify.checks import ALL
 from fedmesh.verify.cluster import judge_nodes
@@ -42,7 +42,7 @@ SLEEP = f"spiffe://{TRUST_DOMAIN}/ns/sleep/sa/sleep"
 
 
 def mesh(api=None, samples=True):
-    clusters = {member.name: Cluster(member, api or FakeApi()) for member in MEMBERS}
+    clusters = {member.name: LiveCluster(member, api or FakeApi()) for member in MEMBERS}
     return Mesh(Topology("lab", MEMBERS, samples), clusters, Janitor(), now=lambda: NOW)
 
 
@@ -396,8 +396,32 @@ def test_only_old_probes_of_killed_runs_are_removed():
             f"{networking}/serviceentries": [probe("old", 60)],
         }
     )
-    remove_stale(Cluster(MEMBERS[0], api), "sleep", NOW)
+    assert remove_stale(LiveCluster(MEMBERS[0], api), COLLECTIONS, now=NOW) == []
     assert api.deleted == ["/api/v1/namespaces/default/pods/old", f"{networking}/serviceentries/old"]
+
+
+def test_verify_reports_although_the_user_may_not_list_leftovers(monkeypatch, capsys):
+    class Forbidden(FakeApi):
+        def items(self, path, **_query):
+            raise KubeError(f"GET {path}: pods is forbidden", 403)
+
+    clusters = {member.name: LiveCluster(member, Forbidden()) for member in MEMBERS}
+    monkeypatch.setattr(command, "connect", lambda _: (clusters, {}))
+    monkeypatch.setattr(command, "ALL", (one_check(lambda *_: "fine"),))
+    results = command.examine(Topology("lab", MEMBERS), 2)
+    assert [result.ok for result in results] == [True, True]
+    assert "cluster-2, not removed: /api/v1/namespaces/default/pods: GET" in capsys.readouterr().err
+
+
+def test_an_api_server_that_goes_away_is_asked_once_for_leftovers():
+    asked = []
+
+    class Gone(FakeApi):
+        def items(self, path, **_query):
+            asked.append(path)
+            raise KubeError("no route")
+
+    assert len(remove_stale(LiveCluster(MEMBERS[0], Gone()), COLLECTIONS)) == len(asked) == 1
 
 
 def test_the_outsiders_pod_has_no_proxy_no_token_and_an_end():
@@ -523,7 +547,7 @@ def test_a_reading_is_made_once_however_many_ask():
     asked = []
     api = FakeApi()
     api.items = lambda path, **_: asked.append(path) or []
-    cluster = Cluster(MEMBERS[0], api)
+    cluster = LiveCluster(MEMBERS[0], api)
     cluster.nodes(), cluster.nodes()
     assert asked == ["/api/v1/nodes"]
 
@@ -531,4 +555,4 @@ def test_a_reading_is_made_once_however_many_ask():
 def test_a_command_that_fails_in_a_pod_is_told_with_its_words():
     api = FakeApi(run=lambda *_: Output("", "connection refused", 1))
     with pytest.raises(KubeError, match=r"pilot-agent in sleep/p failed with 1: connection refused"):
-        Cluster(MEMBERS[0], api).proxy(pod("p"), "certs")
+        LiveCluster(MEMBERS[0], api).proxy(pod("p"), "certs")

@@ -5,10 +5,10 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping, Sequence
 
+from fedmesh.attack.model import AttackSession
 from fedmesh.kube import Json
-from fedmesh.probe import CONTAINED, CONTAINER, NAMESPACE, NOBODY, wait_for
-from fedmesh.reading import Cluster
-from fedmesh.security.model import Raid
+from fedmesh.probe import CONTAINER, NAMESPACE, RESTRICTED, UNPRIVILEGED, wait_for
+from fedmesh.reading import LiveCluster
 
 CORE = f"/api/v1/namespaces/{NAMESPACE}"
 # What an attacker makes beside pods.
@@ -38,7 +38,11 @@ def pod(
             "terminationGracePeriodSeconds": 0,
             "serviceAccountName": account,
             "automountServiceAccountToken": False,
-            "securityContext": {**NOBODY, "runAsGroup": NOBODY["runAsUser"], "fsGroup": NOBODY["runAsUser"]},
+            "securityContext": {
+                **UNPRIVILEGED,
+                "runAsGroup": UNPRIVILEGED["runAsUser"],
+                "fsGroup": UNPRIVILEGED["runAsUser"],
+            },
             "containers": [
                 {
                     "name": CONTAINER,
@@ -49,7 +53,7 @@ def pod(
                         "requests": {"cpu": "5m", "memory": "16Mi"},
                         "limits": {"memory": "128Mi"},
                     },
-                    "securityContext": dict(CONTAINED),
+                    "securityContext": dict(RESTRICTED),
                     "volumeMounts": [{"name": volume, "mountPath": path} for volume, path, _ in volumes],
                 }
             ],
@@ -63,17 +67,19 @@ def scratch(path: str) -> tuple[str, str, Json]:
     return "scratch", path, {"emptyDir": {"medium": "Memory", "sizeLimit": "8Mi"}}
 
 
-def files(raid: Raid, cluster: Cluster, name: str, data: Mapping[str, str]) -> tuple[str, str, Json]:
+def files(
+    session: AttackSession, cluster: LiveCluster, name: str, data: Mapping[str, str]
+) -> tuple[str, str, Json]:
     """A volume with files, keys among them, at FILES."""
     encoded = {key: base64.b64encode(text.encode()).decode() for key, text in data.items()}
     secret: Json = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "data": encoded}
-    raid.janitor.create(cluster.api, f"{CORE}/secrets", secret)
+    session.janitor.create(cluster.api, f"{CORE}/secrets", secret)
     return "files", FILES, {"secret": {"secretName": name}}
 
 
-def start(raid: Raid, cluster: Cluster, body: Json) -> Json:
+def start(session: AttackSession, cluster: LiveCluster, body: Json) -> Json:
     """Make a pod and wait until it has started; returns it with its address."""
-    made = raid.janitor.create(cluster.api, f"{CORE}/pods", body)
+    made = session.janitor.create(cluster.api, f"{CORE}/pods", body)
     path = f"{CORE}/pods/{made['metadata']['name']}"
 
     def started() -> Json | None:
@@ -83,7 +89,7 @@ def start(raid: Raid, cluster: Cluster, body: Json) -> Json:
     return wait_for(started, f"{path} does not start on {cluster.name}", START)
 
 
-def log(cluster: Cluster, name: str) -> str:
+def log(cluster: LiveCluster, name: str) -> str:
     """What a pod of the attacker has written so far."""
     return str(cluster.api.get(f"{CORE}/pods/{name}/log", container=CONTAINER))
 

@@ -7,10 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 from fedmesh import curl
+from fedmesh.attack.attacker import Attacker, attacker_on, member
+from fedmesh.attack.model import AttackSession, Finding, Verdict
 from fedmesh.kube import Json
-from fedmesh.reading import PROXY, Cluster, containers, full_name
-from fedmesh.security.knock import Outsider, member, outsider
-from fedmesh.security.model import Finding, Raid, Verdict
+from fedmesh.reading import PROXY, LiveCluster, containers, full_name
 from fedmesh.topology import ISTIO_NAMESPACE, SERVER, SPIRE_NAMESPACE
 from fedmesh.verify.istio import CROSS_NETWORK_PORT
 from fedmesh.verify.security import alert_of
@@ -60,14 +60,14 @@ class Port:
         return f"{full_name(self.pod)}:{self.number}"
 
 
-def play(raid: Raid, cluster: Cluster) -> list[Finding]:
+def run(session: AttackSession, cluster: LiveCluster) -> list[Finding]:
     """Knock at every port with HTTP/1.1 and HTTP/2, without TLS."""
-    attacker, pem = outsider(raid, cluster), member(cluster)
+    attacker, pem = attacker_on(session, cluster), member(cluster)
     with ThreadPoolExecutor(max_workers=4) as pool:
-        return list(pool.map(lambda port: _knock(raid, attacker, port, pem), ports(cluster)))
+        return list(pool.map(lambda port: _knock(session, attacker, port, pem), ports(cluster)))
 
 
-def ports(cluster: Cluster) -> list[Port]:
+def ports(cluster: LiveCluster) -> list[Port]:
     """Every TCP port of the pods with a proxy, of istiod and of SPIRE: named by pod or Service, or implied."""
     found: list[Port] = []
     pods = [*cluster.mesh_pods(), *cluster.istiods(), *cluster.pods(SPIRE_NAMESPACE)]
@@ -123,7 +123,7 @@ def _cut_off(answer: curl.Answer) -> bool:
     return TLS_ONLY in answer.body or answer.code in CUT_OFF or STREAM_CUT_OFF in answer.error
 
 
-def _knock(raid: Raid, attacker: Outsider, port: Port, pem: str) -> Finding:
+def _knock(session: AttackSession, attacker: Attacker, port: Port, pem: str) -> Finding:
     cluster = attacker.cluster
     address = port.pod["status"]["podIP"]
     url = f"http://{address}:{port.number}"
@@ -134,26 +134,26 @@ def _knock(raid: Raid, attacker: Outsider, port: Port, pem: str) -> Finding:
         return Finding(TITLE, cluster.name, port.target, *judge_open(port.design, pages))
     plain = attacker.ask(f"{url}/hello")
     http2 = attacker.ask(f"{url}/hello", "--http2-prior-knowledge")
-    control = None if plain.code == CLOSED else _control(raid, attacker, port, pem)
+    control = None if plain.code == CLOSED else _control(session, attacker, port, pem)
     return Finding(TITLE, cluster.name, port.target, *judge(plain, http2, control))
 
 
-def _control(raid: Raid, attacker: Outsider, port: Port, pem: str) -> curl.Answer:
+def _control(session: AttackSession, attacker: Attacker, port: Port, pem: str) -> curl.Answer:
     """How somebody fares who comes as the port wants it."""
     if port.number == CROSS_NETWORK_PORT:
-        return _across(raid, attacker.cluster)
+        return _across(session, attacker.cluster)
     address = port.pod["status"]["podIP"]
     if PROXY in containers(port.pod):
-        return attacker.show(address, port.door, pem)
+        return attacker.ask_tls(address, port.door, pem)
     # istiod and SPIRE don't know the mesh's certificates: a TLS alert of theirs, too, shows that TLS is taken
-    answer = attacker.show(address, port.door, None)
+    answer = attacker.ask_tls(address, port.door, None)
     return replace(answer, secured=answer.secured or alert_of(answer.error) is not None)
 
 
-def _across(raid: Raid, cluster: Cluster) -> curl.Answer:
+def _across(session: AttackSession, cluster: LiveCluster) -> curl.Answer:
     """A call from a peer by way of the gateway, which passes on the mesh's own TLS and no other."""
-    peer = raid.peers(cluster)[0]
-    calls = calls_to_peer(raid.janitor, peer, client_pod(peer), cluster, cluster.pods(SERVER, app=SERVER))
+    peer = session.peers(cluster)[0]
+    calls = calls_to_peer(session.janitor, peer, client_pod(peer), cluster, cluster.pods(SERVER, app=SERVER))
     return replace(calls[0], secured=calls[0].status > 0)
 
 

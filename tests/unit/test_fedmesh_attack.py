@@ -10,14 +10,14 @@ import pytest
 from rich.console import Console
 
 from fedmesh import certs, curl
+from fedmesh.attack import attestation, federation, ports, workload
+from fedmesh.attack.certificates import judge, judge_namesake, policy
+from fedmesh.attack.command import print_table, refuse_unconfirmed, run_attacks, run_one, succeeded
+from fedmesh.attack.model import Attack, AttackSession, Finding, Verdict
 from fedmesh.cli import main
 from fedmesh.drill.means import DrillError
 from fedmesh.kube import Output
 from fedmesh.probe import Janitor
-from fedmesh.security import attestation, federation, ports, workload
-from fedmesh.security.certificates import judge, judge_namesake, policy
-from fedmesh.security.command import attack, made, print_table, refuse_unconfirmed_attack, succeeded
-from fedmesh.security.model import Attack, Finding, Raid, Verdict
 
 
 def answer(status=0, code=0, error="", body="", secured=False):
@@ -247,7 +247,7 @@ def test_an_attack_that_breaks_or_finds_nothing_is_not_judged():
         raise ValueError("no pod")
 
     for play in (breaks, lambda *_: []):
-        (found,) = made(Attack(1, "attack", play), None, Named())
+        (found,) = run_one(Attack(1, "attack", play), None, Named())
         assert found.verdict is Verdict.UNJUDGED
 
 
@@ -255,22 +255,22 @@ def test_an_attack_that_must_be_alone_is_made_when_the_others_are_over():
     open_now, seen = set(), []
 
     def play(name):
-        def made_by(_raid, cluster):
+        def by(_raid, cluster):
             open_now.add((name, cluster.name))
             time.sleep(0.05)
             seen.append((name, {other for other, _ in open_now}))
             open_now.discard((name, cluster.name))
             return [finding(Verdict.REFUSED)]
 
-        return made_by
+        return by
 
     attacks = [
-        Attack(1, "alone", play("alone"), alone=True),
+        Attack(1, "alone", play("alone"), exclusive=True),
         Attack(2, "beside", play("beside")),
         Attack(3, "too", play("too")),
     ]
     clusters = {name: SimpleNamespace(name=name) for name in ("cluster-1", "cluster-2")}
-    found = attack(Raid(clusters, Janitor(), None), attacks)
+    found = run_attacks(AttackSession(clusters, Janitor(), None), attacks)
     assert len(found) == 6
     assert [others for name, others in seen if name == "alone"] == [{"alone"}, {"alone"}]
     assert {"beside", "too"} in [others for _, others in seen]
@@ -284,13 +284,16 @@ def test_the_table_shows_evidence_as_it_is():
 
 
 def test_outside_the_lab_the_stacks_name_must_be_typed():
-    refuse_unconfirmed_attack(lab=True, stack="lab", typed=None)
-    refuse_unconfirmed_attack(lab=False, stack="prod", typed="prod")
+    refuse_unconfirmed(contained=True, stack="lab", typed=None)
+    refuse_unconfirmed(contained=False, stack="prod", typed="prod")
     with pytest.raises(DrillError, match="--destructive"):
-        refuse_unconfirmed_attack(lab=False, stack="prod", typed=None)
+        refuse_unconfirmed(contained=False, stack="prod", typed=None)
 
 
-def test_drills_and_attacks_are_asked_for_one_at_a_time(capsys):
-    assert main(["drill", "-s", "dev"]) == 2
+def test_security_is_an_alias_of_attack_with_a_hint(capsys):
     assert main(["drill", "-s", "dev", "--security", "all"]) == 2
-    assert "--security alone" in capsys.readouterr().err
+    assert "`fedmesh attack`" in capsys.readouterr().err
+    assert main(["drill", "-s", "dev", "--security"]) == 2
+    told = capsys.readouterr().err
+    assert "is now `fedmesh attack`" in told
+    assert "--destructive dev" in told

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import re
 
+from fedmesh.attack import pods
+from fedmesh.attack.model import AttackSession, Finding, Verdict
+from fedmesh.attack.workload import AGENT
 from fedmesh.kube import Json
 from fedmesh.probe import wait_for
-from fedmesh.reading import Cluster
-from fedmesh.security import pods
-from fedmesh.security.model import Finding, Raid, Verdict
-from fedmesh.security.workload import AGENT
+from fedmesh.reading import LiveCluster
 from fedmesh.topology import SPIRE_NAMESPACE
 
 TITLE = "an agent of another cluster attests"
@@ -23,15 +23,15 @@ DATA = "/run/spire/data"
 PATIENCE = 45.0
 
 
-def play(raid: Raid, cluster: Cluster) -> list[Finding]:
+def run(session: AttackSession, cluster: LiveCluster) -> list[Finding]:
     """Show a peer's agent's token to this cluster's SPIRE server; then one of its own, as the control.
 
     With the control the server knows the node's agent by the newer certificate, so the real one attests anew, as after
     a restart; its workloads notice nothing.
     """
     findings: list[Finding] = []
-    said = {peer.name: attest(raid, cluster, peer) for peer in raid.peers(cluster)}
-    own = attest(raid, cluster, cluster)
+    said = {peer.name: attest(session, cluster, peer) for peer in session.peers(cluster)}
+    own = attest(session, cluster, cluster)
     control = "a token of this cluster is accepted" if own == "" else f"nor is one of its own: {own}"
     for peer, error in said.items():
         verdict, evidence = judge(error, own)
@@ -46,20 +46,20 @@ def judge(error: str, own: str) -> tuple[Verdict, str]:
     return (Verdict.REFUSED if own == "" and "k8s_psat" in error else Verdict.UNJUDGED), error
 
 
-def attest(raid: Raid, cluster: Cluster, origin: Cluster) -> str:
+def attest(session: AttackSession, cluster: LiveCluster, origin: LiveCluster) -> str:
     """Run an agent with the token of an agent of `origin`; why the server refused it, "" when it did not."""
     agent = next(
         pod for pod in origin.pods(SPIRE_NAMESPACE) if pod["metadata"]["name"].startswith("spire-agent-")
     )
-    name = f"fedmesh-probe-{raid.janitor.run}-agent-{origin.name}"[:63].rstrip("-")
+    name = f"fedmesh-probe-{session.janitor.run}-agent-{origin.name}"[:63].rstrip("-")
     data = {
         "agent.json": json.dumps(agent_config(_config_map(cluster, "spire-agent")["agent.json"])),
         "bundle": _config_map(cluster, "spire-bundle")["bundle"],
         "token": token(origin, agent),
     }
-    volumes = [pods.files(raid, cluster, name, data), pods.scratch(DATA)]
+    volumes = [pods.files(session, cluster, name, data), pods.scratch(DATA)]
     command = [AGENT, "run", "-config", f"{pods.FILES}/agent.json"]
-    pods.start(raid, cluster, pods.pod(name, pods.image(agent, "spire-agent"), command, volumes=volumes))
+    pods.start(session, cluster, pods.pod(name, pods.image(agent, "spire-agent"), command, volumes=volumes))
 
     def outcome() -> str | None:
         return read_log(pods.log(cluster, name))
@@ -93,7 +93,7 @@ def agent_config(config: str) -> Json:
     return {"agent": whole["agent"], "plugins": plugins}
 
 
-def token(origin: Cluster, agent: Json) -> str:
+def token(origin: LiveCluster, agent: Json) -> str:
     """A token as the kubelet gives one to an agent's pod."""
     meta = agent["metadata"]
     bound = {"apiVersion": "v1", "kind": "Pod", "name": meta["name"], "uid": meta["uid"]}
@@ -104,5 +104,5 @@ def token(origin: Cluster, agent: Json) -> str:
     return str(origin.api.create(path, body)["status"]["token"])
 
 
-def _config_map(cluster: Cluster, name: str) -> Json:
+def _config_map(cluster: LiveCluster, name: str) -> Json:
     return cluster.api.get(f"/api/v1/namespaces/{SPIRE_NAMESPACE}/configmaps/{name}")["data"]

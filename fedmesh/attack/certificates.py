@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 
 from fedmesh import certs, curl
+from fedmesh.attack.attacker import attacker_on, member, server, server_address
+from fedmesh.attack.model import AttackSession, Finding, Verdict
 from fedmesh.kube import Json
 from fedmesh.probe import wait_for
-from fedmesh.reading import Cluster
-from fedmesh.security.knock import door, member, outsider, server
-from fedmesh.security.model import Finding, Raid, Verdict
+from fedmesh.reading import LiveCluster
 from fedmesh.topology import CLIENT, ISTIO_NAMESPACE, SERVER
 from fedmesh.verify.security import FOREIGN, alert_of, certificate_of
 
@@ -23,32 +23,32 @@ HEADER = "x-fedmesh-drill"
 POLICIES = f"/apis/security.istio.io/v1/namespaces/{SERVER}/authorizationpolicies"
 
 
-def play_expired(raid: Raid, cluster: Cluster) -> list[Finding]:
+def run_expired(session: AttackSession, cluster: LiveCluster) -> list[Finding]:
     """Steal a certificate while it is valid, use it, and use it again once it has ended."""
-    attacker, (address, port) = outsider(raid, cluster), door(cluster)
-    identity = f"spiffe://{cluster.member.trust_domain}/ns/{CLIENT}/sa/removed-{raid.janitor.run}"
+    attacker, (address, port) = attacker_on(session, cluster), server_address(cluster)
+    identity = f"spiffe://{cluster.member.trust_domain}/ns/{CLIENT}/sa/removed-{session.janitor.run}"
     stolen = certificate_of(cluster, identity, LIFE)
     end = certs.parse_chain(stolen.split("-----BEGIN PRIVATE KEY")[0].encode())[0].not_valid_after_utc
-    control = attacker.show(address, port, stolen)
+    control = attacker.ask_tls(address, port, stolen)
     left = end.timestamp() - time.time() - cluster.clock_ahead()
     time.sleep(max(0.0, left) + GRACE)
-    answer = attacker.show(address, port, stolen)
+    answer = attacker.ask_tls(address, port, stolen)
     verdict, evidence = judge(answer, control)
     let_in = _let_in(control, "let in while it was valid")
     return [Finding(EXPIRED, cluster.name, f"{SERVER}: after its end", verdict, evidence, let_in)]
 
 
-def play_stranger(raid: Raid, cluster: Cluster) -> list[Finding]:
+def run_stranger(session: AttackSession, cluster: LiveCluster) -> list[Finding]:
     """Show certificates of an authority that nobody here knows, under a foreign name and under one of ours."""
-    attacker, (address, port) = outsider(raid, cluster), door(cluster)
-    control = attacker.show(address, port, member(cluster))
+    attacker, (address, port) = attacker_on(session, cluster), server_address(cluster)
+    control = attacker.ask_tls(address, port, member(cluster))
     forged = f"spiffe://{cluster.member.trust_domain}/ns/{CLIENT}/sa/{CLIENT}"
     shown = {
         FOREIGN: certs.forge(FOREIGN).pem,
         f"{forged}, forged": certs.forge(forged).pem,
         "no certificate": None,
     }
-    answers = {who: attacker.show(address, port, pem) for who, pem in shown.items()}
+    answers = {who: attacker.ask_tls(address, port, pem) for who, pem in shown.items()}
     let_in = _let_in(control, "a member is let in")
     return [
         Finding(STRANGER, cluster.name, f"{SERVER}: {who}", *judge(answer, control), let_in)
@@ -56,12 +56,12 @@ def play_stranger(raid: Raid, cluster: Cluster) -> list[Finding]:
     ]
 
 
-def play_namesake(raid: Raid, cluster: Cluster) -> list[Finding]:
+def run_namesake(session: AttackSession, cluster: LiveCluster) -> list[Finding]:
     """Name one cluster's account in a policy, and call as that account and as its namesake of the other cluster."""
     mode = trust_mode(cluster)
     findings: list[Finding] = []
-    for peer in raid.peers(cluster):
-        known, namesake = _call_under_policy(raid, cluster, peer)
+    for peer in session.peers(cluster):
+        known, namesake = _call_under_policy(session, cluster, peer)
         target = f"{SERVER} for {CLIENT} of {cluster.name}, called by {CLIENT} of {peer.name}"
         verdict, evidence = judge_namesake(mode, known, namesake)
         findings.append(
@@ -77,7 +77,7 @@ def play_namesake(raid: Raid, cluster: Cluster) -> list[Finding]:
     return findings
 
 
-def trust_mode(cluster: Cluster) -> str:
+def trust_mode(cluster: LiveCluster) -> str:
     """Which of `fedmesh:istio: trust` the cluster's istiod works by: aliases or strict."""
     path = f"/api/v1/namespaces/{ISTIO_NAMESPACE}/configmaps/istio"
     return "aliases" if "trustDomainAliases:" in cluster.api.get(path)["data"]["mesh"] else "strict"
@@ -121,17 +121,19 @@ def policy(run: str, principal: str) -> Json:
     }
 
 
-def _call_under_policy(raid: Raid, cluster: Cluster, peer: Cluster) -> tuple[curl.Answer, curl.Answer]:
+def _call_under_policy(
+    session: AttackSession, cluster: LiveCluster, peer: LiveCluster
+) -> tuple[curl.Answer, curl.Answer]:
     """Answers to the account that the policy names, and to its namesake of the peer, once the policy holds."""
-    attacker, run = outsider(raid, cluster), f"{raid.janitor.run}-{int(time.monotonic() * 10)}"
+    attacker, run = attacker_on(session, cluster), f"{session.janitor.run}-{int(time.monotonic() * 10)}"
     account = f"ns/{CLIENT}/sa/{CLIENT}"
     named = certificate_of(cluster, f"spiffe://{cluster.member.trust_domain}/{account}", 120)
     other = certificate_of(peer, f"spiffe://{peer.member.trust_domain}/{account}", 120)
-    raid.janitor.create(cluster.api, POLICIES, policy(run, f"{cluster.member.trust_domain}/{account}"))
-    address, port = door(cluster)
+    session.janitor.create(cluster.api, POLICIES, policy(run, f"{cluster.member.trust_domain}/{account}"))
+    address, port = server_address(cluster)
 
     def call(pem: str) -> curl.Answer:
-        return attacker.show(address, port, pem, "-H", f"{HEADER}: {run}")
+        return attacker.ask_tls(address, port, pem, "-H", f"{HEADER}: {run}")
 
     def holds() -> bool | None:
         # A member under a third name is refused as soon as the proxy has the policy.

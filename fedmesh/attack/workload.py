@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import time
 
+from fedmesh.attack import pods
+from fedmesh.attack.model import AttackSession, Finding, Verdict
 from fedmesh.kube import Json, Output
 from fedmesh.probe import CONTAINER, NAMESPACE, wait_for
-from fedmesh.reading import Cluster
-from fedmesh.security import pods
-from fedmesh.security.model import Finding, Raid, Verdict
+from fedmesh.reading import LiveCluster
 from fedmesh.topology import CLIENT, SPIRE_NAMESPACE
 
 TITLE = "a workload asks for another's identity"
@@ -23,17 +23,17 @@ TRIES = 4
 DENIED = "PermissionDenied"
 
 
-def play(raid: Raid, cluster: Cluster) -> list[Finding]:
+def run(session: AttackSession, cluster: LiveCluster) -> list[Finding]:
     """Ask the Workload API from a pod that dresses up as the sample client, and from one outside the mesh."""
     domain = cluster.member.trust_domain
     coveted = f"spiffe://{domain}/ns/{CLIENT}/sa/{CLIENT}"
-    account = f"fedmesh-probe-{raid.janitor.run}"
+    account = f"fedmesh-probe-{session.janitor.run}"
     own = f"spiffe://{domain}/ns/{NAMESPACE}/sa/{account}"
     disguised = {"app": CLIENT, "service.istio.io/canonical-name": CLIENT}
     body: Json = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": account}}
-    raid.janitor.create(cluster.api, f"{pods.CORE}/serviceaccounts", body)
-    dressed = _start(raid, cluster, f"{account}-dressed", account, disguised)
-    stranger = _start(raid, cluster, f"{account}-stranger", account, {})
+    session.janitor.create(cluster.api, f"{pods.CORE}/serviceaccounts", body)
+    dressed = _start(session, cluster, f"{account}-dressed", account, disguised)
+    stranger = _start(session, cluster, f"{account}-stranger", account, {})
     given = wait_for(lambda: _ids(_fetch(cluster, dressed)), "SPIRE gives no identity at all", PATIENCE)
     control = _allowed(cluster, dressed, "jwt", "-audience", "drill", "-spiffeID", own)
     named = _ask(cluster, dressed, "jwt", "-audience", "drill", "-spiffeID", coveted)
@@ -61,7 +61,9 @@ def judge_refusal(answer: Output, control: bool) -> tuple[Verdict, str]:
     return (Verdict.REFUSED if denied else Verdict.UNJUDGED), _error(answer)
 
 
-def _start(raid: Raid, cluster: Cluster, name: str, account: str, labels: dict[str, str]) -> str:
+def _start(
+    session: AttackSession, cluster: LiveCluster, name: str, account: str, labels: dict[str, str]
+) -> str:
     server = next(
         p for p in cluster.pods(SPIRE_NAMESPACE) if p["metadata"]["name"].startswith("spire-agent-")
     )
@@ -74,15 +76,15 @@ def _start(raid: Raid, cluster: Cluster, name: str, account: str, labels: dict[s
         labels=labels,
         volumes=[("sockets", SOCKETS, CSI)],
     )
-    pods.start(raid, cluster, body)
+    pods.start(session, cluster, body)
     return name
 
 
-def _fetch(cluster: Cluster, pod: str) -> Output:
+def _fetch(cluster: LiveCluster, pod: str) -> Output:
     return _ask(cluster, pod, "x509", "-output", "json")
 
 
-def _ask(cluster: Cluster, pod: str, *words: str) -> Output:
+def _ask(cluster: LiveCluster, pod: str, *words: str) -> Output:
     kind, *rest = words
     command = [AGENT, "api", "fetch", kind, "-socketPath", SOCKET, "-timeout", "3s", *rest]
     answer = cluster.api.exec(NAMESPACE, pod, CONTAINER, command)
@@ -94,7 +96,7 @@ def _ask(cluster: Cluster, pod: str, *words: str) -> Output:
     return answer
 
 
-def _allowed(cluster: Cluster, pod: str, *words: str) -> Output:
+def _allowed(cluster: LiveCluster, pod: str, *words: str) -> Output:
     """Ask for what one may have, again for a while when it is denied: an agent that attests anew denies everything."""
     end = time.monotonic() + PATIENCE
     while (answer := _ask(cluster, pod, *words)).code != 0 and time.monotonic() < end:

@@ -11,11 +11,11 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from fedmesh import certs
+from fedmesh.attack import pods
+from fedmesh.attack.model import AttackSession, Finding, Verdict
 from fedmesh.kube import Json, KubeError
 from fedmesh.probe import wait_for
-from fedmesh.reading import PROXY, Cluster
-from fedmesh.security import pods
-from fedmesh.security.model import Finding, Raid, Verdict
+from fedmesh.reading import PROXY, LiveCluster
 from fedmesh.spire import parse_bundles, parse_relationships
 from fedmesh.topology import CLIENT, SPIRE_NAMESPACE
 from fedmesh.verify.security import certificate_of
@@ -30,15 +30,15 @@ REFUSALS = ("x509svid: could not verify", "unexpected ID")
 RELAY, FORGED, INSIDER = 8443, 9443, 10443
 
 
-def play(raid: Raid, cluster: Cluster) -> list[Finding]:
+def run(session: AttackSession, cluster: LiveCluster) -> list[Finding]:
     """Send this cluster's SPIRE server to a false endpoint of each peer, by way of a relay to the true one."""
-    return [finding for peer in raid.peers(cluster) for finding in _attack(raid, cluster, peer)]
+    return [finding for peer in session.peers(cluster) for finding in _attack(session, cluster, peer)]
 
 
-def _attack(raid: Raid, cluster: Cluster, peer: Cluster) -> list[Finding]:
+def _attack(session: AttackSession, cluster: LiveCluster, peer: LiveCluster) -> list[Finding]:
     domain = peer.member.trust_domain
     found = next(r for r in cluster.api.items(RELATIONSHIPS) if r["spec"]["trustDomain"] == domain)
-    middle = _Middle(raid, cluster, peer, found, peer.api.get(PUBLISHED)["data"]["bundle"])
+    middle = _Middle(session, cluster, peer, found, peer.api.get(PUBLISHED)["data"]["bundle"])
     address = middle.start()
     before = _held(cluster, domain)
     middle.point(f"https://{address}:{RELAY}/")
@@ -61,7 +61,7 @@ def _attack(raid: Raid, cluster: Cluster, peer: Cluster) -> list[Finding]:
     return findings
 
 
-def refresh(cluster: Cluster, trust_domain: str) -> str:
+def refresh(cluster: LiveCluster, trust_domain: str) -> str:
     """Have the SPIRE server fetch a peer's bundle now; why it could not, "" when it could."""
     try:
         cluster.spire_server("federation", "refresh", "-id", trust_domain)
@@ -86,8 +86,10 @@ def judge(
 class _Middle:
     """The attacker's endpoint, and the relationship that is sent there for a while."""
 
-    def __init__(self, raid: Raid, cluster: Cluster, peer: Cluster, relationship: Json, bundle: str) -> None:
-        self._raid, self._cluster, self._peer = raid, cluster, peer
+    def __init__(
+        self, session: AttackSession, cluster: LiveCluster, peer: LiveCluster, relationship: Json, bundle: str
+    ) -> None:
+        self._raid, self._cluster, self._peer = session, cluster, peer
         self._spec = relationship["spec"]
         self._path = f"{RELATIONSHIPS}/{relationship['metadata']['name']}"
         self._bundle = bundle
@@ -232,5 +234,5 @@ def _number(value: int) -> str:
     return base64.urlsafe_b64encode(value.to_bytes(32, "big")).decode().rstrip("=")
 
 
-def _held(cluster: Cluster, trust_domain: str) -> frozenset[str]:
+def _held(cluster: LiveCluster, trust_domain: str) -> frozenset[str]:
     return parse_bundles(cluster.spire_server("bundle", "list"))[trust_domain].prints

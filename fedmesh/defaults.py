@@ -1,0 +1,6 @@
+"""Defaults of options, apart from the commands: the command line shows them without importing those."""
+
+# Seconds within which every check of `fedmesh verify` must have answered.
+DEADLINE = 18.0
+# An image with vegeta and a shell, for load pods.
+LOAD_IMAGE = "docker.io/peterevans/vegeta:6.9.1"

@@ -1,0 +1,73 @@
+"""Ctrl-C stops a command once, and never its clean-up."""
+
+import os
+import signal
+
+import pytest
+from fedmesh_samples import FakeApi
+
+from fedmesh.drill.undo import Undo
+from fedmesh.interrupts import handled, shielded
+from fedmesh.probe import Janitor
+
+
+def interrupt(number=signal.SIGINT):
+    os.kill(os.getpid(), number)
+
+
+def test_a_second_ctrl_c_does_not_stop_the_undo_of_a_drill(capsys):
+    undone, undo = [], Undo()
+    undo.push("first", lambda: undone.append("first"))
+    undo.push("second", lambda: (interrupt(), undone.append("second")))
+
+    def run():
+        try:
+            interrupt()
+        finally:
+            interrupt()
+            undo.run()
+
+    with pytest.raises(KeyboardInterrupt), handled():
+        run()
+    assert undone == ["second", "first"]
+    assert "cleaning up" in capsys.readouterr().err
+
+
+def test_a_ctrl_c_during_the_undo_of_a_drill_that_ended_by_itself_counts_after_it():
+    undone, undo = [], Undo()
+    undo.push("first", lambda: undone.append("first"))
+    undo.push("second", interrupt)
+
+    def run():
+        undo.run()
+        pytest.fail("the command must stop")
+
+    with pytest.raises(KeyboardInterrupt), handled():
+        run()
+    assert undone == ["first"]
+
+
+def test_sigterm_stops_a_command_like_ctrl_c():
+    with pytest.raises(KeyboardInterrupt), handled():
+        interrupt(signal.SIGTERM)
+
+
+def test_temporary_objects_are_removed_in_spite_of_ctrl_c():
+    class Interrupted(FakeApi):
+        def delete(self, path, **_query):
+            interrupt()
+            super().delete(path)
+
+    api, janitor = Interrupted(), Janitor()
+    for name in ("one", "two"):
+        janitor.create(api, "/a", {"metadata": {"name": name}})
+    with pytest.raises(KeyboardInterrupt):
+        janitor.clean()
+    assert api.deleted == ["/a/two", "/a/one"]
+
+
+def test_the_handlers_of_before_are_back_afterwards():
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    with handled(), shielded():
+        assert signal.getsignal(signal.SIGINT) is not before[0]
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
