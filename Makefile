@@ -27,10 +27,11 @@ $(VENV)/.runtime: requirements.txt
 
 $(VENV)/.dev: $(VENV)/.runtime requirements-dev.txt
 	@$(PYTHON) -m pip install --quiet --no-compile --disable-pip-version-check --no-deps --require-hashes -r requirements-dev.txt
+	@$(PYTHON) -m pip install --quiet --no-compile --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
 .PHONY: venv lock tools
-venv: $(VENV)/.dev ## make the Python environment from the pinned requirements
+venv: $(VENV)/.dev ## make the Python environment from the pinned requirements, with .venv/bin/fedmesh
 
 lock: ## pin requirements*.in anew, with hashes and without index addresses
 	@$(VENV)/bin/uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-annotate --no-header --python-version 3.11 requirements.in -o requirements.txt
