@@ -19,54 +19,63 @@ help: ## list the commands
 
 # pip checks every hash; --no-deps since the locks are complete, which spares its resolver; --no-compile since
 # most of what the cloud's packages hold is never imported
+PIP := $(PYTHON) -m pip install --quiet --no-compile --disable-pip-version-check --no-deps --require-hashes
+COMPILE := $(VENV)/bin/uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-annotate --no-header --python-version 3.11
+
+# three layers, each on top of the one before: what users of the program need, the test bed, and the development tools
 $(VENV)/.runtime: requirements.txt
 	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "fedmesh: python3 3.11 or newer is needed on PATH" >&2; exit 1; }
 	@[ -x $(PYTHON) ] || python3 -m venv $(VENV) || { echo "fedmesh: python3 has no venv; on Debian: apt-get install python3-venv" >&2; exit 1; }
-	@$(PYTHON) -m pip install --quiet --no-compile --disable-pip-version-check --no-deps --require-hashes -r requirements.txt
+	@$(PIP) -r requirements.txt
 	@touch $@
 
-$(VENV)/.dev: $(VENV)/.runtime requirements-dev.txt
-	@$(PYTHON) -m pip install --quiet --no-compile --disable-pip-version-check --no-deps --require-hashes -r requirements-dev.txt
+$(VENV)/.testbed: $(VENV)/.runtime testbed/requirements.txt
+	@$(PIP) -r testbed/requirements.txt
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.testbed requirements-dev.txt
+	@$(PIP) -r requirements-dev.txt
 	@$(PYTHON) -m pip install --quiet --no-compile --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
 .PHONY: venv lock tools
 venv: $(VENV)/.dev ## make the Python environment from the pinned requirements, with .venv/bin/fedmesh
 
-lock: ## pin requirements*.in anew, with hashes and without index addresses
-	@$(VENV)/bin/uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-annotate --no-header --python-version 3.11 requirements.in -o requirements.txt
-	@$(VENV)/bin/uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-annotate --no-header --python-version 3.11 requirements-dev.in -o requirements-dev.txt
+lock: ## pin all requirements.in anew, with hashes and without index addresses
+	@$(COMPILE) requirements.in -o requirements.txt
+	@$(COMPILE) testbed/requirements.in -o testbed/requirements.txt
+	@$(COMPILE) requirements-dev.in -o requirements-dev.txt
 
-tools: $(VENV)/.runtime ## build the lab's programs, images and charts into the cache (35 minutes when it is empty)
+tools: $(VENV)/.testbed ## build the lab's programs, images and charts into the cache (35 minutes when it is empty)
 	@$(PYTHON) -m testbed.lab preflight --install $(QUIET)
 	@$(PYTHON) -m testbed.lab build $(QUIET)
 
 # --- the lab --------------------------------------------------------------
 
 .PHONY: lab lab-up lab-down lab-status lab-logs up unchanged destroy verify
-lab: $(VENV)/.runtime ## everything: tools, two clusters, `pulumi up`, verification (STACK=dev: with a simulated AWS)
+lab: $(VENV)/.testbed ## everything: tools, two clusters, `pulumi up`, verification (STACK=dev: with a simulated AWS)
 	@$(PYTHON) -m $(if $(filter lab,$(STACK)),testbed.lab.journey,testbed.sandbox lab) --stack $(STACK) $(QUIET)
 
-lab-up: $(VENV)/.runtime ## start the lab's clusters
+lab-up: $(VENV)/.testbed ## start the lab's clusters
 	@$(PYTHON) -m testbed.lab preflight --install $(QUIET)
 	@$(PYTHON) -m testbed.lab up $(QUIET)
 
-lab-down: $(VENV)/.runtime ## stop the lab and leave nothing of it on the machine
+lab-down: $(VENV)/.testbed ## stop the lab and leave nothing of it on the machine
 	@$(PYTHON) -m testbed.lab down $(QUIET)
 
-lab-status: $(VENV)/.runtime ## show the lab's clusters and programs
+lab-status: $(VENV)/.testbed ## show the lab's clusters and programs
 	@$(PYTHON) -m testbed.lab status
 
-lab-logs: $(VENV)/.runtime ## show the lab's logs (CLUSTER=... PROGRAM=...)
+lab-logs: $(VENV)/.testbed ## show the lab's logs (CLUSTER=... PROGRAM=...)
 	@$(PYTHON) -m testbed.lab logs $(CLUSTER) $(PROGRAM)
 
-up: $(VENV)/.runtime ## bring STACK on the lab to its config
+up: $(VENV)/.testbed ## bring STACK on the lab to its config
 	@$(PYTHON) -m testbed.lab pulumi $(QUIET) --stack $(STACK) up
 
-unchanged: $(VENV)/.runtime ## fail when `up` would change anything
+unchanged: $(VENV)/.testbed ## fail when `up` would change anything
 	@$(PYTHON) -m testbed.lab pulumi $(QUIET) --stack $(STACK) unchanged
 
-destroy: $(VENV)/.runtime ## remove all that STACK made
+destroy: $(VENV)/.testbed ## remove all that STACK made
 	@$(PYTHON) -m testbed.lab pulumi $(QUIET) --stack $(STACK) destroy
 
 verify: $(VENV)/.runtime ## check the live mesh of STACK
@@ -91,23 +100,23 @@ checkov: $(VENV)/.dev ## what checkov finds in the stacks dev and prod, against 
 # --- figures --------------------------------------------------------------
 
 .PHONY: bench bench-cold drill drill-ci drill-security verify-100 bench-sandbox
-drill: $(VENV)/.runtime ## put faults to the lab's mesh under load; reports in docs/drills (half an hour)
+drill: $(VENV)/.testbed ## put faults to the lab's mesh under load; reports in docs/drills (half an hour)
 	@$(PYTHON) -m testbed.fedmesh latency --stack $(STACK) --docs docs/drills
 	@$(PYTHON) -m testbed.fedmesh drill all --stack $(STACK) --baseline --docs docs/drills
 
-drill-ci: $(VENV)/.runtime ## the short drills: an app, a gateway and a cluster lost; fails on a lost request
+drill-ci: $(VENV)/.testbed ## the short drills: an app, a gateway and a cluster lost; fails on a lost request
 	@$(PYTHON) -m testbed.fedmesh drill app-scaled gateway cluster-cut --stack $(STACK) --before 5 --fault 15 --after 10
 
-drill-security: $(VENV)/.runtime ## attack the lab's mesh; each attack must be refused
+drill-security: $(VENV)/.testbed ## attack the lab's mesh; each attack must be refused
 	@$(PYTHON) -m testbed.fedmesh attack --stack $(STACK)
 
 verify-100: $(VENV)/.dev ## verify the healthy lab a hundred times: no false alarm (ten minutes; RUNS=20 for fewer)
 	@RUNS=$(or $(RUNS),100) $(VENV)/bin/pytest -q -s tests/lab/verify_many.py
 
-bench: $(VENV)/.runtime ## measure the lab and write docs/benchmarks.md (takes the lab down first)
+bench: $(VENV)/.testbed ## measure the lab and write docs/benchmarks.md (takes the lab down first)
 	@$(PYTHON) -m testbed.lab.bench
 
-bench-cold: $(VENV)/.runtime ## measure cold builds of the tools and add them to docs/benchmarks.md (half an hour)
+bench-cold: $(VENV)/.testbed ## measure cold builds of the tools and add them to docs/benchmarks.md (half an hour)
 	@$(PYTHON) -m testbed.lab.bench --cold
 
 bench-sandbox: $(VENV)/.dev ## measure the AWS half and write its section of docs/benchmarks.md
@@ -137,7 +146,7 @@ test-unit: $(VENV)/.dev ## unit tests: Python packages alone, under a minute
 test-engine: $(VENV)/.dev ## the real engine and provider against one API server
 	@$(PYTHON) -m testbed.lab preflight --install $(QUIET)
 	@$(PYTHON) -m testbed.lab build --for-engine $(QUIET)
-	@$(VENV)/bin/pytest tests/engine
+	@$(VENV)/bin/pytest tests/engine testbed/tests/engine
 
 test-lab: $(VENV)/.dev ## end to end on the lab: verified, killed and run again, changed, destroyed, gone
 	@$(VENV)/bin/pytest $(addprefix tests/lab/test_,$(LAB_TESTS:=.py))

@@ -14,12 +14,13 @@ from typing import Any
 import pytest
 import yaml
 
+from testbed.fixtures import cloud
 from testbed.lab import paths
 from testbed.lab.apiserver import ApiServer, running
 from testbed.lab.environment import engine_environment
 from testbed.lab.stack import Stack
-from testbed.sandbox.cloud import running as sandbox_aws
 
+__all__ = ["cloud"]
 PROJECT = Path(__file__).parents[2]
 PROGRAMS = Path(__file__).parent / "programs"
 TOOLS = paths.cache() / "bin"
@@ -74,14 +75,6 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Serv
         names = ("cluster-1", "cluster-2")
         found = [stack.enter_context(running(name, TOOLS, tmp_path_factory.mktemp(name))) for name in names]
         yield {server.name: prepared(server) for server in found}
-
-
-@pytest.fixture(scope="session")
-def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """A simulated AWS: the environment that leads to it."""
-    log = tmp_path_factory.mktemp("aws") / "aws.log"
-    with sandbox_aws.running(log) as environment:
-        yield environment
 
 
 @dataclass(frozen=True)

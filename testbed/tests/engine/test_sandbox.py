@@ -5,8 +5,10 @@ from typing import Any
 
 import pytest
 
+from testbed.lab import paths
 from testbed.sandbox.engine import Engine, EngineError
-from tests.engine.conftest import PROJECT
+
+PROJECT = paths.project()
 
 NOBODY = {
     "AWS_ACCESS_KEY_ID": "",
