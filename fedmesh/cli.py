@@ -261,6 +261,7 @@ def status(
 @click.option("--html", type=FILE, help="Write one self-contained page with timelines.")
 @click.option("--output", type=FILE, help="Write the findings as JSON to a file as well.")
 @click.option("--docs", type=FOLDER, help="Write page, JSON, timelines and a README.md into a folder.")
+@click.option("--summary", type=FOLDER, help="Write a README.md and the timelines it shows into a folder.")
 @click.option("--security", is_flag=True, hidden=True)
 @click.pass_obj
 def drill(
@@ -282,6 +283,7 @@ def drill(
     html: Path | None,
     output: Path | None,
     docs: Path | None,
+    summary: Path | None,
     security: bool,
 ) -> int:
     """Inject faults under load and measure what callers notice.
@@ -319,6 +321,7 @@ def drill(
         html=html,
         output=output,
         docs=docs,
+        summary=summary,
     )
     return drill(topology, folder, options, environment)
 

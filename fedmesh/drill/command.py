@@ -50,6 +50,7 @@ class Options:
     html: Path | None
     output: Path | None
     docs: Path | None
+    summary: Path | None
 
 
 def drill(topology: Topology, project: Path, options: Options, environment: Environment = ANY_CLUSTER) -> int:
@@ -197,3 +198,5 @@ def _write(options: Options, reports: Sequence[DrillReport]) -> None:
             place.write_text(text, encoding="utf-8")
     if options.docs:
         published.publish(options.docs, reports)
+    if options.summary:
+        published.summarize(options.summary, reports)

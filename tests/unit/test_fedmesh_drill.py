@@ -403,6 +403,17 @@ def test_the_documents_have_a_row_a_picture_and_what_was_missed_of_every_drill(t
     }
 
 
+def test_the_summary_holds_every_drill_in_words_and_the_timelines_of_the_readme_alone(tmp_path):
+    shown = replace(drilled(), number=10, fault="cluster-stopped", title="the peer loses its power")
+    published.summarize(tmp_path, [drilled(), shown])
+    text = (tmp_path / "README.md").read_text()
+    assert "## 1. the local app is scaled to 0" in text
+    assert "## 10. the peer loses its power" in text
+    assert re.findall(r"!\[timeline\]\((.+?)\)", text) == ["10-cluster-stopped.svg"]
+    assert not re.findall(r"\]\(drills\.", text)
+    assert {file.name for file in tmp_path.iterdir()} == {"README.md", "10-cluster-stopped.svg"}
+
+
 def test_the_picture_keeps_within_its_canvas():
     samples = [*taken_over(), sample(29.99, latency=99.0), sample(0.0, latency=0.00001)]
     drawn = picture.draw(samples, 10, 20, 30)
