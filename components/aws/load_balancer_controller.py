@@ -11,8 +11,8 @@ import pulumi_kubernetes as k8s
 import yaml
 
 from components.aws.iam import document_json
+from components.config.aws import ControllerSpec
 from components.config.aws_facts import partition_of
-from components.config.settings_aws import ControllerSpec
 
 NAMESPACE = "kube-system"
 GATEWAY_HEALTH_PORT = 15021

@@ -1,7 +1,6 @@
 """The committed AWS stacks: what the program makes of them, and what it leaves to clusters that exist."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, cast
 
 import pulumi
@@ -10,20 +9,14 @@ import pytest
 
 from components.aws.load_balancer_controller import NO_DOORS
 from components.aws.made_clusters import MadeClusters
-from components.config.settings import Settings, load_stack_file
 from components.mesh.gateways import IstioGateways
 from tests.unit.recording import Recorder, record, value
-
-PROJECT = Path(__file__).parents[2]
-
-
-def settings(stack: str) -> Settings:
-    return load_stack_file(PROJECT / f"Pulumi.{stack}.yaml")
+from tests.unit.stacks import committed
 
 
 def make(stack: str, use: Callable[[MadeClusters], Any]) -> tuple[Recorder, Any]:
     results: list[Any] = []
-    recorder = record(lambda: results.append(use(MadeClusters(settings(stack)))))
+    recorder = record(lambda: results.append(use(MadeClusters(committed(stack)))))
     return recorder, results[0]
 
 
@@ -36,7 +29,7 @@ class Gateway:
 
 
 def gateways(stack: str) -> dict[str, IstioGateways]:
-    return {spec.name: cast(IstioGateways, Gateway(spec.name)) for spec in settings(stack).clusters}
+    return {spec.name: cast(IstioGateways, Gateway(spec.name)) for spec in committed(stack).clusters}
 
 
 @pytest.mark.parametrize(("stack", "clusters"), [("dev", 2), ("prod", 3)])
@@ -85,5 +78,5 @@ def test_dev_has_no_edge_and_prod_leads_users_by_route_53() -> None:
 
 
 def test_no_two_stacks_of_the_project_share_a_network() -> None:
-    ranges = [c.eks.vpc_cidr for stack in ("dev", "prod") for c in settings(stack).clusters if c.eks]
+    ranges = [c.eks.vpc_cidr for stack in ("dev", "prod") for c in committed(stack).clusters if c.eks]
     assert len(set(ranges)) == len(ranges)
