@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import pulumi
 import pulumi_kubernetes as k8s
 
-from components.config.settings import ClusterSpec, Settings
+from components.config.clusters import ClusterSpec
+from components.config.settings import Settings
 from components.kube.last_known import ClusterState
 from components.kube.load_balancers import LoadBalancerSettings
 from components.mesh.cert_manager import CertManager, CertManagerArgs

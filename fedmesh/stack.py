@@ -32,7 +32,7 @@ def load(project: Path, stack: str) -> Topology:
                 name=spec.name,
                 trust_domain=spec.trust_domain,
                 network=spec.network,
-                kubeconfig=project / Path(spec.kubeconfig.path).expanduser() if spec.kubeconfig else None,
+                kubeconfig=spec.kubeconfig.file(project) if spec.kubeconfig else None,
                 context=spec.kubeconfig.context if spec.kubeconfig else spec.alias,
             )
             for spec in settings.clusters

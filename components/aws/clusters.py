@@ -10,7 +10,8 @@ from components.aws.dns import PrivateZone, PrivateZoneArgs, ZoneNetwork
 from components.aws.eks import EksCluster, EksClusterArgs
 from components.aws.links import NetworkEnd, NetworkLinks, NetworkLinksArgs
 from components.aws.network import Network, NetworkArgs
-from components.config.settings_aws import AwsSettings, EksSpec
+from components.config.aws import AwsSettings
+from components.config.eks import EksSpec
 
 
 @dataclass(frozen=True)

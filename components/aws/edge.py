@@ -8,7 +8,7 @@ import pulumi
 import pulumi_aws as aws
 
 from components.aws.dns import TTL_SECONDS, record_type
-from components.config.settings_aws import EdgeSpec
+from components.config.aws import EdgeSpec
 
 CHECK_SECONDS = 10
 FAILED_CHECKS = 2

@@ -11,7 +11,7 @@ import pulumi_eks as eks
 
 from components.aws.iam import managed_policy, role
 from components.config.aws_facts import partition_of
-from components.config.settings_aws import GENERAL, LATEST, SPIRE_SERVER, EksSpec, NodeGroupSpec
+from components.config.eks import GENERAL, LATEST, SPIRE_SERVER, EksSpec, NodeGroupSpec
 
 # What peers call here: the API server (their istiod watches it), istiod, its webhook, the mesh gateway, SPIRE's
 # bundle endpoint, and the gateways' health.
@@ -166,7 +166,7 @@ class EksCluster(pulumi.ComponentResource):
 
     def _pin(self, addon: str) -> pulumi.Output[str]:
         """The version of an addon: as configured, or EKS's default for the cluster's version."""
-        version = self._args.spec.addons[addon]
+        version = self._args.spec.addons.of(addon)
         if version != LATEST:
             return pulumi.Output.from_input(version)
         found = aws.eks.get_addon_version_output(
@@ -202,18 +202,18 @@ class EksCluster(pulumi.ComponentResource):
         )
         opts = pulumi.ResourceOptions.merge(after_cluster, pulumi.ResourceOptions(depends_on=[*attachments]))
         return {
-            name: self._node_group(group, node_role, opts)
-            for name, group in self._args.spec.node_groups.items()
+            group_name: self._node_group(group_name, group, node_role, opts)
+            for group_name, group in self._args.spec.node_groups.items()
         }
 
     def _node_group(
-        self, group: NodeGroupSpec, node_role: aws.iam.Role, opts: pulumi.ResourceOptions
+        self, group_name: str, group: NodeGroupSpec, node_role: aws.iam.Role, opts: pulumi.ResourceOptions
     ) -> aws.eks.NodeGroup:
-        template = self._launch_template(group)
+        template = self._launch_template(group_name, group)
         return aws.eks.NodeGroup(
-            f"{self._name}-{group.name}",
+            f"{self._name}-{group_name}",
             cluster_name=self._args.cluster_name,
-            node_group_name=group.name,
+            node_group_name=group_name,
             node_role_arn=node_role.arn,
             subnet_ids=list(self._args.private_subnet_ids),
             version=self._args.spec.version,
@@ -231,21 +231,21 @@ class EksCluster(pulumi.ComponentResource):
                 "id": template.id,
                 "version": template.latest_version.apply(str),
             },
-            labels={DEDICATED: SPIRE_SERVER} if group.name == SPIRE_SERVER else {},
+            labels={DEDICATED: SPIRE_SERVER} if group_name == SPIRE_SERVER else {},
             taints=[{"key": DEDICATED, "value": SPIRE_SERVER, "effect": "NO_EXECUTE"}]
-            if group.name == SPIRE_SERVER
+            if group_name == SPIRE_SERVER
             else [],
-            tags=self._tags(group.name),
+            tags=self._tags(group_name),
             opts=opts,
         )
 
-    def _launch_template(self, group: NodeGroupSpec) -> aws.ec2.LaunchTemplate:
+    def _launch_template(self, group_name: str, group: NodeGroupSpec) -> aws.ec2.LaunchTemplate:
         # Bottlerocket keeps containers and images on its second disk; the first holds the system alone.
         device = "/dev/xvdb" if group.os == "bottlerocket" else "/dev/xvda"
-        tags = self._tags(group.name)
+        tags = self._tags(group_name)
         return aws.ec2.LaunchTemplate(
-            f"{self._name}-{group.name}",
-            description=f"Nodes {group.name} of {self._args.cluster_name}",
+            f"{self._name}-{group_name}",
+            description=f"Nodes {group_name} of {self._args.cluster_name}",
             update_default_version=True,
             # IMDSv2 with one hop: pods get credentials by pod identity, never the node's own.
             metadata_options={

@@ -13,8 +13,8 @@ import yaml
 from components.aws.fleet import EksFleet
 from components.aws.iam import document_json
 from components.aws.load_balancers import GATEWAY_HEALTH_PORT, load_balancer_name, nlb_annotations
+from components.config.aws import ControllerSpec
 from components.config.aws_facts import partition_of
-from components.config.settings_aws import ControllerSpec
 from components.kube.load_balancers import LoadBalancerService, LoadBalancerSettings
 
 NAMESPACE = "kube-system"

@@ -1,17 +1,49 @@
 """What AWS offers, as of a date: these tables age, and each says where it is kept up."""
 
+import re
+from dataclasses import dataclass
 from datetime import date
 
-# End of extended support by Kubernetes version, as the EKS release calendar had it on 2026-04-24.
-# Versions newer than the table are let through: EKS itself refuses what it does not have.
-END_OF_EXTENDED_SUPPORT = {
-    "1.30": date(2026, 7, 23),
-    "1.31": date(2026, 11, 26),
-    "1.32": date(2027, 3, 23),
-    "1.33": date(2027, 7, 29),
-    "1.34": date(2027, 12, 2),
-    "1.35": date(2028, 3, 27),
+
+@dataclass(frozen=True)
+class Support:
+    """The last days of EKS's standard and extended support for one Kubernetes version."""
+
+    standard: date
+    extended: date
+
+
+# The EKS release calendar, as of 2026-11-25. Clusters are made with standard support alone.
+KUBERNETES_VERSIONS = {
+    "1.30": Support(date(2025, 7, 23), date(2026, 7, 23)),
+    "1.31": Support(date(2025, 11, 26), date(2026, 11, 26)),
+    "1.32": Support(date(2026, 3, 23), date(2027, 3, 23)),
+    "1.33": Support(date(2026, 7, 29), date(2027, 7, 29)),
+    "1.34": Support(date(2026, 12, 2), date(2027, 12, 2)),
+    "1.35": Support(date(2027, 3, 27), date(2028, 3, 27)),
+    "1.36": Support(date(2027, 8, 2), date(2028, 8, 2)),
 }
+# Newer versions than the table's are left to EKS, as many as a year or so brings.
+MINORS_AHEAD = 4
+
+# The letters of zones in the region that has most; which of them a region has, only AWS knows.
+ZONE_LETTERS = "abcdef"
+
+# Days for which CloudWatch can keep a log (PutRetentionPolicy).
+LOG_DAYS = (
+    *(1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731),
+    *(1096, 1827, 2192, 2557, 2922, 3288, 3653),
+)
+
+# Families of instance types whose names do not say that they are arm64: the first Graviton, and NVIDIA's Grace.
+ARM_FAMILIES = ("a1", "p6e-gb200", "p6e-gb300")
+
+# Ranges of a cluster's publicAccessCidrs (the service quotas of EKS).
+ENDPOINT_RANGES = 40
+
+# IAM names end at 64 characters. The longest name that the program gives a role is
+# `<cluster>-load-balancers-role-` and the 7 characters that Pulumi adds.
+LONGEST_CLUSTER_NAME = 64 - len("-load-balancers-role-") - 7
 
 # Regions that have EKS, by partition (the endpoint data of botocore 1.44.5).
 # VPC peering and transit gateway peering work between any two regions of one partition, and never across.
@@ -65,5 +97,16 @@ def partition_of(region: str) -> str | None:
 
 
 def supported_versions(today: date) -> tuple[str, ...]:
-    """The Kubernetes versions of the table that EKS still runs on a day, oldest first."""
-    return tuple(version for version, end in END_OF_EXTENDED_SUPPORT.items() if today <= end)
+    """The Kubernetes versions of the table in standard support on a day, oldest first."""
+    return tuple(version for version, support in KUBERNETES_VERSIONS.items() if today <= support.standard)
+
+
+def architecture_of(instance_type: str) -> str:
+    """`arm64` or `x86_64`. A family is letters, a generation and attributes; the attribute g stands for Graviton.
+
+    Source: the naming conventions in the Amazon EC2 instance types guide.
+    """
+    family = instance_type.split(".", maxsplit=1)[0]
+    found = re.match(r"[a-z-]+?[0-9]+([a-z]*)", family)
+    arm = family in ARM_FAMILIES or (found is not None and "g" in found[1])
+    return "arm64" if arm else "x86_64"

@@ -1,108 +1,133 @@
 """The stack configuration as one typed, validated value. A mistake stops the program before any resource.
 
-`parse` and `load_stack_file` are pure; `load_settings` is the only place that reads pulumi.Config.
+`parse` and `load_stack_file` are pure; `load_settings` is the only place that reads the program's configuration.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Mapping
+from datetime import date
 from itertools import cycle
 from pathlib import Path
-from typing import Any, cast
+from typing import Annotated, Any, Self, cast
 
 import pulumi
 import yaml
+from pulumi.runtime import config as runtime
+from pydantic import PrivateAttr, field_validator, model_validator
 
-from components.config.errors import ConfigError
-from components.config.settings_aws import AwsSettings, EksSpec, check_topology, parse_aws, parse_eks
-from components.config.settings_mesh import (
-    DNS_LABEL,
-    GP3,
-    SAMPLE_VERSIONS,
+from components.config.aws import AwsSettings
+from components.config.clusters import ClusterSpec, check_clusters
+from components.config.errors import ConfigError, validated
+from components.config.fields import Model, Rule, keys_of, refusal, setting
+from components.config.mesh import (
     ChartSettings,
     FailoverSettings,
+    ImageSettings,
     IstioSettings,
+    MeshSettings,
     ObservabilitySettings,
     SampleSettings,
     SpireSettings,
     StorageSettings,
-    parse_charts,
-    parse_failover,
-    parse_istio,
-    parse_observability,
-    parse_samples,
-    parse_spire,
-    parse_storage,
 )
-from components.config.settings_section import Section
 
-PREFIX = "fedmesh:"
-SECTIONS = (
-    "clusters",
-    "mesh",
-    "images",
-    "charts",
-    "storage",
-    "spire",
-    "istio",
-    "failover",
-    "samples",
-    "observability",
-    "aws",
-)
-TRUST_DOMAIN = r"[a-z0-9._-]{1,255}"
-REGISTRY = r"[a-z0-9.-]+(:[0-9]+)?(/[a-z0-9._/-]+)?"
+NAMESPACE = "fedmesh"
+PREFIX = f"{NAMESPACE}:"
+# The default StorageClass of EKS clusters.
+GP3: Mapping[str, Any] = {
+    "class_name": "gp3",
+    "provisioner": "ebs.csi.aws.com",
+    "parameters": {"type": "gp3", "encrypted": "true"},
+}
+SAMPLE_VERSIONS = ("v1", "v2")
+FEWEST_CLUSTERS = "a list of two clusters or more"
 
 
-@dataclass(frozen=True)
-class KubeconfigSpec:
-    """An existing cluster. `path` is relative to the project folder; without a context, the current one."""
+class Settings(Model):
+    """All that a stack says. Each attribute is a key of the stack file, with the prefix `fedmesh:`."""
 
-    path: str
-    context: str
+    _source: str = PrivateAttr("")
 
+    clusters: Annotated[tuple[ClusterSpec, ...], Rule(FEWEST_CLUSTERS)] = setting(
+        description="The clusters of the mesh, two or more. Each exists already (`kubeconfig`) or is made (`eks`).",
+        example=[
+            {
+                "name": "cluster-1",
+                "trustDomain": "cluster-1.example.com",
+                "network": "network-1",
+                "region": "us-east-1",
+                "kubeconfig": {"path": "~/.kube/config", "context": "cluster-1"},
+            }
+        ],
+        replaces="nothing; clusters are added or removed",
+    )
+    mesh: MeshSettings = setting({}, description="The mesh as a whole.", example={"id": "mesh1"})
+    images: ImageSettings = setting(
+        {},
+        description="Where container images come from.",
+        example={"registry": "registry.example/mirror"},
+    )
+    charts: ChartSettings = setting(
+        {},
+        description="Where Helm charts come from: the official repositories where nothing is set.",
+        example={"istiod": {"path": "charts/istiod"}},
+    )
+    storage: StorageSettings = setting(
+        {},
+        description="The StorageClass of the volumes of SPIRE and Prometheus.",
+        example={"class": "local", "provisioner": "rancher.io/local-path"},
+    )
+    spire: SpireSettings = setting(
+        {},
+        description="SPIRE's lifetimes and its server's volume.",
+        example={"caTtl": "48h", "svidTtl": "2h"},
+    )
+    istio: IstioSettings = setting(
+        {}, description="How Istio is set up.", example={"replicas": 2, "trust": "strict"}
+    )
+    failover: FailoverSettings = setting(
+        {},
+        description="How fast calls leave a failing endpoint or cluster.",
+        example={"connectTimeout": "500ms", "retries": {"attempts": 2}},
+    )
+    samples: SampleSettings = setting({}, description="The sample applications.", example={"enabled": False})
+    observability: ObservabilitySettings = setting(
+        {},
+        description="Prometheus with alert rules on every cluster, and dashboards for it.",
+        example={"retention": "720h", "grafana": {"enabled": True}},
+    )
+    aws: AwsSettings = setting(
+        {},
+        description="What all EKS clusters of the stack share.",
+        example={"join": "transit-gateway", "tags": {"environment": "dev"}},
+    )
 
-@dataclass(frozen=True)
-class ClusterSpec:
-    """One cluster of the mesh: exactly one of `kubeconfig` (it exists) and `eks` (it is made) is set.
+    @field_validator("clusters", mode="before")
+    @classmethod
+    def _two_clusters(cls, clusters: object) -> object:
+        if not isinstance(clusters, list | tuple) or len(cast(list[object], clusters)) < 2:
+            raise refusal(f"must be {FEWEST_CLUSTERS}")
+        return cast(object, clusters)
 
-    Attributes:
-        name: its name in the mesh, in Istio and in resource names.
-        alias: name of its context in the kubeconfig that the program exports.
-        trust_domain: SPIFFE trust domain of its SPIRE.
-        network: Istio network.
-        region, zone: where it is.
-        api_server: URL under which the peers reach its API server, where it is not the kubeconfig's.
-        down: it does not answer for now: nothing on it is read or changed.
-    """
+    @model_validator(mode="after")
+    def _clusters_go_together(self) -> Self:
+        check_clusters(self.clusters, self.aws)
+        return self
 
-    name: str
-    alias: str
-    trust_domain: str
-    network: str
-    region: str
-    zone: str
-    api_server: str
-    kubeconfig: KubeconfigSpec | None
-    eks: EksSpec | None
-    down: bool = False
+    @property
+    def source(self) -> str:
+        """Name of the stack file, for errors."""
+        return self._source
 
+    @property
+    def mesh_id(self) -> str:
+        """The id that Istio gives the mesh."""
+        return self.mesh.id
 
-@dataclass(frozen=True)
-class Settings:
-    """All that a stack says."""
-
-    source: str
-    clusters: tuple[ClusterSpec, ...]
-    mesh_id: str
-    registry: str
-    charts: ChartSettings
-    storage: StorageSettings
-    spire: SpireSettings
-    istio: IstioSettings
-    failover: FailoverSettings
-    samples: SampleSettings
-    observability: ObservabilitySettings
-    aws: AwsSettings
+    @property
+    def registry(self) -> str:
+        """The registry that holds all images, "" for the public ones."""
+        return self.images.registry
 
     def peers_of(self, cluster: ClusterSpec) -> tuple[ClusterSpec, ...]:
         """All clusters but this one."""
@@ -124,51 +149,35 @@ class Settings:
 
     def storage_of(self, cluster: ClusterSpec) -> StorageSettings:
         """The StorageClass of a cluster: what the stack says, else encrypted gp3 on EKS."""
-        return GP3 if cluster.eks and not self.storage.class_name else self.storage
+        return StorageSettings(**GP3) if cluster.eks and not self.storage.class_name else self.storage
+
+    @classmethod
+    def read(cls, raw: Mapping[str, object], source: str, today: date | None = None) -> "Settings":
+        """Validates a stack's values; see `parse`."""
+        settings = validated(cls, raw, PREFIX, source, {"today": today or date.today()})
+        settings._source = source
+        return settings
 
 
-def parse(raw: Mapping[str, object], source: str) -> Settings:
+SECTIONS = keys_of(Settings)
+
+
+def parse(raw: Mapping[str, object], source: str, today: date | None = None) -> Settings:
     """Reads the stack's values.
 
     Args:
         raw: the values by key, without the prefix `fedmesh:`.
         source: name of the stack file, for errors.
+        today: the day on which EKS must support the clusters' versions, today by default.
 
     Raises:
         ConfigError: a value is missing, unknown or not allowed.
     """
-    unknown = sorted(set(raw) - set(SECTIONS))
-    if unknown:
-        allowed = ", ".join(f"{PREFIX}{name}" for name in SECTIONS)
-        raise ConfigError(f"{PREFIX}{unknown[0]}", source, f"is unknown; allowed: {allowed}")
-
-    def section(name: str) -> Section:
-        value = raw.get(name)
-        return Section(value if value is not None else {}, f"{PREFIX}{name}", source)
-
-    clusters = _clusters(raw.get("clusters"), source)
-    aws = parse_aws(raw.get("aws"), source)
-    check_topology({c.name: (c.region, c.eks) for c in clusters if c.eks}, aws, source)
-    return Settings(
-        source=source,
-        clusters=clusters,
-        mesh_id=_only(section("mesh"), "id", "mesh1", DNS_LABEL, "a DNS label such as mesh1"),
-        registry=_only(
-            section("images"), "registry", "", REGISTRY, "a registry such as registry.example/mirror"
-        ),
-        charts=parse_charts(section("charts")),
-        storage=parse_storage(section("storage")),
-        spire=parse_spire(section("spire")),
-        istio=parse_istio(section("istio")),
-        failover=parse_failover(section("failover")),
-        samples=parse_samples(section("samples")),
-        observability=parse_observability(section("observability")),
-        aws=aws,
-    )
+    return Settings.read(raw, source, today)
 
 
-def load_stack_file(path: Path) -> Settings:
-    """Reads Pulumi.<stack>.yaml without Pulumi.
+def load_stack_file(path: Path, today: date | None = None) -> Settings:
+    """Reads Pulumi.<stack>.yaml without Pulumi. Keys of other namespaces, such as `aws:region`, are not looked at.
 
     Raises:
         ConfigError: the file or a value in it is faulty.
@@ -177,82 +186,35 @@ def load_stack_file(path: Path) -> Settings:
     try:
         document: object = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
-        raise ConfigError("config", path.name, f"must be YAML: {error}") from None
-    config = Section(document, "config", path.name).value("config")
-    values = cast(Mapping[str, object], config if isinstance(config, Mapping) else {})
-    own = {key.removeprefix(PREFIX): value for key, value in values.items() if key.startswith(PREFIX)}
-    return parse(own, path.name)
+        raise ConfigError("config", path.name, f"must be YAML: {_one_line(error)}") from None
+    config = cast(Mapping[str, object], document).get("config") if isinstance(document, Mapping) else None
+    if not isinstance(config, Mapping):
+        raise ConfigError("config", path.name, "must be a mapping of keys such as fedmesh:clusters")
+    return parse(_own(cast(Mapping[str, object], config)), path.name, today)
 
 
 def load_settings() -> Settings:
-    """Reads the running program's stack. Raises ConfigError."""
-    config = pulumi.Config("fedmesh")
-    values: dict[str, Any] = {name: config.get_object(name) for name in SECTIONS}
-    return parse(values, f"Pulumi.{pulumi.get_stack()}.yaml")
+    """Reads the running program's stack, the keys that it does not know included. Raises ConfigError."""
+    # pulumi.Config tells the value of a key that one knows, but not which keys there are
+    known = {**runtime.get_config_env(), **runtime.CONFIG.get()}
+    config = pulumi.Config(NAMESPACE)
+    values = {name: config.get(name) for name in (*_own(known), *SECTIONS)}
+    parsed = {name: _parsed(value) for name, value in values.items() if value is not None}
+    return parse(parsed, f"Pulumi.{pulumi.get_stack()}.yaml")
 
 
-def _only(section: Section, name: str, default: str, pattern: str, allowed: str) -> str:
-    value = section.text(name, default, pattern, allowed)
-    section.finish()
-    return value
+def _own(config: Mapping[str, object]) -> dict[str, object]:
+    return {
+        str(key).removeprefix(PREFIX): value for key, value in config.items() if str(key).startswith(PREFIX)
+    }
 
 
-def _clusters(raw: object, source: str) -> tuple[ClusterSpec, ...]:
-    key = f"{PREFIX}clusters"
-    if not isinstance(raw, Sequence) or isinstance(raw, str) or len(cast(Sequence[object], raw)) < 2:
-        raise ConfigError(key, source, "must be a list of two clusters or more")
-    items = cast(Sequence[object], raw)
-    clusters = tuple(_cluster(item, f"{key}[{index}]", source) for index, item in enumerate(items))
-    for field in ("name", "alias", "trust_domain", "network"):
-        _check_unique(clusters, field, key, source)
-    if all(cluster.down for cluster in clusters):
-        raise ConfigError(
-            f"{key}[0].down", source, "must be false: with every cluster down nothing can be done"
-        )
-    return clusters
+def _parsed(value: str) -> Any:
+    try:
+        return json.loads(value)
+    except json.JSONDecodeError:
+        return value
 
 
-def _cluster(raw: object, key: str, source: str) -> ClusterSpec:
-    section = Section(raw, key, source)
-    name = section.text("name", None, DNS_LABEL, "a DNS label such as cluster-1")
-    if section.has("kubeconfig") == section.has("eks"):
-        raise section.error("kubeconfig", "must be set, or eks, and not both")
-    spec = ClusterSpec(
-        name=name,
-        alias=section.text("alias", name, DNS_LABEL, "a DNS label such as cluster-1"),
-        trust_domain=section.text(
-            "trustDomain", None, TRUST_DOMAIN, "a SPIFFE trust domain (a-z, 0-9, '.', '-', '_')"
-        ),
-        network=section.text("network", None, DNS_LABEL, "a DNS label such as network-1"),
-        region=section.text("region", None, r"[A-Za-z0-9._-]+", "a region such as us-east-1"),
-        zone=section.text("zone", "", r"[A-Za-z0-9._-]+", "a zone such as us-east-1a"),
-        api_server=section.text("apiServer", "", r"https://.+", "a URL such as https://10.90.0.11:6443"),
-        kubeconfig=_kubeconfig(section.section("kubeconfig")) if section.has("kubeconfig") else None,
-        eks=parse_eks(section.value("eks"), f"{key}.eks", source) if section.has("eks") else None,
-        down=section.flag("down", False),
-    )
-    section.finish()
-    return spec
-
-
-def _kubeconfig(section: Section) -> KubeconfigSpec:
-    spec = KubeconfigSpec(
-        path=section.text("path", None, allowed="the path of a kubeconfig file"),
-        context=section.text("context", "", allowed="the name of a context in that file"),
-    )
-    section.finish()
-    return spec
-
-
-def _check_unique(clusters: Sequence[ClusterSpec], field: str, key: str, source: str) -> None:
-    spelled = "trustDomain" if field == "trust_domain" else field
-    seen: dict[str, str] = {}
-    for index, cluster in enumerate(clusters):
-        value = str(getattr(cluster, field))
-        if value in seen:
-            raise ConfigError(
-                f"{key}[{index}].{spelled}",
-                source,
-                f"must be unique: {value} is the {spelled} of {seen[value]} and of {cluster.name}",
-            )
-        seen[value] = cluster.name
+def _one_line(error: yaml.YAMLError) -> str:
+    return " ".join(str(error).split())

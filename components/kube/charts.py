@@ -8,7 +8,7 @@ from typing import Any, cast
 import pulumi
 import pulumi_kubernetes as k8s
 
-from components.config.settings_mesh import ChartSpec
+from components.config.mesh import ChartSpec
 from components.kube.manifests import Document
 from components.kube.objects import child_of, register
 

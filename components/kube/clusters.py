@@ -15,8 +15,9 @@ import yaml
 from kubernetes import client
 from kubernetes import config as kube
 
+from components.config.clusters import ClusterSpec, KubeconfigSpec
 from components.config.errors import ConfigError
-from components.config.settings import ClusterSpec, KubeconfigSpec, Settings
+from components.config.settings import Settings
 from components.kube.last_known import LastKnownState
 
 OLDEST_KUBERNETES = (1, 32)  # the oldest that Istio 1.31 is tested with
@@ -99,7 +100,7 @@ def existing_clusters(settings: Settings, folder: Path = Path()) -> dict[str, Ex
 def read_cluster(spec: ClusterSpec, folder: Path, key: str, source: str) -> ExistingCluster:
     """Reads one cluster's kubeconfig; `key` is where the stack file names it. Raises ConfigError."""
     wanted = cast(KubeconfigSpec, spec.kubeconfig)
-    path = folder / Path(wanted.path).expanduser()
+    path = wanted.file(folder)
     try:
         document: object = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import pulumi
 
-from components.config.settings_mesh import StorageSettings
+from components.config.mesh import StorageSettings
 from components.kube.manifests import load_one
 from components.kube.objects import register
 

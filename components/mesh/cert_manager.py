@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import pulumi
 import pulumi_kubernetes as k8s
 
-from components.config.settings_mesh import ChartSpec
+from components.config.mesh import ChartSpec
 from components.kube.charts import release
 from components.kube.manifests import load, load_one, merged
 from components.kube.objects import child_of, register

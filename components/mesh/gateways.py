@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import pulumi
 import pulumi_kubernetes as k8s
 
-from components.config.settings_mesh import ChartSpec, IstioSettings
+from components.config.mesh import ChartSpec, IstioSettings
 from components.kube.charts import release
 from components.kube.last_known import ClusterState
 from components.kube.load_balancers import LoadBalancerService, LoadBalancerSettings

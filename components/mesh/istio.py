@@ -7,13 +7,15 @@ from typing import Any
 import pulumi
 import pulumi_kubernetes as k8s
 
-from components.config.settings import ClusterSpec
-from components.config.settings_mesh import (
+from components.config.clusters import ClusterSpec
+from components.config.mesh import (
+    EVERY_HOST,
     UNNAMED_REVISION,
     ChartSettings,
     FailoverSettings,
     FailoverSpec,
     IstioSettings,
+    Retries,
 )
 from components.kube.charts import release, rendered
 from components.kube.manifests import Document, load, load_one, merged
@@ -124,7 +126,7 @@ def istiod_values(args: IstioArgs, revision: str = "") -> Document:
             "meshConfig": {
                 "trustDomain": args.cluster.trust_domain,
                 **accepted([peer.trust_domain for peer in args.peers], args.settings.trust),
-                "defaultHttpRetryPolicy": retry_policy(args.failover.default),
+                "defaultHttpRetryPolicy": retry_policy(args.failover.retries),
             },
         },
     )
@@ -138,12 +140,12 @@ def accepted(trust_domains: Sequence[str], trust: str) -> Document:
     return {"trustDomainAliases": list(trust_domains)}
 
 
-def retry_policy(spec: FailoverSpec) -> dict[str, Any]:
+def retry_policy(retries: Retries) -> dict[str, Any]:
     """Istio's HTTPRetry: other clusters may be tried too."""
     return {
-        "attempts": spec.attempts,
-        "perTryTimeout": spec.per_try_timeout,
-        "retryOn": spec.retry_on,
+        "attempts": retries.attempts,
+        "perTryTimeout": retries.per_try_timeout,
+        "retryOn": retries.retry_on,
         "retryRemoteLocalities": True,
     }
 
@@ -151,7 +153,7 @@ def retry_policy(spec: FailoverSpec) -> dict[str, Any]:
 def failover_rules(failover: FailoverSettings) -> list[Document]:
     """The mesh-wide DestinationRule and one for each host with settings of its own."""
     return [
-        failover_rule("failover", "*.local", failover.default),
+        failover_rule("failover", EVERY_HOST, failover),
         *(
             failover_rule(f"failover-{host.replace('.', '-')}", host, spec)
             for host, spec in failover.hosts.items()
@@ -168,12 +170,14 @@ def retry_routes(failover: FailoverSettings) -> list[Document]:
                 "metadata": {"name": f"retries-{host.replace('.', '-')}"},
                 "spec": {
                     "hosts": [host],
-                    "http": [{"route": [{"destination": {"host": host}}], "retries": retry_policy(spec)}],
+                    "http": [
+                        {"route": [{"destination": {"host": host}}], "retries": retry_policy(spec.retries)}
+                    ],
                 },
             },
         )
         for host, spec in failover.hosts.items()
-        if retry_policy(spec) != retry_policy(failover.default)
+        if spec.retries != failover.retries
     ]
 
 
@@ -188,10 +192,10 @@ def failover_rule(name: str, host: str, spec: FailoverSpec) -> Document:
                 "trafficPolicy": {
                     "connectionPool": {"tcp": {"connectTimeout": spec.connect_timeout}},
                     "outlierDetection": {
-                        "consecutive5xxErrors": spec.consecutive_5xx,
-                        "consecutiveLocalOriginFailures": spec.consecutive_local_failures,
-                        "interval": spec.interval,
-                        "baseEjectionTime": spec.base_ejection,
+                        "consecutive5xxErrors": spec.outlier_detection.consecutive_5xx,
+                        "consecutiveLocalOriginFailures": spec.outlier_detection.consecutive_local_failures,
+                        "interval": spec.outlier_detection.interval,
+                        "baseEjectionTime": spec.outlier_detection.base_ejection,
                     },
                 },
             },

@@ -7,8 +7,8 @@ from typing import cast
 import pulumi
 import pulumi_kubernetes as k8s
 
-from components.config.settings import ClusterSpec
-from components.config.settings_mesh import ChartSpec, SpireSettings
+from components.config.clusters import ClusterSpec
+from components.config.mesh import ChartSpec, SpireSettings
 from components.kube.charts import release
 from components.kube.last_known import ClusterState
 from components.kube.load_balancers import LoadBalancerService

@@ -8,7 +8,7 @@ from typing import cast
 import pulumi
 import pulumi_kubernetes as k8s
 
-from components.config.settings_mesh import ChartSpec
+from components.config.mesh import ChartSpec
 from components.kube.charts import release
 from components.kube.manifests import Document, from_registry, load_one
 from components.kube.objects import register

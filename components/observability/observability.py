@@ -56,7 +56,7 @@ class Observability(pulumi.ComponentResource):
                 if each.reader is not None
             }
             made = {home: self._prometheus(home, peers), **made}
-            if args.settings.observability.kiali:
+            if args.settings.observability.kiali.enabled:
                 self._kiali(name, made)
         self.register_outputs({})
 

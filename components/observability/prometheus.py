@@ -10,7 +10,8 @@ from urllib.parse import urlsplit
 import pulumi
 import pulumi_kubernetes as k8s
 
-from components.config.settings_mesh import ObservabilitySettings, SpireSettings, seconds
+from components.config.fields import mebibytes, seconds
+from components.config.mesh import ObservabilitySettings, SpireSettings
 from components.kube.manifests import FOLDER, Document, as_json, load, load_one, with_registry
 from components.kube.objects import child_of, register, register_all
 from components.kube.workloads import restart_on
@@ -77,9 +78,9 @@ class Prometheus(pulumi.ComponentResource):
         access = register_all(name, load("observability/access.yaml"), after_namespace)
         credentials = self._peers(after_namespace)
         self._prometheus(child_of(self, *access.values(), *credentials))
-        if args.settings.grafana:
+        if args.settings.grafana.enabled:
             self._grafana(after_namespace)
-        self.reader = self._reader(after_namespace) if args.settings.kiali else None
+        self.reader = self._reader(after_namespace) if args.settings.kiali.enabled else None
         self.register_outputs({})
 
     def _peers(self, opts: pulumi.ResourceOptions) -> list[pulumi.CustomResource]:
@@ -97,7 +98,7 @@ class Prometheus(pulumi.ComponentResource):
     def _prometheus(self, opts: pulumi.ResourceOptions) -> None:
         data = prometheus_data(self._args)
         patches: dict[str, Document] = {"ConfigMap/prometheus": {"data": data}}
-        if self._args.settings.kiali:
+        if self._args.settings.kiali.enabled:
             # peers come through the API server, whose address no policy knows
             patches["NetworkPolicy/prometheus"] = {"spec": {"ingress": [{"ports": [{"port": "http"}]}]}}
         patches |= restart_on("StatefulSet/prometheus", pulumi.Output.all(**data))
@@ -188,15 +189,11 @@ def fill_in(workload: Document, args: PrometheusArgs) -> None:
     if args.storage_class is not None:
         claim["storageClassName"] = args.storage_class
     container = workload["spec"]["template"]["spec"]["containers"][0]
+    # what Prometheus calls MB are MiB
     container["args"] += [
         f"--storage.tsdb.retention.time={args.settings.retention}",
         f"--storage.tsdb.retention.size={mebibytes(args.settings.volume_size) * 4 // 5}MB",
     ]
-
-
-def mebibytes(size: str) -> int:
-    """A size such as 8Gi in MiB, which Prometheus calls MB."""
-    return int(size[:-2]) * {"Mi": 1, "Gi": 1024, "Ti": 1024 * 1024}[size[-2:]]
 
 
 def dashboards() -> dict[str, str]:

@@ -16,6 +16,7 @@ import yaml
 
 from testbed.lab.builder import LANGUAGE_HOST
 from testbed.lab.environment import engine_environment, file_backend
+from testbed.sandbox.changes import with_callers
 from testbed.sandbox.cluster_plugin import CLUSTERS_FOLDER
 from testbed.sandbox.permissions import CALLS_FILE
 
@@ -79,9 +80,10 @@ class Engine:
         return dict(self._environment)
 
     def committed(self) -> dict[str, Any]:
-        """The stack's config as it is in the work tree, for the caller to change and give to `configure`."""
+        """The stack's config as it is in the work tree, with what a user must add, for the caller to change and give to
+        `configure`."""
         document = yaml.safe_load((self._program / f"Pulumi.{self._stack}.yaml").read_text(encoding="utf-8"))
-        return dict(document["config"])
+        return with_callers(dict(document["config"]))
 
     def configure(self, config: Mapping[str, Any]) -> None:
         """Sets the config of the commands to come."""

@@ -3,7 +3,8 @@
 import pulumi_aws as aws
 
 from components.aws.clusters import AwsCluster, AwsClusters, AwsClustersArgs
-from components.config.settings_aws import parse_aws
+from components.config.aws import AwsSettings
+from components.config.errors import validated
 from tests.unit.recording import Recorder, record
 from tests.unit.test_settings_aws import FILE, spec
 
@@ -22,7 +23,9 @@ def clusters(count: int, endpoint: dict[str, object] | None = None, **aws_config
             for n in range(count)
         ]
         providers = {region: aws.Provider(f"aws-{region}", region=region) for region in regions}
-        AwsClusters("aws", AwsClustersArgs(specs, parse_aws(aws_config, FILE), providers))
+        AwsClusters(
+            "aws", AwsClustersArgs(specs, validated(AwsSettings, aws_config, "fedmesh:aws", FILE), providers)
+        )
 
     return record(build)
 
@@ -44,7 +47,7 @@ def test_a_stack_can_do_without_a_private_zone() -> None:
 
 
 def test_a_public_api_server_lets_the_peers_in_by_their_nat_addresses() -> None:
-    made = clusters(2, {"public": True, "cidrs": ["203.0.113.0/24"]})
+    made = clusters(2, {"public": True, "cidrs": ["8.8.4.0/24"]})
     for cluster in made.of("Cluster"):
         assert len(cluster.inputs["publicAccessCidrs"]) == 2
 

@@ -14,7 +14,8 @@ from components.aws.dns import (
     record_type,
 )
 from components.aws.edge import Edge, EdgeArgs, EdgeTarget
-from components.config.settings_aws import parse_aws
+from components.config.aws import EdgeSpec
+from components.config.errors import validated
 from tests.unit.recording import Recorder, record
 
 ROUTE53 = {"mode": "route53", "domain": "app.example.com", "hostedZoneId": "Z0123456789ABC"}
@@ -25,7 +26,7 @@ def edge(config: dict[str, Any], clusters: int = 2, regions: tuple[str, ...] = (
         EdgeTarget(f"c{n}", regions[n % len(regions)], f"nlb-{n}.elb.amazonaws.com", f"c{n}-ingress")
         for n in range(clusters)
     ]
-    spec = parse_aws({"edge": config}, "Pulumi.dev.yaml").edge
+    spec = validated(EdgeSpec, config, "fedmesh:aws.edge", "Pulumi.dev.yaml")
     return record(lambda: Edge("edge", EdgeArgs(targets, spec, {"project": "fedmesh"})))
 
 

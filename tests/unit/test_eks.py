@@ -9,8 +9,11 @@ import pytest
 from components.aws.eks import EksCluster, EksClusterArgs, named_kubeconfig
 from components.aws.load_balancer_controller import LoadBalancerController, LoadBalancerControllerArgs
 from components.aws.load_balancers import load_balancer_name, nlb_annotations
-from components.config.settings_aws import parse_aws, parse_eks
+from components.config.aws import AwsSettings
+from components.config.eks import EksSpec
+from components.config.errors import validated
 from tests.unit.recording import Recorder, record, value
+from tests.unit.stacks import TODAY
 
 EKS: dict[str, Any] = {
     "version": "1.34",
@@ -22,7 +25,7 @@ EKS: dict[str, Any] = {
 
 
 def cluster(**changes: Any) -> Recorder:
-    spec = parse_eks({**EKS, **changes}, "fedmesh:clusters[0].eks", "Pulumi.dev.yaml")
+    spec = validated(EksSpec, {**EKS, **changes}, "eks", "Pulumi.dev.yaml", {"today": TODAY})
     args = EksClusterArgs(
         cluster_name="istio-eks-cluster-1",
         alias="cluster-1",
@@ -46,10 +49,10 @@ def test_the_api_server_is_private_unless_ranges_are_listed_and_then_peers_may_r
     private = control_plane()
     assert (private["endpointPrivateAccess"], private["endpointPublicAccess"]) == (True, False)
     assert "publicAccessCidrs" not in private
-    public = control_plane(endpoint={"public": True, "cidrs": ["203.0.113.0/24"]})
+    public = control_plane(endpoint={"public": True, "cidrs": ["8.8.4.0/24"]})
     assert (public["endpointPublicAccess"], public["publicAccessCidrs"]) == (
         True,
-        ["203.0.113.0/24", "198.51.100.7/32"],
+        ["8.8.4.0/24", "198.51.100.7/32"],
     )
 
 
@@ -160,7 +163,7 @@ def test_the_ebs_driver_gets_its_rights_by_pod_identity() -> None:
 
 def test_the_kubeconfig_is_a_secret_and_names_its_context_by_the_alias() -> None:
     made: list[EksCluster] = []
-    spec = parse_eks(EKS, "eks", "Pulumi.dev.yaml")
+    spec = validated(EksSpec, EKS, "eks", "Pulumi.dev.yaml", {"today": TODAY})
     args = EksClusterArgs("n", "cluster-1", "us-east-1", spec, "vpc", ["a"], ["b"], {}, [], {})
     record(lambda: made.append(EksCluster("one", args)))
     config = json.loads(value(made[0].kubeconfig))
@@ -184,7 +187,7 @@ def test_a_renamed_kubeconfig_still_ties_cluster_user_and_context() -> None:
 
 
 def controller(made: list[LoadBalancerController] | None = None) -> Recorder:
-    chart = parse_aws({}, "Pulumi.dev.yaml").controller
+    chart = AwsSettings().controller
 
     def build() -> None:
         args = LoadBalancerControllerArgs(

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 import yaml
 
-from components.observability.prometheus import mebibytes, peer_targets
+from components.config.fields import mebibytes
+from components.observability.prometheus import peer_targets
 from tests.unit.program import Program, members, run
 
 

@@ -11,12 +11,13 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from components.config.errors import ConfigError
+from components.config.fields import seconds
 from components.config.settings import SECTIONS, Settings, load_stack_file, parse
-from components.config.settings_mesh import OFFICIAL_CHARTS, seconds
+from components.config.versions import OFFICIAL_CHARTS
+from tests.unit.stacks import PROJECT, TODAY, committed
 
-PROJECT = Path(__file__).parent.parent.parent
 FILE = "Pulumi.unit.yaml"
-STACKS = sorted(PROJECT.glob("Pulumi.*.yaml"))
+STACKS = sorted(path.name.split(".")[1] for path in PROJECT.glob("Pulumi.*.yaml"))
 
 
 def cluster(number: int, **changes: Any) -> dict[str, Any]:
@@ -43,9 +44,15 @@ def refusal(build: Callable[[], object]) -> ConfigError:
     return refused.value
 
 
-@pytest.mark.parametrize("file", STACKS, ids=lambda path: path.name)
-def test_every_stack_file_of_the_project_is_right(file: Path) -> None:
-    assert len(load_stack_file(file).clusters) >= 2
+@pytest.mark.parametrize("stack", STACKS)
+def test_every_stack_file_of_the_project_is_right(stack: str) -> None:
+    assert len(committed(stack).clusters) >= 2
+
+
+def test_the_stack_dev_asks_its_user_for_the_ranges_of_callers() -> None:
+    with pytest.raises(ConfigError, match="needs the list of ranges") as refused:
+        load_stack_file(PROJECT / "Pulumi.dev.yaml", TODAY)
+    assert refused.value.key == "fedmesh:clusters[0].eks.endpoint.cidrs"
 
 
 def test_the_project_file_describes_every_key_and_no_other() -> None:
@@ -107,11 +114,11 @@ def test_fewer_than_two_clusters_are_refused(clusters: Any) -> None:
         ({"region": None}, "region", "missing"),
         ({"zone": "a b"}, "zone", "a zone such as"),
         ({"apiServer": "http://api"}, "apiServer", "https://"),
-        ({"kubeconfig": None}, "kubeconfig", "or eks"),
+        ({"kubeconfig": None}, "kubeconfig", "exactly one"),
         ({"kubeconfig": {}}, "kubeconfig.path", "missing"),
         ({"kubeconfig": "~/.kube/config"}, "kubeconfig", "a mapping"),
         ({"kubeconfig": {"path": "it", "user": "me"}}, "kubeconfig.user", "unknown"),
-        ({"eks": {"version": "1.34"}}, "kubeconfig", "not both"),
+        ({"eks": {"version": "1.34"}}, "kubeconfig", "exactly one"),
         ({"trust_domain": "td"}, "trust_domain", "unknown"),
     ],
 )
@@ -128,7 +135,12 @@ def test_a_wrong_cluster_is_refused(changes: dict[str, Any], key: str, text: str
         ("mesh", {"name": "mesh1"}, "name", "unknown"),
         ("images", {"registry": "https://registry.example"}, "registry", "registry.example/mirror"),
         ("charts", {"jaeger": {}}, "jaeger", "unknown"),
-        ("charts", {"istiod": {"path": "x", "repository": "https://r"}}, "istiod.path", "leave out"),
+        (
+            "charts",
+            {"istiod": {"path": "x", "repository": "https://r"}},
+            "istiod.path",
+            "remove repository and name",
+        ),
         ("charts", {"istiod": {"version": "latest"}}, "istiod.version", "1.31.0"),
         ("charts", {"istiod": {"repository": "ftp://r"}}, "istiod.repository", "URL"),
         ("storage", {"provisioner": "local"}, "class", "name of the class"),
@@ -136,14 +148,14 @@ def test_a_wrong_cluster_is_refused(changes: dict[str, Any], key: str, text: str
         ("storage", {"class": "it", "parameters": {"size": 1}}, "parameters.size", "text"),
         ("spire", {"caTtl": "1 day"}, "caTtl", "duration"),
         ("spire", {"svidTtl": "12h"}, "svidTtl", "a sixth of caTtl"),
-        ("spire", {"refreshHint": "10s"}, "refreshHint", "1m or more"),
-        ("spire", {"volumeSize": "1GB"}, "volumeSize", "1Gi"),
+        ("spire", {"refreshHint": "10s"}, "refreshHint", "1m to 24h"),
+        ("spire", {"volumeSize": "1GB"}, "volumeSize", "8Gi"),
         ("spire", {"logLevel": "debug"}, "logLevel", "DEBUG"),
         ("istio", {"plainEnvoy": "yes"}, "plainEnvoy", "true or false"),
         ("istio", {"replicas": 0}, "replicas", "from 1 to 10"),
         ("istio", {"trust": "none"}, "trust", "aliases, strict"),
         ("istio", {"revision": "1.32"}, "revision", "such as v1-32"),
-        ("istio", {"previousRevision": "default"}, "previousRevision", "another than revision"),
+        ("istio", {"previousRevision": "default"}, "previousRevision", "must differ from revision"),
         ("failover", {"connectTimeout": "fast"}, "connectTimeout", "duration"),
         ("failover", {"outlierDetection": {"interval": 1}}, "outlierDetection.interval", "duration"),
         ("failover", {"retries": {"attempts": -1}}, "retries.attempts", "from 0 to 20"),
@@ -167,7 +179,7 @@ def test_a_wrong_value_is_refused(section: str, values: Any, key: str, text: str
 def test_an_unknown_section_is_refused_with_the_known_ones() -> None:
     error = refusal(lambda: settings(cluster=[]))
     assert error.key == "fedmesh:cluster"
-    assert "fedmesh:clusters" in error.allowed
+    assert "did you mean clusters?" in error.allowed
 
 
 ANYTHING = st.recursive(
@@ -189,22 +201,63 @@ KEYS = (
 )
 
 
-@examples(max_examples=50)
+def outcome(build: Callable[[], Settings]) -> Settings | ConfigError:
+    """What a configuration leads to; any other exception is a fault of the program."""
+    try:
+        return build()
+    except ConfigError as error:
+        return error
+
+
+def assert_one_sentence(error: ConfigError, key: str) -> None:
+    assert error.key.startswith(key)
+    assert str(error) == f"{error.key} in {FILE}: {error.allowed}"
+    for jargon in ("pydantic", "Input should", "Field required", "Extra inputs", "\n", "type=", "None, not"):
+        assert jargon not in error.allowed
+    assert "://errors." not in error.allowed
+
+
+@examples(max_examples=100)
 @given(section=st.sampled_from(SECTIONS), value=ANYTHING | st.dictionaries(st.sampled_from(KEYS), ANYTHING))
-def test_nonsense_is_refused_as_a_config_error_or_means_the_defaults(section: str, value: Any) -> None:
-    try:
-        settings(**{section: value})
-    except ConfigError as error:
-        assert error.key.startswith(f"fedmesh:{section}")
+def test_nonsense_in_a_section_is_one_error_and_nothing_at_all_means_the_defaults(
+    section: str, value: Any
+) -> None:
+    result = outcome(lambda: settings(**{section: value}))
+    if isinstance(result, ConfigError):
+        assert_one_sentence(result, f"fedmesh:{section}")
+        return
+    # whatever was accepted is a whole configuration, and says the same when it is read again
+    given = value if isinstance(value, dict) else {}
+    if not any(each is not None for each in given.values()):
+        assert result == settings()
+    assert settings(**{section: value}) == result
+    assert isinstance(value, dict) or value is None
 
 
-@examples(max_examples=50)
+@examples(max_examples=100)
+@given(section=st.sampled_from([name for name in SECTIONS if name != "clusters"]), value=ANYTHING)
+def test_an_unknown_key_in_any_section_is_refused(section: str, value: Any) -> None:
+    error = refusal(lambda: settings(**{section: {"unheardOf": value}}))
+    assert error.key == f"fedmesh:{section}.unheardOf"
+    assert_one_sentence(error, "fedmesh:")
+
+
+@examples(max_examples=100)
 @given(changes=st.dictionaries(st.sampled_from((*KEYS, "name", "trustDomain", "region")), ANYTHING))
-def test_a_nonsensical_cluster_is_refused_as_a_config_error(changes: dict[str, Any]) -> None:
-    try:
-        parse({"clusters": [cluster(1) | changes, cluster(2)]}, FILE)
-    except ConfigError as error:
-        assert error.key.startswith("fedmesh:clusters")
+def test_a_nonsensical_cluster_is_one_error_or_the_cluster_that_was_asked_for(
+    changes: dict[str, Any],
+) -> None:
+    result = outcome(lambda: parse({"clusters": [cluster(1) | changes, cluster(2)]}, FILE))
+    if isinstance(result, ConfigError):
+        assert_one_sentence(result, "fedmesh:clusters")
+        return
+    first = result.clusters[0]
+    assert [first.name, first.trust_domain, first.region] == [
+        (cluster(1) | changes)[key] for key in ("name", "trustDomain", "region")
+    ]
+    assert set(changes) <= {"name", "trustDomain", "region", "kubeconfig", "eks"} | {
+        key for key in changes if changes[key] is None
+    }
 
 
 def test_a_host_differs_from_the_default_only_in_what_it_sets() -> None:
@@ -215,9 +268,10 @@ def test_a_host_differs_from_the_default_only_in_what_it_sets() -> None:
         }
     ).failover
     host = failover.hosts["a.b.svc.cluster.local"]
-    assert host.consecutive_5xx == 9
-    assert host.connect_timeout == failover.default.connect_timeout == "2s"
-    assert host.attempts == failover.default.attempts
+    assert host.outlier_detection.consecutive_5xx == 9
+    assert host.outlier_detection.interval == failover.outlier_detection.interval
+    assert host.connect_timeout == failover.connect_timeout == "2s"
+    assert host.retries == failover.retries
 
 
 def test_a_chart_is_official_unless_the_stack_names_a_folder_or_a_repository() -> None:
@@ -226,10 +280,10 @@ def test_a_chart_is_official_unless_the_stack_names_a_folder_or_a_repository() -
     ).charts
     assert charts.istiod.path == "charts/istiod"
     assert (charts.cert_manager.repository, charts.cert_manager.version) == (
-        OFFICIAL_CHARTS["certManager"][1],
+        OFFICIAL_CHARTS["certManager"].repository,
         "v1.22.0",
     )
-    assert charts.istio_base.version == OFFICIAL_CHARTS["istioBase"][2]
+    assert charts.istio_base.version == OFFICIAL_CHARTS["istioBase"].version
 
 
 @pytest.mark.parametrize("text", ["config: [", "- 1", "", "config: []"])

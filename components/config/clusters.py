@@ -1,0 +1,272 @@
+"""The settings of one cluster, and what holds for all clusters of a stack together."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Self, cast
+
+from pydantic import Strict, StringConstraints, model_validator
+
+from components.config.aws import AwsSettings
+from components.config.aws_facts import (
+    ENDPOINT_RANGES,
+    LONGEST_CLUSTER_NAME,
+    REGIONS_BY_PARTITION,
+    ZONE_LETTERS,
+    partition_of,
+)
+from components.config.cidr import first_overlap
+from components.config.eks import EksSpec
+from components.config.fields import DnsLabel, Flag, Model, Rule, refusal, setting
+
+TrustDomain = Annotated[
+    str,
+    Strict(),
+    StringConstraints(pattern=r"^[a-z0-9._-]{1,255}$"),
+    Rule("a SPIFFE trust domain (a-z, 0-9, '.', '-', '_')"),
+]
+Region = Annotated[
+    str,
+    Strict(),
+    StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,63}$"),
+    Rule("a region such as us-east-1"),
+]
+Zone = Annotated[
+    str,
+    Strict(),
+    StringConstraints(pattern=r"^[A-Za-z0-9._-]{0,63}$"),
+    Rule("a zone such as us-east-1a"),
+]
+ApiServer = Annotated[
+    str,
+    Strict(),
+    StringConstraints(pattern=r"^(https://.+)?$"),
+    Rule("a URL such as https://10.90.0.11:6443"),
+]
+KubeconfigPath = Annotated[
+    str, Strict(), StringConstraints(pattern=r"^.+$"), Rule("the path of a kubeconfig file")
+]
+Context = Annotated[
+    str, Strict(), StringConstraints(pattern=r"^.*$"), Rule("the name of a context in that file")
+]
+
+
+class KubeconfigSpec(Model):
+    """The kubeconfig of a cluster that exists."""
+
+    path: KubeconfigPath = setting(
+        description="The path of the kubeconfig file, relative to the project; `~` is the home folder.",
+        example="~/.kube/config",
+    )
+    context: Context = setting(
+        "",
+        description="The name of a context in that file.",
+        example="production",
+        default_text="the current context",
+    )
+
+    def file(self, project: Path) -> Path:
+        """Where the kubeconfig is, for a project in a folder."""
+        return project / Path(self.path).expanduser()
+
+
+class ClusterSpec(Model):
+    """One cluster of the mesh: it exists (`kubeconfig`), or it is made (`eks`)."""
+
+    name: DnsLabel = setting(
+        description="The cluster's name in the mesh, in Istio and in the names of its resources. An EKS cluster's name "
+        f"has {LONGEST_CLUSTER_NAME} characters at most.",
+        example="cluster-1",
+        replaces="all that the cluster has, an EKS cluster and its network included",
+    )
+    alias: DnsLabel = setting(
+        "",
+        description="The name of the cluster's context in the kubeconfig that the stack exports.",
+        example="production-1",
+        default_text="the name",
+    )
+    trust_domain: TrustDomain = setting(
+        description="The SPIFFE trust domain of the cluster's SPIRE. All workloads get new identities when it changes.",
+        example="cluster-1.example.com",
+    )
+    network: DnsLabel = setting(
+        description="The Istio network that the cluster's pods are in, one for each cluster.",
+        example="network-1",
+    )
+    region: Region = setting(
+        description="The region; for EKS clusters, an AWS region.",
+        example="us-east-1",
+        replaces="an EKS cluster and its network; nothing of a cluster that exists",
+    )
+    zone: Zone = setting(
+        "", description="The zone of a cluster that exists, for information.", example="us-east-1a"
+    )
+    api_server: ApiServer = setting(
+        "",
+        description="The URL under which the other clusters reach the API server.",
+        example="https://10.90.0.11:6443",
+        default_text="the kubeconfig's",
+    )
+    kubeconfig: KubeconfigSpec | None = setting(
+        None,
+        description="The kubeconfig of a cluster that exists. Exactly one of `kubeconfig` and `eks` is set.",
+        example={"path": "~/.kube/config", "context": "production"},
+        default_text="none",
+    )
+    eks: EksSpec | None = setting(
+        None,
+        description="An EKS cluster to make. Exactly one of `kubeconfig` and `eks` is set.",
+        example={
+            "version": "1.35",
+            "vpcCidr": "10.2.0.0/16",
+            "serviceCidr": "172.20.0.0/16",
+            "zones": ["us-east-1a", "us-east-1b"],
+            "nodeGroups": {"general": {}, "spire-server": {}},
+        },
+        default_text="none",
+    )
+    down: Flag = setting(
+        False,
+        description="Whether the cluster does not answer for now. Nothing on it is read or changed then, and the other "
+        "clusters use its last known state.",
+        example=True,
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_origin(cls, raw: object) -> object:
+        if not isinstance(raw, Mapping):
+            return raw
+        given = cast(Mapping[str, object], raw)
+        if (given.get("kubeconfig") is None) == (given.get("eks") is None):
+            raise refusal("set exactly one of kubeconfig and eks", "kubeconfig")
+        if given.get("alias") is None and isinstance(given.get("name"), str):
+            return {**given, "alias": given["name"]}
+        return given
+
+    @model_validator(mode="after")
+    def _place_on_aws(self) -> Self:
+        if self.eks is None:
+            return self
+        if len(self.name) > LONGEST_CLUSTER_NAME:
+            raise refusal(
+                f"must have {LONGEST_CLUSTER_NAME} characters at most, as IAM roles are named after it, not "
+                f"{len(self.name)}",
+                "name",
+            )
+        partition = partition_of(self.region)
+        if partition is None:
+            known = ", ".join(sorted(REGIONS_BY_PARTITION["aws"]))
+            raise refusal(f"{self.region!r} is not an AWS region: {known}, ...", "region")
+        for place, zone in enumerate(self.eks.zones):
+            if not zone.startswith(self.region):
+                raise refusal(f"{zone} is not in the region {self.region}", "eks", "zones", place)
+            if zone.removeprefix(self.region) not in tuple(ZONE_LETTERS):
+                raise refusal(
+                    f"{zone} is not an availability zone of {self.region}: the region and a letter from a to "
+                    f"{ZONE_LETTERS[-1]}; EKS has no control plane in local zones",
+                    *("eks", "zones", place),
+                )
+        for place, arn in enumerate(self.eks.admins):
+            if arn.split(":")[1] != partition:
+                raise refusal(
+                    f"{arn} is not of the partition {partition}, which has {self.region}",
+                    "eks",
+                    "admins",
+                    place,
+                )
+        return self
+
+
+def check_clusters(clusters: Sequence[ClusterSpec], aws: AwsSettings) -> None:
+    """Refuses what no single cluster shows. The paths of the refusals are those of the whole configuration.
+
+    Args:
+        clusters: all clusters, in the order of the file.
+        aws: the settings that EKS clusters share.
+
+    Raises:
+        PydanticCustomError: names all offenders.
+    """
+    for key in ("name", "alias", "trustDomain", "network"):
+        _check_unique(clusters, key)
+    if all(cluster.down for cluster in clusters):
+        raise refusal("must be false: with every cluster down nothing can be done", "clusters", 0, "down")
+    made = [(place, cluster, cluster.eks) for place, cluster in enumerate(clusters) if cluster.eks]
+    _check_partitions([(place, cluster) for place, cluster, _ in made])
+    _check_ranges(made)
+    _check_callers(made)
+    _check_edge(made, aws)
+
+
+def _check_unique(clusters: Sequence[ClusterSpec], key: str) -> None:
+    seen: dict[str, str] = {}
+    for place, cluster in enumerate(clusters):
+        value = str(cluster.model_dump(include={_attribute(key)}, by_alias=True)[key])
+        if value in seen:
+            raise refusal(
+                f"must be unique: {value} is the {key} of {seen[value]} and of {cluster.name}",
+                *("clusters", place, key),
+            )
+        seen[value] = cluster.name
+
+
+def _attribute(key: str) -> str:
+    return "trust_domain" if key == "trustDomain" else key
+
+
+Made = Sequence[tuple[int, ClusterSpec, EksSpec]]
+
+
+def _check_partitions(made: Sequence[tuple[int, ClusterSpec]]) -> None:
+    partitions = {cluster.name: partition_of(cluster.region) for _, cluster in made}
+    if len(set(partitions.values())) > 1:
+        listed = ", ".join(f"{name} in {partition}" for name, partition in partitions.items())
+        first = partition_of(made[0][1].region)
+        place = next(place for place, cluster in made if partition_of(cluster.region) != first)
+        raise refusal(
+            f"regions of different partitions can't be joined: {listed}", "clusters", place, "region"
+        )
+
+
+def _check_ranges(made: Made) -> None:
+    ranges = {(place, "vpcCidr"): eks.vpc_cidr for place, _, eks in made}
+    ranges |= {(place, "serviceCidr"): eks.service_cidr for place, _, eks in made}
+    overlap = first_overlap(ranges)
+    if overlap:
+        one, other = overlap
+        names = {place: cluster.name for place, cluster, _ in made}
+        raise refusal(
+            f"{ranges[one]} overlaps {ranges[other]}, the {other[1]} of {names[other[0]]}; joined networks need "
+            "disjoint ranges",
+            *("clusters", one[0], "eks", one[1]),
+        )
+
+
+def _check_callers(made: Made) -> None:
+    for place, cluster, eks in made:
+        peers = sum(peer.nat_gateways for _, other, peer in made if other.name != cluster.name)
+        if eks.endpoint.public and len(eks.endpoint.cidrs) + peers > ENDPOINT_RANGES:
+            raise refusal(
+                f"must be {max(ENDPOINT_RANGES - peers, 0)} ranges at most: EKS takes {ENDPOINT_RANGES}, and the "
+                f"peers' NAT gateways need {peers}",
+                *("clusters", place, "eks", "endpoint", "cidrs"),
+            )
+
+
+def _check_edge(made: Made, aws: AwsSettings) -> None:
+    mode = aws.edge.mode
+    if mode == "none":
+        return
+    least = 2 if mode == "route53" else 1
+    if len(made) < least:
+        clusters = f"{least} EKS clusters or more" if least > 1 else "an EKS cluster"
+        raise refusal(
+            f"{mode} needs {clusters}, and the stack has {len(made)}: set it to none", "aws", "edge", "mode"
+        )
+    internal = [cluster.name for _, cluster, eks in made if eks.ingress_scheme == "internal"]
+    if mode == "route53" and internal:
+        raise refusal(
+            f"route53 health checks come from the internet and can't reach the internal ingress of {internal[0]}: set "
+            "its eks.ingressScheme to internet-facing or the mode to none",
+            *("aws", "edge", "mode"),
+        )

@@ -1,0 +1,426 @@
+"""The settings of one EKS cluster."""
+
+from collections.abc import Mapping
+from datetime import date
+from ipaddress import IPv4Network
+from typing import Annotated, Literal, Self, cast
+
+from pydantic import (
+    AfterValidator,
+    Field,
+    Strict,
+    StringConstraints,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+from components.config.aws_facts import (
+    KUBERNETES_VERSIONS,
+    LOG_DAYS,
+    MINORS_AHEAD,
+    architecture_of,
+    supported_versions,
+)
+from components.config.cidr import (
+    LARGEST_VPC_PREFIX,
+    SMALLEST_VPC_PREFIX,
+    addresses_in,
+    is_private,
+    reserved_for,
+)
+from components.config.fields import Cidr, DnsLabel, Flag, Model, Rule, refusal, setting
+
+SPIRE_SERVER = "spire-server"
+GENERAL = "general"
+LATEST = "latest"
+
+# One range for the callers of a public API server, and all ranges together: no larger than this.
+LARGEST_CALLERS_PREFIX = 8
+MOST_INSTANCE_TYPES = 20
+
+InstanceType = Annotated[
+    str,
+    Strict(),
+    StringConstraints(
+        pattern=r"^[a-z][a-z0-9-]*\.(nano|micro|small|medium|large|metal|[0-9]*xlarge|metal-[0-9]+xl)$"
+    ),
+    Rule("an instance type such as m5.large"),
+]
+PrincipalArn = Annotated[
+    str,
+    Strict(),
+    StringConstraints(
+        pattern=r"^arn:aws(-cn|-us-gov)?:iam::[0-9]{12}:(role|user)/([A-Za-z0-9_+=,.@-]+/)*[A-Za-z0-9_+=,.@-]{1,64}$"
+    ),
+    Rule("the ARN of an IAM role or user such as arn:aws:iam::123456789012:role/platform-admin"),
+]
+Version = Annotated[
+    str,
+    Strict(),
+    StringConstraints(pattern=r"^1\.[0-9]{2}$"),
+    Rule('a quoted Kubernetes version such as "1.35"'),
+]
+Zone = Annotated[
+    str,
+    Strict(),
+    StringConstraints(pattern=r"^[a-z0-9-]+$"),
+    Rule("an availability zone such as us-east-1a"),
+]
+AddonVersion = Annotated[
+    str,
+    Strict(),
+    StringConstraints(pattern=rf"^({LATEST}|v[0-9]+\.[0-9]+\.[0-9]+-eksbuild\.[0-9]+)$"),
+    Rule(f"{LATEST} or a version such as v1.11.4-eksbuild.2"),
+]
+Nodes = Annotated[int, Strict(), Field(ge=0, le=450), Rule("a whole number from 0 to 450")]
+MostNodes = Annotated[int, Strict(), Field(ge=1, le=450), Rule("a whole number from 1 to 450")]
+DiskSize = Annotated[int, Strict(), Field(ge=20, le=16384), Rule("a whole number from 20 to 16384")]
+
+
+def _log_days(value: int) -> int:
+    if value not in LOG_DAYS:
+        raise refusal(f"must be one of {', '.join(map(str, LOG_DAYS))}, as CloudWatch asks, not {value}")
+    return value
+
+
+LogDays = Annotated[
+    int,
+    Strict(),
+    Field(ge=LOG_DAYS[0], le=LOG_DAYS[-1]),
+    Rule(f"one of {', '.join(map(str, LOG_DAYS))}"),
+    AfterValidator(_log_days),
+]
+LogType = Literal["api", "audit", "authenticator", "controllerManager", "scheduler"]
+ALL_LOGS: tuple[LogType, ...] = ("api", "audit", "authenticator", "controllerManager", "scheduler")
+
+
+class NodeGroupSpec(Model):
+    """One managed node group."""
+
+    instance_types: tuple[InstanceType, ...] = setting(
+        ("m5.large",),
+        description="Instance types of one architecture, the preferred first, 1 to 20.",
+        example=["m7g.large", "m6g.large"],
+        replaces="the node group",
+    )
+    min_size: Nodes = setting(
+        1, alias="min", description="The least number of nodes, from 0 to 450.", example=2
+    )
+    desired_size: Nodes = setting(
+        2,
+        alias="desired",
+        description="The number of nodes to begin with, from `min` to `max`.",
+        example=3,
+        default_text="2, `spire-server`: 1",
+    )
+    max_size: MostNodes = setting(
+        4,
+        alias="max",
+        description="The largest number of nodes, from 1 to 450.",
+        example=6,
+        default_text="4, `spire-server`: 2",
+    )
+    spot: Flag = setting(
+        False,
+        description="Whether the nodes are spot instances, which AWS may take back at any time.",
+        example=True,
+        replaces="the node group",
+    )
+    os: Literal["al2023", "bottlerocket"] = setting(
+        "al2023",
+        description="The nodes' operating system.",
+        example="bottlerocket",
+        replaces="the node group",
+    )
+    disk_size: DiskSize = setting(
+        50,
+        description="The size of each node's disk in GiB, from 20 to 16384.",
+        example=100,
+        replaces="the nodes, one after the other",
+    )
+
+    @field_validator("instance_types", mode="after")
+    @classmethod
+    def _one_architecture(cls, types: tuple[str, ...]) -> tuple[str, ...]:
+        if not 1 <= len(types) <= MOST_INSTANCE_TYPES:
+            raise refusal(f"must list 1 to {MOST_INSTANCE_TYPES} instance types, not {len(types)}")
+        architectures = {each: architecture_of(each) for each in types}
+        if len(set(architectures.values())) > 1:
+            listed = ", ".join(f"{each} is {architecture}" for each, architecture in architectures.items())
+            raise refusal(f"must be of one architecture, as a node group has one image: {listed}")
+        return types
+
+    @model_validator(mode="after")
+    def _sizes_are_in_order(self) -> Self:
+        if not self.min_size <= self.desired_size <= self.max_size:
+            sizes = f"{self.min_size}, {self.desired_size}, {self.max_size}"
+            raise refusal(f"must be min <= desired <= max, not {sizes}", "desired")
+        return self
+
+    @property
+    def ami_type(self) -> str:
+        """The EKS name of the image family that goes with operating system and architecture."""
+        architecture = "ARM_64" if architecture_of(self.instance_types[0]) == "arm64" else "x86_64"
+        return (
+            f"BOTTLEROCKET_{architecture}" if self.os == "bottlerocket" else f"AL2023_{architecture}_STANDARD"
+        )
+
+
+class EndpointSpec(Model):
+    """From where the Kubernetes API server of an EKS cluster can be reached."""
+
+    public: Flag = setting(
+        False,
+        description="Whether the API server also answers from the internet, to the ranges in `cidrs` and the "
+        "clusters of the mesh alone.",
+        example=True,
+    )
+    cidrs: tuple[Cidr, ...] = setting(
+        (),
+        description="The ranges on the internet that may call a public API server, such as your office's, as small as "
+        "possible. Each is a /8 or smaller, and all together have no more addresses than a /8. Reserved ranges are "
+        "refused, as EKS refuses them. A public API server needs one at least.",
+        example=["<your address>/32"],
+    )
+
+    @field_validator("cidrs", mode="after")
+    @classmethod
+    def _callers_on_the_internet(cls, cidrs: tuple[str, ...]) -> tuple[str, ...]:
+        for place, cidr in enumerate(cidrs):
+            if cidr == "0.0.0.0/0":
+                raise refusal("0.0.0.0/0 opens the API server to everybody: list your own ranges", place)
+            if IPv4Network(cidr).prefixlen < LARGEST_CALLERS_PREFIX:
+                raise refusal(
+                    f"{cidr} opens the API server to a large part of the internet: list your own ranges, each a "
+                    f"/{LARGEST_CALLERS_PREFIX} or smaller",
+                    place,
+                )
+            use = reserved_for(cidr)
+            if use:
+                raise refusal(
+                    f"{cidr} is or holds a range reserved for {use}, which EKS refuses: list ranges on the internet",
+                    place,
+                )
+        if addresses_in(cidrs) > IPv4Network((0, LARGEST_CALLERS_PREFIX)).num_addresses:
+            raise refusal(
+                f"together the ranges are larger than a /{LARGEST_CALLERS_PREFIX}: list your own ranges alone"
+            )
+        return cidrs
+
+    @model_validator(mode="after")
+    def _ranges_go_with_public(self) -> Self:
+        if self.public and not self.cidrs:
+            raise refusal(
+                "a public endpoint needs the list of ranges that may reach it, such as that of your own address",
+                "cidrs",
+            )
+        if self.cidrs and not self.public:
+            raise refusal("is only used with public: true", "cidrs")
+        return self
+
+
+class AddonVersions(Model):
+    """The versions of the addons of an EKS cluster."""
+
+    vpc_cni: AddonVersion = setting(
+        LATEST,
+        alias="vpc-cni",
+        description="The VPC CNI, which gives pods their addresses.",
+        example="v1.20.4-eksbuild.2",
+    )
+    kube_proxy: AddonVersion = setting(
+        LATEST,
+        alias="kube-proxy",
+        description="kube-proxy, at most as new as the cluster.",
+        example="v1.34.0-eksbuild.2",
+    )
+    coredns: AddonVersion = setting(LATEST, description="CoreDNS.", example="v1.12.4-eksbuild.1")
+    aws_ebs_csi_driver: AddonVersion = setting(
+        LATEST,
+        alias="aws-ebs-csi-driver",
+        description="The driver of EBS volumes.",
+        example="v1.53.0-eksbuild.1",
+    )
+    eks_pod_identity_agent: AddonVersion = setting(
+        LATEST,
+        alias="eks-pod-identity-agent",
+        description="The agent that gives pods their IAM roles.",
+        example="v1.3.10-eksbuild.1",
+    )
+
+    def of(self, addon: str) -> str:
+        """The version of an addon by the name that EKS gives it: as pinned, or `latest`."""
+        return cast(str, getattr(self, addon.replace("-", "_")))
+
+
+class EksSpec(Model):
+    """One EKS cluster with its VPC."""
+
+    version: Version = setting(
+        description="The Kubernetes version, quoted, in EKS's standard support. EKS takes one minor version at a time.",
+        example="1.35",
+    )
+    vpc_cidr: Cidr = setting(
+        description="The private range of the VPC, a /16 to a /22 in the ranges of RFC 1918, disjoint from all other "
+        "clusters' ranges.",
+        example="10.2.0.0/16",
+        replaces="the network and the cluster",
+    )
+    service_cidr: Cidr = setting(
+        description="The range of the cluster's Services, a /12 to a /24 in the ranges of RFC 1918, disjoint from all "
+        "other ranges.",
+        example="172.20.0.0/16",
+        replaces="the cluster",
+    )
+    zones: tuple[Zone, ...] = setting(
+        description="The availability zones by name, 2 to 6, of the cluster's region. Local zones are refused.",
+        example=["us-east-1a", "us-east-1b", "us-east-1c"],
+        replaces="subnets; the cluster too where its subnets change",
+    )
+    nat: Literal["one", "per-zone"] = setting(
+        "one",
+        description="Whether the cluster has one NAT gateway or one in each zone.",
+        example="per-zone",
+        replaces="nothing; NAT gateways are added or removed",
+    )
+    endpoint: EndpointSpec = setting(
+        {},
+        description="From where the API server can be reached. The networks of the mesh always reach it.",
+        example={"public": True, "cidrs": ["<your address>/32"]},
+    )
+    node_groups: Mapping[DnsLabel, NodeGroupSpec] = setting(
+        description=f"The managed node groups by name. `{GENERAL}` and `{SPIRE_SERVER}` are required, `{{}}` gives "
+        f"them their defaults. Only SPIRE's server runs on `{SPIRE_SERVER}`.",
+        example={GENERAL: {"instanceTypes": ["m5.large"], "max": 6}, SPIRE_SERVER: {}},
+        replaces="nothing; node groups are added or removed",
+    )
+    addons: AddonVersions = setting(
+        {},
+        description=f"Versions of EKS's addons; `{LATEST}` stands for EKS's default for the cluster's version.",
+        example={"coredns": "v1.12.4-eksbuild.1"},
+    )
+    admins: tuple[PrincipalArn, ...] = setting(
+        (),
+        description="IAM roles and users that administer the cluster, beside the one that makes it, which must not be "
+        "listed. Their names, the last part of the ARN, must differ.",
+        example=["arn:aws:iam::123456789012:role/platform-admin"],
+        replaces="the access entry of a changed ARN",
+    )
+    log_types: tuple[LogType, ...] = setting(
+        ALL_LOGS,
+        description="The logs of the control plane that CloudWatch keeps.",
+        example=["audit", "authenticator"],
+    )
+    flow_log_days: LogDays = setting(
+        30,
+        description=f"The number of days for which CloudWatch keeps the VPC's flow logs: one of "
+        f"{', '.join(map(str, LOG_DAYS))}.",
+        example=365,
+    )
+    deletion_protection: Flag = setting(
+        False,
+        description="Whether EKS refuses to delete the cluster. Set it to false before `pulumi destroy`.",
+        example=True,
+    )
+    ingress_scheme: Literal["internet-facing", "internal"] = setting(
+        "internet-facing",
+        description="Whether users reach the ingress gateway from the internet or from inside the networks alone.",
+        example="internal",
+        replaces="the load balancer of the ingress gateway",
+    )
+
+    @field_validator("version", mode="after")
+    @classmethod
+    def _version_that_eks_makes(cls, version: str, info: ValidationInfo) -> str:
+        context = cast(Mapping[str, date], info.context or {})
+        today = context.get("today") or date.today()
+        newest = tuple(KUBERNETES_VERSIONS)[-1]
+        # once the table has aged, its newest version is let through: EKS itself refuses what it does not have
+        oldest = (*supported_versions(today), newest)[0]
+        if _minor(version) < _minor(oldest):
+            known = KUBERNETES_VERSIONS.get(version)
+            extended = known is not None and today <= known.extended
+            ended = "has only extended support for" if extended else "no longer supports"
+            raise refusal(f"EKS {ended} {version}: use {oldest} or newer")
+        if _minor(version) > _minor(newest) + MINORS_AHEAD:
+            raise refusal(f"EKS has no {version}; the newest version that fedmesh knows is {newest}")
+        return version
+
+    @field_validator("vpc_cidr", mode="after")
+    @classmethod
+    def _range_of_a_vpc(cls, cidr: str) -> str:
+        if not LARGEST_VPC_PREFIX <= IPv4Network(cidr).prefixlen <= SMALLEST_VPC_PREFIX:
+            raise refusal(f"must be a /{LARGEST_VPC_PREFIX} to a /{SMALLEST_VPC_PREFIX}, not {cidr}")
+        if not is_private(cidr):
+            raise refusal(
+                f"must be a private range, in 10.0.0.0/8, 172.16.0.0/12 or 192.168.0.0/16, not {cidr}"
+            )
+        return cidr
+
+    @field_validator("service_cidr", mode="after")
+    @classmethod
+    def _range_of_services(cls, cidr: str) -> str:
+        if not (12 <= IPv4Network(cidr).prefixlen <= 24 and is_private(cidr)):
+            raise refusal(
+                "must be a private /12 to /24 range, in 10.0.0.0/8, 172.16.0.0/12 or 192.168.0.0/16, as EKS asks, "
+                f"not {cidr}"
+            )
+        return cidr
+
+    @field_validator("zones", mode="after")
+    @classmethod
+    def _enough_zones(cls, zones: tuple[str, ...]) -> tuple[str, ...]:
+        if not 2 <= len(set(zones)) == len(zones) <= 6:
+            raise refusal(f"must list 2 to 6 different zones (EKS needs two), not {list(zones)}")
+        return zones
+
+    @field_validator("node_groups", mode="before")
+    @classmethod
+    def _required_groups(cls, groups: object) -> object:
+        if not isinstance(groups, Mapping):
+            return groups
+        given = cast(Mapping[str, object], groups)
+        for name in (GENERAL, SPIRE_SERVER):
+            if given.get(name) is None:
+                raise refusal(
+                    f"is missing: every cluster needs the node groups {GENERAL} and {SPIRE_SERVER}", name
+                )
+        spire = given[SPIRE_SERVER]
+        if isinstance(spire, Mapping):
+            own = {
+                key: value for key, value in cast(Mapping[str, object], spire).items() if value is not None
+            }
+            return {**given, SPIRE_SERVER: {"desired": 1, "max": 2, **own}}
+        return given
+
+    @field_validator("admins", mode="after")
+    @classmethod
+    def _admins_differ(cls, admins: tuple[str, ...]) -> tuple[str, ...]:
+        # access entries are resources by that name
+        seen: dict[str, str] = {}
+        for place, arn in enumerate(admins):
+            name = arn.rsplit("/", 1)[1]
+            if name in seen:
+                raise refusal(f"must have a name of its own: {seen[name]} ends in {name} too", place)
+            seen[name] = arn
+        return admins
+
+    @property
+    def public_endpoint(self) -> bool:
+        """The API server answers from outside the VPC, to the listed ranges only."""
+        return self.endpoint.public
+
+    @property
+    def public_endpoint_cidrs(self) -> tuple[str, ...]:
+        """The ranges that may call a public API server."""
+        return self.endpoint.cidrs
+
+    @property
+    def nat_gateways(self) -> int:
+        """The number of NAT gateways, each of which has a public address."""
+        return len(self.zones) if self.nat == "per-zone" else 1
+
+
+def _minor(version: str) -> int:
+    return int(version.split(".")[1])

@@ -1,0 +1,427 @@
+"""The settings of the software on the clusters: charts, storage, SPIRE, Istio, failover, samples, observability."""
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Annotated, Any, Literal, Self, cast
+
+from pydantic import BeforeValidator, Field, Strict, StringConstraints, field_validator, model_validator
+
+from components.config.fields import (
+    Between,
+    ChartVersion,
+    DnsLabel,
+    Duration,
+    Flag,
+    Model,
+    Repository,
+    Rule,
+    Size,
+    Text,
+    refusal,
+    seconds,
+    setting,
+)
+from components.config.versions import OFFICIAL_CHARTS
+
+# What Istio calls the revision without a name.
+UNNAMED_REVISION = "default"
+EVERY_HOST = "*.local"
+
+Host = Annotated[
+    str,
+    Strict(),
+    StringConstraints(
+        pattern=r"^(\*|[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)+$",
+        max_length=253,
+    ),
+    Rule("a host such as helloworld.helloworld.svc.cluster.local or *.shop.svc.cluster.local"),
+]
+# The Helm release istiod-<revision> may have 53 characters.
+Revision = Annotated[
+    str,
+    Strict(),
+    StringConstraints(pattern=r"^[a-z]([a-z0-9-]{0,44}[a-z0-9])?$"),
+    Rule("a revision's name such as v1-32, of 46 characters at most, or default for the one without a name"),
+]
+Registry = Annotated[
+    str,
+    Strict(),
+    StringConstraints(pattern=r"^([a-z0-9.-]+(:[0-9]+)?(/[a-z0-9._/-]+)?)?$"),
+    Rule("a registry such as registry.example/mirror"),
+]
+RetryConditions = Annotated[
+    str,
+    Strict(),
+    StringConstraints(pattern=r"^[a-z0-9,-]+$"),
+    Rule("Envoy's retry conditions, separated by commas without spaces"),
+]
+ClassName = Annotated[
+    str,
+    Strict(),
+    StringConstraints(pattern=r"^([a-z]([a-z0-9-]{0,61}[a-z0-9])?)?$"),
+    Rule("the name of a StorageClass"),
+]
+AnyText = Annotated[str, Strict(), StringConstraints(pattern=r"^.*$"), Rule("text")]
+Failures = Annotated[int, Strict(), Field(ge=0, le=1000), Rule("a whole number from 0 to 1000")]
+Attempts = Annotated[int, Strict(), Field(ge=0, le=20), Rule("a whole number from 0 to 20")]
+Replicas = Annotated[int, Strict(), Field(ge=1, le=10), Rule("a whole number from 1 to 10")]
+ProxyDuration = Annotated[Duration, Between("1ms", "1h")]
+VolumeSize = Annotated[Size, Between("100Mi", "16Ti")]
+
+
+class MeshSettings(Model):
+    """The mesh as a whole."""
+
+    id: DnsLabel = setting(
+        "mesh1",
+        description="The id that Istio gives the mesh, the same on every cluster.",
+        example="mesh1",
+    )
+
+
+class ImageSettings(Model):
+    """Where container images come from."""
+
+    registry: Registry = setting(
+        "",
+        description="A registry, and a folder in it, that holds all images under the paths that they have in the "
+        "public registries. Without it, images come from the public registries.",
+        example="registry.example/mirror",
+    )
+
+
+class ChartSpec(Model):
+    """One Helm chart: a local folder, or a chart in a repository at a version."""
+
+    name: Text = setting(
+        "",
+        description="The chart's name in its repository.",
+        example="istiod",
+        default_text="the official name",
+    )
+    repository: Repository = setting(
+        "",
+        description="The repository's URL, with https, http or oci.",
+        example="https://charts.example.com",
+        default_text="the official repository",
+    )
+    version: ChartVersion = setting(
+        "",
+        description="The chart's version. Another than the default is not tested with fedmesh.",
+        example="1.31.0",
+        default_text="the tested version",
+    )
+    path: AnyText = setting(
+        "",
+        description="A local folder that holds the chart, relative to the project. It excludes `repository` and "
+        "`name`.",
+        example="charts/istiod",
+    )
+
+
+def _with_official(key: str, raw: object) -> object:
+    if not isinstance(raw, Mapping):
+        return raw
+    given = cast(Mapping[str, object], raw)
+    if given.get("path") and (given.get("repository") or given.get("name")):
+        raise refusal("is a local folder: remove repository and name, or remove path", "path")
+    return {
+        **vars(OFFICIAL_CHARTS[key]),
+        **{name: value for name, value in given.items() if value is not None},
+    }
+
+
+def _official(key: str) -> Any:
+    return BeforeValidator(partial(_with_official, key))
+
+
+def _chart(key: str, software: str) -> Any:
+    return setting(
+        {},
+        description=f"The chart of {software}.",
+        example={"version": OFFICIAL_CHARTS[key].version},
+    )
+
+
+class ChartSettings(Model):
+    """The Helm charts that the mesh is made of. Each is the official one where nothing else is set."""
+
+    cert_manager: Annotated[ChartSpec, _official("certManager")] = _chart("certManager", "cert-manager")
+    istio_base: Annotated[ChartSpec, _official("istioBase")] = _chart("istioBase", "Istio's CRDs")
+    istiod: Annotated[ChartSpec, _official("istiod")] = _chart("istiod", "istiod")
+    istio_gateway: Annotated[ChartSpec, _official("istioGateway")] = _chart(
+        "istioGateway", "Istio's gateways"
+    )
+    spire_crds: Annotated[ChartSpec, _official("spireCrds")] = _chart("spireCrds", "SPIRE's CRDs")
+    kiali: Annotated[ChartSpec, _official("kiali")] = _chart("kiali", "Kiali")
+
+
+class StorageSettings(Model):
+    """The StorageClass of the volumes of SPIRE and Prometheus.
+
+    Without settings, EKS clusters get a class of encrypted gp3 volumes, and other clusters use their own default class.
+    """
+
+    class_name: ClassName = setting(
+        "",
+        alias="class",
+        description="The name of the StorageClass. With `provisioner` it is made, else it must exist.",
+        example="local",
+        default_text='`gp3` on EKS, else ""',
+        replaces="the StorageClass and the StatefulSets that use it",
+    )
+    provisioner: AnyText = setting(
+        "",
+        description="The volume provisioner of a StorageClass to make.",
+        example="ebs.csi.aws.com",
+        replaces="the StorageClass",
+    )
+    parameters: Mapping[AnyText, Text] = setting(
+        {},
+        description="The parameters of the StorageClass to make, as its provisioner documents them.",
+        example={"type": "gp3", "encrypted": "true"},
+        replaces="the StorageClass",
+    )
+
+    @model_validator(mode="after")
+    def _provisioner_has_a_class(self) -> Self:
+        if self.provisioner and not self.class_name:
+            raise refusal("is missing: a provisioner needs the name of the class to make", "class")
+        return self
+
+
+class SpireSettings(Model):
+    """SPIRE's lifetimes and its server's volume."""
+
+    ca_ttl: Annotated[Duration, Between("1h", "8760h")] = setting(
+        "24h",
+        description="The lifetime of the CA of a trust domain, from 1h to 8760h. SPIRE renews it at half of that.",
+        example="24h",
+    )
+    svid_ttl: Annotated[Duration, Between("5m", "168h")] = setting(
+        "1h",
+        description="The lifetime of X.509-SVIDs, from 5m to 168h and a sixth of `caTtl` at most. Workloads get new "
+        "ones at half of it.",
+        example="1h",
+    )
+    refresh_hint: Annotated[Duration, Between("1m", "24h")] = setting(
+        "1m",
+        description="How often peers are asked to fetch the bundle, from 1m to 24h and a sixth of `caTtl` at most, so "
+        "that peers know a new CA before it signs.",
+        example="5m",
+    )
+    volume_size: VolumeSize = setting(
+        "1Gi",
+        description="The size of the SPIRE server's volume, from 100Mi to 16Ti.",
+        example="1Gi",
+        replaces="the SPIRE server's StatefulSet; a volume that exists keeps its size",
+    )
+    log_level: Literal["DEBUG", "INFO", "WARN", "ERROR"] = setting(
+        "INFO",
+        description="The least severity of the log lines of SPIRE's servers and agents.",
+        example="DEBUG",
+    )
+
+    @model_validator(mode="after")
+    def _lifetimes_go_together(self) -> Self:
+        # SPIRE shortens certificates that would outlive a sixth of their CA's life, silently
+        for key, value in (("svidTtl", self.svid_ttl), ("refreshHint", self.refresh_hint)):
+            if seconds(value) * 6 > seconds(self.ca_ttl):
+                raise refusal(f"must be a sixth of caTtl ({self.ca_ttl}) or less, not {value}", key)
+        return self
+
+
+class IstioSettings(Model):
+    """How Istio is set up."""
+
+    plain_envoy: Flag = setting(
+        False,
+        description="Whether the proxy image holds upstream Envoy, without Istio's own filters.",
+        example=True,
+    )
+    replicas: Replicas = setting(
+        1, description="The number of pods of istiod and of each gateway, from 1 to 10.", example=2
+    )
+    trust: Literal["aliases", "strict"] = setting(
+        "aliases",
+        description="`aliases` makes a service account one principal wherever it runs, so that an "
+        "AuthorizationPolicy holds on every cluster. `strict` keeps the principals of the clusters apart.",
+        example="strict",
+    )
+    revision: Revision = setting(
+        "",
+        description="The revision of the istiod that makes new proxies. Without it, or as `default`, istiod has no "
+        "revision.",
+        example="v1-32",
+        replaces="istiod; the one of the former revision stays while `previousRevision` names it",
+    )
+    previous_revision: Revision | None = setting(
+        None,
+        description="A revision that stays as it is beside `revision` until all pods have moved.",
+        example="default",
+        default_text="none",
+    )
+
+    @field_validator("revision", "previous_revision", mode="after")
+    @classmethod
+    def _without_a_name(cls, value: str | None) -> str | None:
+        return "" if value == UNNAMED_REVISION else value
+
+    @model_validator(mode="after")
+    def _revisions_differ(self) -> Self:
+        if self.previous_revision == self.revision:
+            raise refusal("must differ from revision; remove it when it is unused", "previousRevision")
+        return self
+
+
+class OutlierDetection(Model):
+    """When an endpoint that fails gets no calls any more."""
+
+    consecutive_5xx: Failures = setting(
+        3,
+        alias="consecutive5xxErrors",
+        description="The number of 5xx answers in a row after which an endpoint is ejected, from 0 (never) to 1000.",
+        example=5,
+    )
+    consecutive_local_failures: Failures = setting(
+        2,
+        alias="consecutiveLocalOriginFailures",
+        description="The number of failed connections in a row after which an endpoint is ejected, from 0 (never) to "
+        "1000.",
+        example=3,
+    )
+    interval: ProxyDuration = setting(
+        "1s", description="The time between two checks of the endpoints, from 1ms to 1h.", example="5s"
+    )
+    base_ejection: ProxyDuration = setting(
+        "30s",
+        alias="baseEjectionTime",
+        description="The time for which an endpoint is ejected, multiplied by its ejections so far, from 1ms to 1h.",
+        example="1m",
+    )
+
+
+class Retries(Model):
+    """How often and when a failed request is sent again, to another endpoint where there is one."""
+
+    attempts: Attempts = setting(
+        4, description="The number of retries of one request, from 0 to 20.", example=2
+    )
+    per_try_timeout: ProxyDuration = setting(
+        "2s", description="The time that each attempt has, from 1ms to 1h.", example="5s"
+    )
+    retry_on: RetryConditions = setting(
+        "connect-failure,refused-stream,unavailable,cancelled",
+        description="The conditions of Envoy under which a request is retried.",
+        example="connect-failure,refused-stream,503",
+    )
+
+
+class FailoverSpec(Model):
+    """How fast a call leaves a failing endpoint for another, and a failing cluster for the others."""
+
+    connect_timeout: ProxyDuration = setting(
+        "1s", description="The time within which a connection must be made, from 1ms to 1h.", example="500ms"
+    )
+    outlier_detection: OutlierDetection = setting(
+        {},
+        description="When an endpoint that fails gets no calls any more.",
+        example={"consecutive5xxErrors": 5},
+    )
+    retries: Retries = setting(
+        {}, description="How often and when a failed request is sent again.", example={"attempts": 2}
+    )
+
+
+class FailoverSettings(FailoverSpec):
+    """How fast calls leave a failing endpoint or cluster, for every service of the mesh and for single hosts."""
+
+    hosts: Mapping[Host, FailoverSpec] = setting(
+        {},
+        description="Settings for single hosts, by host. A host has the values of the whole mesh where it sets none. "
+        "A host that begins with `*.` stands for all services below, and can't have `retries` of its own.",
+        example={"helloworld.helloworld.svc.cluster.local": {"connectTimeout": "2s"}},
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _hosts_inherit(cls, raw: object) -> object:
+        if not isinstance(raw, Mapping):
+            return raw
+        section = cast(Mapping[str, object], raw)
+        hosts = section.get("hosts")
+        if not isinstance(hosts, Mapping):
+            return section
+        inherited = {
+            key: section[key] for key in ("connectTimeout", "outlierDetection", "retries") if key in section
+        }
+        own = cast(Mapping[str, object], hosts)
+        return {**section, "hosts": {host: _merged(inherited, own[host]) for host in own}}
+
+    @model_validator(mode="after")
+    def _wildcards_are_possible(self) -> Self:
+        for host, spec in self.hosts.items():
+            if host == EVERY_HOST:
+                raise refusal("is the whole mesh: set its values above, not under hosts", "hosts", host)
+            # a route can't lead to a wildcard: Istio would have no cluster to send the request to
+            if host.startswith("*") and spec.retries != self.retries:
+                raise refusal("can't be set for a wildcard host: name each host", "hosts", host, "retries")
+        return self
+
+
+def _merged(inherited: object, own: object) -> object:
+    if own is None:
+        return inherited
+    if not (isinstance(inherited, Mapping) and isinstance(own, Mapping)):
+        return own
+    below, above = cast(Mapping[str, object], inherited), cast(Mapping[str, object], own)
+    return {**below, **{key: _merged(below.get(key), value) for key, value in above.items()}}
+
+
+class SampleSettings(Model):
+    """The sample applications."""
+
+    enabled: Flag = setting(
+        True,
+        description="Whether the samples sleep and helloworld are installed. The clusters take turns with the versions "
+        "of helloworld.",
+        example=False,
+        replaces="nothing; the samples are installed or removed",
+    )
+
+
+class Dashboards(Model):
+    """One program that shows what Prometheus knows."""
+
+    enabled: Flag = setting(False, description="Whether it is installed.", example=True)
+
+
+class ObservabilitySettings(Model):
+    """Prometheus with alert rules on every cluster, and dashboards for it."""
+
+    enabled: Flag = setting(
+        True, description="Whether Prometheus is installed on every cluster.", example=False
+    )
+    retention: Annotated[Duration, Between("2h", "43800h")] = setting(
+        "168h", description="How long Prometheus keeps its data, from 2h to 43800h (5 years).", example="720h"
+    )
+    volume_size: Annotated[Size, Between("512Mi", "16Ti")] = setting(
+        "8Gi",
+        description="The size of the volume of each Prometheus, from 512Mi to 16Ti. The oldest data go when it "
+        "is full.",
+        example="20Gi",
+        replaces="Prometheus' StatefulSet; a volume that exists keeps its size",
+    )
+    grafana: Dashboards = setting({}, description="Grafana, on every cluster.", example={"enabled": True})
+    kiali: Dashboards = setting(
+        {},
+        description="Kiali, on the first cluster, with a view of all clusters.",
+        example={"enabled": True},
+    )
+
+    @model_validator(mode="after")
+    def _dashboards_have_data(self) -> Self:
+        for name, dashboards in (("grafana", self.grafana), ("kiali", self.kiali)):
+            if dashboards.enabled and not self.enabled:
+                raise refusal("shows the data of Prometheus: set observability.enabled to true as well", name)
+        return self

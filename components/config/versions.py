@@ -1,0 +1,24 @@
+"""The official Helm charts that the mesh is made of, each with the version that fedmesh is tested with."""
+
+from dataclasses import dataclass
+
+ISTIO_CHARTS = "https://istio-release.storage.googleapis.com/charts"
+
+
+@dataclass(frozen=True)
+class OfficialChart:
+    """A chart's name in its repository, and the version that fedmesh is tested with."""
+
+    name: str
+    repository: str
+    version: str
+
+
+OFFICIAL_CHARTS = {
+    "certManager": OfficialChart("cert-manager", "https://charts.jetstack.io", "v1.21.2"),
+    "istioBase": OfficialChart("base", ISTIO_CHARTS, "1.31.0"),
+    "istiod": OfficialChart("istiod", ISTIO_CHARTS, "1.31.0"),
+    "istioGateway": OfficialChart("gateway", ISTIO_CHARTS, "1.31.0"),
+    "spireCrds": OfficialChart("spire-crds", "https://spiffe.github.io/helm-charts-hardened", "0.5.0"),
+    "kiali": OfficialChart("kiali-server", "https://kiali.org/helm-charts", "2.31.0"),
+}
