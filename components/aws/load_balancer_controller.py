@@ -2,24 +2,27 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, cast
 
 import pulumi
 import pulumi_aws as aws
 import pulumi_kubernetes as k8s
-import yaml
 
 from components.aws.fleet import EksFleet
 from components.aws.iam import document_json
-from components.aws.load_balancers import GATEWAY_HEALTH_PORT, load_balancer_name, nlb_annotations
+from components.aws.load_balancers import (
+    DRAIN_SECONDS,
+    GATEWAY_HEALTH_PORT,
+    load_balancer_name,
+    nlb_annotations,
+)
 from components.config.aws_facts import partition_of
 from components.config.settings_aws import ControllerSpec
 from components.kube.load_balancers import LoadBalancerService, LoadBalancerSettings
+from components.kube.manifests import Document, from_registry, load_one
 
 NAMESPACE = "kube-system"
 SERVICE_ACCOUNT = "aws-load-balancer-controller"
-VALUES = Path(__file__).parents[2] / "manifests" / "load_balancer_controller" / "values.yaml"
+IMAGE = "public.ecr.aws/eks/aws-load-balancer-controller"
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,7 @@ class LoadBalancerControllerArgs:
         chart: the controller's chart.
         tags: tags of all that is made, by the controller too.
         provider: AWS in the cluster's region.
+        registry: registry that holds all images ("": the official one).
     """
 
     cluster_name: str
@@ -44,6 +48,7 @@ class LoadBalancerControllerArgs:
     chart: ControllerSpec
     tags: Mapping[str, str]
     provider: aws.Provider
+    registry: str = ""
 
 
 class LoadBalancerController(pulumi.ComponentResource):
@@ -63,7 +68,6 @@ class LoadBalancerController(pulumi.ComponentResource):
         super().__init__("fedmesh:eks:LoadBalancerController", name, None, opts)
         in_aws = pulumi.ResourceOptions(parent=self, provider=args.provider)
         identity = self._identity(name, args, in_aws)
-        values = cast(dict[str, Any], yaml.safe_load(VALUES.read_text(encoding="utf-8")))
         release = k8s.helm.v3.Release(
             f"{name}-release",
             name=SERVICE_ACCOUNT,
@@ -71,7 +75,7 @@ class LoadBalancerController(pulumi.ComponentResource):
             chart=args.chart.chart,
             version=args.chart.version,
             repository_opts={"repo": args.chart.repository} if args.chart.repository else None,
-            values={**values, "clusterName": args.cluster_name, "region": args.region, "vpcId": args.vpc_id},
+            values=controller_values(args),
             opts=pulumi.ResourceOptions(parent=self, depends_on=[identity]),
         )
         self.settings = LoadBalancerSettings(
@@ -84,14 +88,18 @@ class LoadBalancerController(pulumi.ComponentResource):
     def _service(
         self, label: str, args: LoadBalancerControllerArgs, release: k8s.helm.v3.Release
     ) -> LoadBalancerService:
-        name = load_balancer_name(args.cluster_name, label)
+        name = load_balancer_name(pulumi.get_stack(), args.cluster_name, label)
         annotations = nlb_annotations(
             release.status.apply(lambda _: name),
             internal=label != "ingress" or args.ingress_scheme == "internal",
             tags=args.tags,
             health_port=None if label == "spire" else GATEWAY_HEALTH_PORT,
         )
-        return LoadBalancerService(annotations, args.mesh_ranges if label == "spire" else ())
+        return LoadBalancerService(
+            annotations=annotations,
+            source_ranges=() if label == "ingress" else args.mesh_ranges,
+            drain_seconds=DRAIN_SECONDS,
+        )
 
     def _identity(
         self, name: str, args: LoadBalancerControllerArgs, opts: pulumi.ResourceOptions
@@ -129,6 +137,13 @@ class LoadBalancerController(pulumi.ComponentResource):
         )
 
 
+def controller_values(args: LoadBalancerControllerArgs) -> Document:
+    """Values of the controller's chart."""
+    image = {"image": {"repository": from_registry(IMAGE, args.registry)}} if args.registry else {}
+    cluster = {"clusterName": args.cluster_name, "region": args.region, "vpcId": args.vpc_id}
+    return load_one("load_balancer_controller/values.yaml", {**image, **cluster})
+
+
 def install_controllers(
     fleet: EksFleet, options: Mapping[str, pulumi.ResourceOptions]
 ) -> dict[str, LoadBalancerSettings]:
@@ -162,6 +177,7 @@ def _args_by_cluster(fleet: EksFleet) -> dict[str, LoadBalancerControllerArgs]:
             chart=settings.controller,
             tags=settings.tags,
             provider=fleet.providers[cluster.region],
+            registry=fleet.settings.registry,
         )
         for name, cluster in fleet.specs.items()
     }

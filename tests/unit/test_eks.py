@@ -3,13 +3,10 @@
 import json
 from typing import Any
 
-import pulumi_aws as aws
 import pytest
 
 from components.aws.eks import EksCluster, EksClusterArgs, named_kubeconfig
-from components.aws.load_balancer_controller import LoadBalancerController, LoadBalancerControllerArgs
-from components.aws.load_balancers import load_balancer_name, nlb_annotations
-from components.config.settings_aws import parse_aws, parse_eks
+from components.config.settings_aws import parse_eks
 from tests.unit.recording import Recorder, record, value
 
 EKS: dict[str, Any] = {
@@ -181,62 +178,3 @@ def test_a_renamed_kubeconfig_still_ties_cluster_user_and_context() -> None:
         "name": "cluster-9",
         "context": {"cluster": "cluster-9", "user": "cluster-9"},
     }
-
-
-def controller(made: list[LoadBalancerController] | None = None) -> Recorder:
-    chart = parse_aws({}, "Pulumi.dev.yaml").controller
-
-    def build() -> None:
-        args = LoadBalancerControllerArgs(
-            cluster_name="istio-eks-cluster-1",
-            region="us-east-1",
-            vpc_id="vpc-1",
-            ingress_scheme="internet-facing",
-            mesh_ranges=("10.2.0.0/16", "10.3.0.0/16"),
-            chart=chart,
-            tags={"project": "fedmesh"},
-            provider=aws.Provider("aws-us-east-1", region="us-east-1"),
-        )
-        component = LoadBalancerController("one-lb", args)
-        if made is not None:
-            made.append(component)
-
-    return record(build)
-
-
-def test_only_the_ingress_load_balancer_is_on_the_internet() -> None:
-    made: list[LoadBalancerController] = []
-    controller(made)
-    scheme = "service.beta.kubernetes.io/aws-load-balancer-scheme"
-    settings = made[0].settings
-    assert settings.ingress.annotations[scheme] == "internet-facing"
-    assert settings.east_west.annotations[scheme] == "internal"
-    assert settings.spire_bundle.annotations[scheme] == "internal"
-    assert settings.spire_bundle.source_ranges == ("10.2.0.0/16", "10.3.0.0/16")
-
-
-def test_names_of_load_balancers_fit_into_what_aws_allows() -> None:
-    assert load_balancer_name("istio-eks-cluster-1", "eastwest") == "istio-eks-cluster-1-eastwest"
-    assert len(load_balancer_name("a" * 100, "ingress")) == 32
-
-
-def test_the_load_balancer_controller_changes_only_what_is_its_clusters() -> None:
-    policy = json.loads(controller().one("one-lb-policy").inputs["policy"])
-    changing = [s for s in policy["Statement"] if s["Sid"].startswith(("Change", "Remove", "MakeLoad"))]
-    assert all("istio-eks-cluster-1" in json.dumps(s["Condition"]) for s in changing)
-    (ports,) = (s for s in policy["Statement"] if s["Sid"] == "OpenPortsInItsVpc")
-    assert ports["Condition"]["ArnEquals"]["ec2:Vpc"] == "arn:aws:ec2:us-east-1:123456789012:vpc/vpc-1"
-
-
-def test_the_load_balancer_controller_never_asks_the_nodes_for_metadata() -> None:
-    values = controller().one("one-lb-release").inputs["values"]
-    assert (values["region"], values["vpcId"]) == ("us-east-1", "vpc-1")
-    assert values["clusterName"] == "istio-eks-cluster-1"
-
-
-def test_internal_load_balancers_are_internal_and_health_checked() -> None:
-    made = nlb_annotations("eastwest", internal=True, tags={"project": "fedmesh"}, health_port=15021)
-    prefix = "service.beta.kubernetes.io/aws-load-balancer"
-    assert made[f"{prefix}-scheme"] == "internal"
-    assert made[f"{prefix}-healthcheck-port"] == "15021"
-    assert made[f"{prefix}-additional-resource-tags"] == "project=fedmesh"
