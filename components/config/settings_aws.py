@@ -18,6 +18,7 @@ from components.config.settings_section import Section
 INSTANCE_TYPE = r"[a-z][a-z0-9-]*\.(nano|micro|small|medium|large|metal|[0-9]*xlarge|metal-[0-9]+xl)"
 DOMAIN = r"([a-z0-9]([a-z0-9-]*[a-z0-9])?\.)+[a-z0-9]([a-z0-9-]*[a-z0-9])?"
 ROLE_ARN = r"arn:aws[a-z-]*:iam::[0-9]{12}:(role|user)/.+"
+POLICY_ARN = r"arn:aws[a-z-]*:iam::[0-9]{12}:policy/[A-Za-z0-9_+=,.@/-]+"
 LOG_TYPES = ("api", "audit", "authenticator", "controllerManager", "scheduler")
 ADDONS = ("vpc-cni", "kube-proxy", "coredns", "aws-ebs-csi-driver", "eks-pod-identity-agent")
 SPIRE_SERVER = "spire-server"
@@ -58,6 +59,8 @@ class EksSpec:
     zones: tuple[str, ...]
     nat: str
     public_endpoint_cidrs: tuple[str, ...]
+    private_endpoint_cidrs: tuple[str, ...]
+    support_type: str
     node_groups: Mapping[str, NodeGroupSpec]
     addons: Mapping[str, str]
     admins: tuple[str, ...]
@@ -96,6 +99,8 @@ class ControllerSpec:
 class AwsSettings:
     """What holds for all EKS clusters of a stack.
 
+    `mesh_cidrs` are ranges outside the stack's VPCs whose hosts belong to the mesh, such as those of existing clusters.
+    `permissions_boundary` is the ARN of a policy that bounds every role the program creates, "" for none.
     Without `private_zone` (""), clusters know each other by the addresses of their load balancers alone.
     `mesh` unset stops the program after clusters and storage: the AWS half alone, for a first look.
     """
@@ -104,6 +109,8 @@ class AwsSettings:
     private_zone: str
     edge: EdgeSpec
     controller: ControllerSpec
+    mesh_cidrs: tuple[str, ...]
+    permissions_boundary: str
     tags: Mapping[str, str]
     mesh: bool
 
@@ -128,7 +135,9 @@ def parse_eks(raw: object, key: str, source: str, today: date | None = None) -> 
         service_cidr=_service_cidr(section),
         zones=_zones(section),
         nat=section.choice("nat", ("one", "per-zone"), "one"),
+        private_endpoint_cidrs=_private_cidrs(endpoint, "privateCidrs"),
         public_endpoint_cidrs=_endpoint_cidrs(endpoint),
+        support_type=section.choice("supportType", ("standard", "extended"), "standard"),
         node_groups=_node_groups(section.section("nodeGroups")),
         addons=_addons(section.section("addons")),
         admins=section.texts("admins", pattern=ROLE_ARN, allowed="ARNs of IAM roles or users"),
@@ -156,6 +165,10 @@ def parse_aws(raw: object, source: str, key: str = "fedmesh:aws") -> AwsSettings
         ),
         edge=_edge(section.section("edge")),
         controller=_controller(section.section("loadBalancerController")),
+        mesh_cidrs=_private_cidrs(section, "meshCidrs"),
+        permissions_boundary=section.text(
+            "permissionsBoundary", "", POLICY_ARN, "the ARN of an IAM policy of your account"
+        ),
         tags={"project": "fedmesh"} | section.text_map("tags"),
         mesh=section.flag("mesh", True),
     )
@@ -238,6 +251,18 @@ def _endpoint_cidrs(endpoint: Section) -> tuple[str, ...]:
         raise endpoint.error("cidrs", "is only used with public: true")
     if "0.0.0.0/0" in cidrs:
         raise endpoint.error("cidrs", "0.0.0.0/0 opens the API server to everybody: list your own ranges")
+    return cidrs
+
+
+def _private_cidrs(section: Section, name: str) -> tuple[str, ...]:
+    cidrs = section.texts(name, pattern=r"[0-9.]+/[0-9]+", allowed="IPv4 ranges")
+    for cidr in cidrs:
+        try:
+            private = IPv4Network(cidr).is_private
+        except ValueError as error:
+            raise section.error(name, f"must hold IPv4 ranges such as 10.2.0.0/16: {error}") from None
+        if not private:
+            raise section.error(name, f"must hold private ranges, not {cidr}")
     return cidrs
 
 
