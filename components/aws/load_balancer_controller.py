@@ -1,4 +1,4 @@
-"""The AWS Load Balancer Controller of one cluster: it makes the NLBs of Services of type LoadBalancer."""
+"""The AWS Load Balancer Controller of one cluster, which creates the NLBs of Services of type LoadBalancer."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ import pulumi_aws as aws
 import pulumi_kubernetes as k8s
 
 from components.aws.fleet import EksFleet
-from components.aws.iam import document_json
+from components.aws.iam import ROLE_PATH, document_json
 from components.aws.load_balancers import (
     DRAIN_SECONDS,
     GATEWAY_HEALTH_PORT,
@@ -30,16 +30,18 @@ class LoadBalancerControllerArgs:
     """Args of LoadBalancerController.
 
     Attributes:
-        cluster_name: its cluster in EKS.
-        region, vpc_id: where it may open ports.
-        ingress_scheme: `internet-facing` or `internal`, for the gateway that users call.
-        mesh_ranges: ranges of all networks of the mesh, which may call the internal load balancers.
+        cluster: its cluster, and `cluster_name`, the cluster's name in EKS.
+        region, vpc_id: region and VPC in which it may open ports.
+        ingress_scheme: `internet-facing` or `internal`, the scheme of the ingress gateway.
+        mesh_ranges: ranges of all networks of the mesh, which reach the internal load balancers.
         chart: the controller's chart.
-        tags: tags of all that is made, by the controller too.
+        tags: tags of all resources, those of the controller included.
         provider: AWS in the cluster's region.
         registry: registry that holds all images ("": the official one).
+        permissions_boundary: ARN of the boundary of the controller's role, "" for none.
     """
 
+    cluster: pulumi.Resource
     cluster_name: str
     region: str
     vpc_id: pulumi.Input[str]
@@ -49,10 +51,11 @@ class LoadBalancerControllerArgs:
     tags: Mapping[str, str]
     provider: aws.Provider
     registry: str = ""
+    permissions_boundary: str = ""
 
 
 class LoadBalancerController(pulumi.ComponentResource):
-    """The controller, allowed by pod identity to change only what carries its cluster's tag.
+    """The controller with a role by pod identity, which lets it change only resources with its cluster's tag.
 
     Outputs:
         settings: settings of the Services. Their values are known once the controller is ready, so that a Service
@@ -112,6 +115,8 @@ class LoadBalancerController(pulumi.ComponentResource):
         role = aws.iam.Role(
             f"{name}-role",
             assume_role_policy=document_json("trust-pod-identity"),
+            path=ROLE_PATH,
+            permissions_boundary=args.permissions_boundary or None,
             tags=dict(args.tags),
             opts=opts,
         )
@@ -133,7 +138,9 @@ class LoadBalancerController(pulumi.ComponentResource):
             service_account=SERVICE_ACCOUNT,
             role_arn=role.arn,
             tags=dict(args.tags),
-            opts=pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(depends_on=[policy])),
+            opts=pulumi.ResourceOptions.merge(
+                opts, pulumi.ResourceOptions(depends_on=[policy, args.cluster])
+            ),
         )
 
 
@@ -169,15 +176,17 @@ def _args_by_cluster(fleet: EksFleet) -> dict[str, LoadBalancerControllerArgs]:
         return {}
     return {
         name: LoadBalancerControllerArgs(
+            cluster=fleet.resources.clusters[name],
             cluster_name=cluster.eks_name,
             region=cluster.region,
             vpc_id=fleet.resources.networks[name].vpc_id,
             ingress_scheme=cluster.spec.ingress_scheme,
-            mesh_ranges=tuple(other.spec.vpc_cidr for other in fleet.specs.values()),
+            mesh_ranges=(*(other.spec.vpc_cidr for other in fleet.specs.values()), *settings.mesh_cidrs),
             chart=settings.controller,
             tags=settings.tags,
             provider=fleet.providers[cluster.region],
             registry=fleet.settings.registry,
+            permissions_boundary=settings.permissions_boundary,
         )
         for name, cluster in fleet.specs.items()
     }

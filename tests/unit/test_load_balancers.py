@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 from typing import Any
 
+import pulumi
 import pulumi_aws as aws
 import pytest
 
@@ -22,6 +23,7 @@ def controller(**changes: Any) -> tuple[Recorder, LoadBalancerSettings]:
 
     def build() -> None:
         args = LoadBalancerControllerArgs(
+            cluster=pulumi.ComponentResource("test:index:Cluster", "cluster"),
             cluster_name="istio-eks-cluster-1",
             region="us-east-1",
             vpc_id="vpc-1",
@@ -116,8 +118,49 @@ def test_internal_load_balancers_are_internal_and_health_checked() -> None:
     assert made[f"{PREFIX}-additional-resource-tags"] == "project=fedmesh"
 
 
+CLUSTER_TAG = "elbv2.k8s.aws/cluster"
+
+
+def statements(action: str) -> list[dict[str, Any]]:
+    return [each for each in policy() if action in each["Action"]]
+
+
 def test_the_controller_changes_only_what_is_its_clusters() -> None:
-    changing = [s for s in policy() if s["Sid"].startswith(("Change", "Remove", "MakeLoad"))]
-    assert all("istio-eks-cluster-1" in json.dumps(s["Condition"]) for s in changing)
-    (ports,) = (s for s in policy() if s["Sid"] == "OpenPortsInItsVpc")
+    writing = [
+        each
+        for each in policy()
+        for action in each["Action"]
+        if not action.split(":")[1].startswith(("Describe", "Get"))
+    ]
+    unbounded = [each["Sid"] for each in writing if "Condition" not in each]
+    assert unbounded == ["CreateSecurityGroupsInItsVpc"]
+    (ports,) = (each for each in policy() if each["Sid"] == "OpenPortsInItsVpc")
     assert ports["Condition"]["ArnEquals"]["ec2:Vpc"] == "arn:aws:ec2:us-east-1:123456789012:vpc/vpc-1"
+
+
+@pytest.mark.parametrize("action", ["ec2:CreateTags", "elasticloadbalancing:AddTags"])
+def test_the_controller_tags_what_it_creates_and_never_claims_what_others_created(action: str) -> None:
+    for each in statements(action):
+        condition = each["Condition"]
+        tags = condition["StringEquals"]
+        creates = any(key.endswith(":CreateAction") for key in tags)
+        request, resource = f"aws:RequestTag/{CLUSTER_TAG}", f"aws:ResourceTag/{CLUSTER_TAG}"
+        if creates:
+            assert tags[request] == "istio-eks-cluster-1"
+        else:
+            assert tags[resource] == "istio-eks-cluster-1"
+            assert condition["Null"][request] == "true"
+
+
+def test_the_controller_may_use_every_action_that_it_calls_for_an_nlb() -> None:
+    allowed = {action for each in policy() for action in each["Action"]}
+    for action in (
+        *("CreateLoadBalancer", "DeleteLoadBalancer", "ModifyLoadBalancerAttributes", "SetSubnets"),
+        *("SetSecurityGroups", "SetIpAddressType", "CreateTargetGroup", "ModifyTargetGroup"),
+        *("ModifyTargetGroupAttributes", "DeleteTargetGroup", "RegisterTargets", "DeregisterTargets"),
+        *("CreateListener", "ModifyListener", "DeleteListener", "ModifyListenerAttributes"),
+        *("AddTags", "RemoveTags"),
+    ):
+        assert f"elasticloadbalancing:{action}" in allowed
+    for action in ("CreateSecurityGroup", "DeleteSecurityGroup", "CreateTags", "DeleteTags"):
+        assert f"ec2:{action}" in allowed
