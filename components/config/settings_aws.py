@@ -83,6 +83,8 @@ class EdgeSpec:
     domain: str
     zone_id: str
     health_port: int
+    health_protocol: str
+    health_path: str
 
 
 @dataclass(frozen=True)
@@ -322,6 +324,8 @@ def _edge(edge: Section) -> EdgeSpec:
             "hostedZoneId", "", r"Z[A-Z0-9]+", "the id of a public hosted zone such as Z0123456789ABC"
         ),
         health_port=edge.number("healthPort", 15021, 1, 65535),
+        health_protocol=edge.choice("healthProtocol", ("http", "https", "tcp"), "http"),
+        health_path=edge.text("healthPath", "/healthz/ready", r"/\S{0,254}", "a path such as /healthz"),
     )
     edge.finish()
     for name, value in (("domain", spec.domain), ("hostedZoneId", spec.zone_id)):

@@ -22,11 +22,19 @@ COMPUTED: dict[str, dict[str, Any]] = {
     "aws:ec2/launchTemplate:LaunchTemplate": {"latestVersion": 3},
     "aws:ec2transitgateway/transitGateway:TransitGateway": {"associationDefaultRouteTableId": "tgw-rtb"},
     "aws:lb/getLoadBalancer:getLoadBalancer": {"arn": "arn:aws:elasticloadbalancing:::loadbalancer/found"},
+    "aws:lb/getHostedZoneId:getHostedZoneId": {"id": "Z26RNL4JYFTOTI"},
     "aws:index/getCallerIdentity:getCallerIdentity": {
         "accountId": "123456789012",
         "arn": "arn:aws:sts::123456789012:assumed-role/deployer/session",
     },
     "aws:eks/getAddonVersion:getAddonVersion": {"version": "v1.0.0-eksbuild.1"},
+}
+
+
+REGIONS = ("us-east-1", "eu-west-1")
+ZONES = {
+    "names": [f"{region}{letter}" for region in REGIONS for letter in "abc"],
+    "zoneIds": [f"{region}-id-{letter}" for region in REGIONS for letter in "abc"],
 }
 
 
@@ -66,6 +74,8 @@ class Recorder(pulumi.runtime.Mocks):
 
     def call(self, args: pulumi.runtime.MockCallArgs) -> dict[str, Any]:
         self.calls.append((args.token, dict(args.args)))
+        if args.token == "aws:index/getAvailabilityZones:getAvailabilityZones":
+            return {**args.args, **ZONES}
         return {**args.args, **COMPUTED.get(args.token, {})}
 
     def of(self, kind: str) -> list[Registered]:
