@@ -10,6 +10,7 @@ from components.aws.dns import PrivateZone, PrivateZoneArgs, ZoneNetwork
 from components.aws.eks import EksCluster, EksClusterArgs
 from components.aws.links import NetworkEnd, NetworkLinks, NetworkLinksArgs
 from components.aws.network import Network, NetworkArgs
+from components.aws.zones import verified_zones
 from components.config.settings_aws import AwsSettings, EksSpec
 
 
@@ -34,11 +35,13 @@ class AwsClustersArgs:
 
     Attributes:
         providers: an AWS provider for every region of the clusters.
+        source: name of the stack file, for errors.
     """
 
     clusters: Sequence[AwsCluster]
     settings: AwsSettings
     providers: Mapping[str, aws.Provider]
+    source: str
 
 
 class AwsClusters(pulumi.ComponentResource):
@@ -100,12 +103,27 @@ class AwsClusters(pulumi.ComponentResource):
                 region=cluster.region,
                 vpc_cidr=cluster.spec.vpc_cidr,
                 zones=cluster.spec.zones,
+                verified_zones=self._zones(cluster),
                 nat_per_zone=cluster.spec.nat == "per-zone",
                 flow_log_days=cluster.spec.flow_log_days,
                 permissions_boundary=self._args.settings.permissions_boundary,
                 tags=self._args.settings.tags,
             ),
             self._in(cluster.region),
+        )
+
+    def _zones(self, cluster: AwsCluster) -> pulumi.Output[Mapping[str, str]]:
+        found = aws.get_availability_zones_output(
+            filters=[{"name": "zone-type", "values": ["availability-zone"]}],
+            opts=pulumi.InvokeOutputOptions(parent=self, provider=self._args.providers[cluster.region]),
+        )
+        return found.apply(
+            lambda zones: verified_zones(
+                cluster.spec.zones,
+                dict(zip(zones.names, zones.zone_ids, strict=True)),
+                f"fedmesh:clusters[{cluster.name}].eks.zones",
+                self._args.source,
+            )
         )
 
     def _end(self, cluster: AwsCluster) -> NetworkEnd:

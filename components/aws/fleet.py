@@ -72,5 +72,7 @@ def create_fleet(settings: Settings) -> EksFleet:
         region: aws.Provider(f"aws-{region}", region=region)
         for region in sorted({spec.region for spec in specs.values()})
     }
-    args = AwsClustersArgs(clusters=list(specs.values()), settings=settings.aws, providers=providers)
+    args = AwsClustersArgs(
+        clusters=list(specs.values()), settings=settings.aws, providers=providers, source=settings.source
+    )
     return EksFleet(settings, specs, providers, AwsClusters("aws", args) if specs else None)

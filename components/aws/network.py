@@ -22,7 +22,8 @@ class NetworkArgs:
         cluster_name: the EKS cluster that will live here; load balancers find the subnets by it.
         region: AWS region of the VPC.
         vpc_cidr: IPv4 range, a /16 to a /22.
-        zones: availability zones, one private and one public subnet in each.
+        zones: names of availability zones, one private and one public subnet in each.
+        verified_zones: the same by name, known once the account's zones have been checked.
         nat_per_zone: one NAT gateway per zone (survives the loss of a zone) instead of one.
         flow_log_days: days for which flow logs are kept.
         permissions_boundary: ARN of the boundary of the flow logs' role, "" for none.
@@ -36,6 +37,7 @@ class NetworkArgs:
     nat_per_zone: bool
     flow_log_days: int
     permissions_boundary: str = ""
+    verified_zones: pulumi.Input[Mapping[str, str]] | None = None
     tags: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
@@ -112,13 +114,17 @@ class Network(pulumi.ComponentResource):
     def _tags(self, part: str) -> dict[str, str]:
         return {**self._args.tags, "Name": f"{self._name}-{part}"}
 
+    def _verified(self, zone: str) -> pulumi.Input[str]:
+        zones = self._args.verified_zones
+        return zone if zones is None else pulumi.Output.from_input(zones).apply(lambda known: known[zone])
+
     def _subnet(self, kind: str, zone: str, cidr: str) -> aws.ec2.Subnet:
         # The load balancer controller chooses subnets by these tags.
         role = "kubernetes.io/role/elb" if kind == "public" else "kubernetes.io/role/internal-elb"
         return aws.ec2.Subnet(
             f"{self._name}-{kind}-{zone}",
             vpc_id=self.vpc_id,
-            availability_zone=zone,
+            availability_zone=self._verified(zone),
             cidr_block=cidr,
             map_public_ip_on_launch=False,
             tags={
