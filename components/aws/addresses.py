@@ -59,7 +59,7 @@ def gateway_addresses(fleet: EksFleet, gateways: Mapping[str, IstioGateways]) ->
             name=name,
             region=spec.region,
             address=gateways[name].ingress_address,
-            load_balancer=load_balancer_name(spec.eks_name, "ingress"),
+            load_balancer=load_balancer_name(pulumi.get_stack(), spec.eks_name, "ingress"),
         )
         for name, spec in fleet.specs.items()
     ]

@@ -1,4 +1,4 @@
-"""All EKS clusters of a stack, from nothing to API servers that reach each other."""
+"""All EKS clusters of a stack: networks, links between them, control planes, nodes, and the private zone."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,13 +10,14 @@ from components.aws.dns import PrivateZone, PrivateZoneArgs, ZoneNetwork
 from components.aws.eks import EksCluster, EksClusterArgs
 from components.aws.links import NetworkEnd, NetworkLinks, NetworkLinksArgs
 from components.aws.network import Network, NetworkArgs
+from components.aws.zones import verified_zones
 from components.config.aws import AwsSettings
 from components.config.eks import EksSpec
 
 
 @dataclass(frozen=True)
 class AwsCluster:
-    """One cluster to be made: its name in the mesh, its kubeconfig context, its region and its spec."""
+    """One cluster to create: its name in the mesh, its kubeconfig context, its region and its spec."""
 
     name: str
     alias: str
@@ -31,36 +32,38 @@ class AwsCluster:
 
 @dataclass(frozen=True)
 class AwsClustersArgs:
-    """Args of AwsClusters: two clusters or more, and what they share.
+    """Args of AwsClusters: the clusters, and the settings that they share.
 
     Attributes:
         providers: an AWS provider for every region of the clusters.
+        source: name of the stack file, for errors.
     """
 
     clusters: Sequence[AwsCluster]
     settings: AwsSettings
     providers: Mapping[str, aws.Provider]
+    source: str
 
 
 class AwsClusters(pulumi.ComponentResource):
-    """Networks, their links, the clusters in them, and the private zone that all of them see.
+    """Networks, their links, the clusters in them, and the private zone that all of them resolve.
 
     Outputs, by the clusters' names in the mesh:
         networks, clusters;
-        zone: the private zone, None where the stack wants none;
-        linked: routes between the networks; what calls a peer may depend on it.
+        zone: the private zone, None if the stack has none;
+        links: routes between the networks.
     """
 
     networks: dict[str, Network]
     clusters: dict[str, EksCluster]
     zone: PrivateZone | None
-    linked: NetworkLinks
+    links: NetworkLinks
 
     def __init__(self, name: str, args: AwsClustersArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("fedmesh:aws:AwsClusters", name, None, opts)
         self._args = args
         self.networks = {cluster.name: self._network(cluster) for cluster in args.clusters}
-        self.linked = NetworkLinks(
+        self.links = NetworkLinks(
             f"{name}-links",
             NetworkLinksArgs(
                 ends=[self._end(cluster) for cluster in args.clusters],
@@ -71,7 +74,15 @@ class AwsClusters(pulumi.ComponentResource):
         )
         self.zone = self._zone(f"{name}-dns") if args.settings.private_zone else None
         self.clusters = {cluster.name: self._cluster(cluster) for cluster in args.clusters}
-        self.register_outputs({"endpoints": {name: made.endpoint for name, made in self.clusters.items()}})
+        self.register_outputs({"endpoints": {name: each.endpoint for name, each in self.clusters.items()}})
+
+    def requirements(self, name: str) -> tuple[pulumi.Resource, ...]:
+        """Returns the components that must outlive every Kubernetes object of a cluster.
+
+        Finalizers and controllers need the routes to AWS, the nodes, the access entries and, from another network, the
+        links for as long as there is an object left.
+        """
+        return (self.networks[name], self.links, self.clusters[name])
 
     def _in(self, region: str) -> pulumi.ResourceOptions:
         return pulumi.ResourceOptions(parent=self, providers=[self._args.providers[region]])
@@ -93,11 +104,27 @@ class AwsClusters(pulumi.ComponentResource):
                 region=cluster.region,
                 vpc_cidr=cluster.spec.vpc_cidr,
                 zones=cluster.spec.zones,
+                verified_zones=self._zones(cluster),
                 nat_per_zone=cluster.spec.nat == "per-zone",
                 flow_log_days=cluster.spec.flow_log_days,
+                permissions_boundary=self._args.settings.permissions_boundary,
                 tags=self._args.settings.tags,
             ),
             self._in(cluster.region),
+        )
+
+    def _zones(self, cluster: AwsCluster) -> pulumi.Output[Mapping[str, str]]:
+        found = aws.get_availability_zones_output(
+            filters=[{"name": "zone-type", "values": ["availability-zone"]}],
+            opts=pulumi.InvokeOutputOptions(parent=self, provider=self._args.providers[cluster.region]),
+        )
+        return found.apply(
+            lambda zones: verified_zones(
+                cluster.spec.zones,
+                dict(zip(zones.names, zones.zone_ids, strict=True)),
+                f"fedmesh:clusters[{cluster.name}].eks.zones",
+                self._args.source,
+            )
         )
 
     def _end(self, cluster: AwsCluster) -> NetworkEnd:
@@ -128,6 +155,9 @@ class AwsClusters(pulumi.ComponentResource):
                 peer_addresses=[
                     address for peer in peers for address in self.networks[peer.name].nat_addresses
                 ],
+                network=network,
+                mesh_cidrs=self._args.settings.mesh_cidrs,
+                permissions_boundary=self._args.settings.permissions_boundary,
                 tags=self._args.settings.tags,
             ),
             self._in(cluster.region),

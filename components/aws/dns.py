@@ -1,4 +1,4 @@
-"""Names under which every cluster of the mesh resolves the gateways of the others, for good."""
+"""Private DNS names of the gateways, which stay the same for as long as their cluster exists."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ TTL_SECONDS = 30
 
 @dataclass(frozen=True)
 class ZoneNetwork:
-    """A VPC whose resolver answers from the zone."""
+    """A VPC that resolves the names of the zone."""
 
     region: str
     vpc_id: pulumi.Input[str]
@@ -20,7 +20,7 @@ class ZoneNetwork:
 
 @dataclass(frozen=True)
 class PrivateZoneArgs:
-    """Args of PrivateZone: its domain, the VPCs that see it, and tags."""
+    """Args of PrivateZone: its domain, the VPCs that resolve it, and tags."""
 
     domain: str
     networks: Sequence[ZoneNetwork]
@@ -63,7 +63,7 @@ class MeshNameArgs:
 
 
 class MeshName(pulumi.ComponentResource):
-    """The name of one load balancer, the same for as long as its cluster lives.
+    """The name of one load balancer, the same for as long as its cluster exists.
 
     Outputs:
         fqdn: the name, known when its record exists.
@@ -86,7 +86,7 @@ class MeshName(pulumi.ComponentResource):
 
 
 def record_type(address: str) -> str:
-    """`A` for an IPv4 address, `CNAME` for a name."""
+    """Returns `A` for an IPv4 address, `CNAME` for a name."""
     try:
         IPv4Address(address)
     except ValueError:

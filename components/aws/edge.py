@@ -1,8 +1,8 @@
-"""The way in for users outside the mesh: they land on a cluster that lives, whichever fails."""
+"""The edge: it routes users outside the mesh to a healthy cluster."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import pulumi
 import pulumi_aws as aws
@@ -34,7 +34,7 @@ class EdgeTarget:
 
 @dataclass(frozen=True)
 class EdgeArgs:
-    """Args of Edge: where users may land, best first, how they get there, and tags."""
+    """Args of Edge: the gateways that take users, the preferred one first, the edge's settings, and tags."""
 
     targets: Sequence[EdgeTarget]
     spec: EdgeSpec
@@ -44,11 +44,11 @@ class EdgeArgs:
 class Edge(pulumi.ComponentResource):
     """Route 53 failover records with health checks, or a Global Accelerator, by config.
 
-    With Route 53 the first target takes all users while it lives; then the living others share them.
-    With Global Accelerator every user lands on the nearest living target.
+    With Route 53 the first target takes all users while it is healthy; if not, the healthy others share them.
+    With Global Accelerator every user is routed to the nearest healthy target.
 
     Outputs:
-        address: the name that users call.
+        address: the name that users connect to.
     """
 
     address: pulumi.Output[str]
@@ -65,63 +65,69 @@ class Edge(pulumi.ComponentResource):
         return {**self._args.tags, "Name": f"{self._name}-{part}"}
 
     def _records(self) -> pulumi.Output[str]:
-        spec = self._args.spec
-        checks = {target.name: self._health_check(target) for target in self._args.targets}
         first, *standby = self._args.targets
-        primary = aws.route53.Record(
-            f"{self._name}-{first.name}",
-            zone_id=spec.zone_id,
-            name=spec.domain,
-            type=pulumi.Output.from_input(first.address).apply(record_type),
-            ttl=TTL_SECONDS,
-            records=[first.address],
-            set_identifier=first.name,
-            health_check_id=checks[first.name].id,
-            failover_routing_policies=[{"type": "PRIMARY"}],
-            opts=self._child,
-        )
+        primary = self._record(first, self._args.spec.domain, failover_routing_policies=[{"type": "PRIMARY"}])
+        if standby:
+            self._standby(standby)
+        return primary.fqdn
+
+    def _standby(self, targets: Sequence[EdgeTarget]) -> None:
+        """Creates the records that answer while the first target is unhealthy."""
+        domain = self._args.spec.domain
         shared = [
-            aws.route53.Record(
-                f"{self._name}-{target.name}",
-                zone_id=spec.zone_id,
-                name=f"standby.{spec.domain}",
-                type=pulumi.Output.from_input(target.address).apply(record_type),
-                ttl=TTL_SECONDS,
-                records=[target.address],
-                set_identifier=target.name,
-                health_check_id=checks[target.name].id,
-                weighted_routing_policies=[{"weight": 100}],
-                opts=self._child,
-            )
-            for target in standby
+            self._record(target, f"standby.{domain}", weighted_routing_policies=[{"weight": 100}])
+            for target in targets
         ]
         aws.route53.Record(
             f"{self._name}-standby",
-            zone_id=spec.zone_id,
-            name=spec.domain,
-            type=primary.type,
+            zone_id=self._args.spec.zone_id,
+            name=domain,
+            type="A",
             set_identifier="standby",
             failover_routing_policies=[{"type": "SECONDARY"}],
             aliases=[
                 {
-                    "name": f"standby.{spec.domain}",
-                    "zone_id": spec.zone_id,
+                    "name": f"standby.{domain}",
+                    "zone_id": self._args.spec.zone_id,
                     "evaluate_target_health": True,
                 }
             ],
             opts=pulumi.ResourceOptions(parent=self, depends_on=[*shared]),
         )
-        return primary.fqdn
+
+    def _record(self, target: EdgeTarget, name: str, **routing: Any) -> aws.route53.Record:
+        """Creates one target's record: an alias, which may stand at a zone's apex, or the address itself."""
+        balancers = aws.lb.get_hosted_zone_id_output(
+            load_balancer_type="network", region=target.region, opts=pulumi.InvokeOutputOptions(parent=self)
+        )
+        address = pulumi.Output.from_input(target.address)
+        aliases = pulumi.Output.all(address, balancers.id).apply(lambda known: alias_of(known[0], known[1]))
+        records = address.apply(lambda text: cast(list[str], None if is_name(text) else [text]))
+        ttl = address.apply(lambda text: cast(int, None if is_name(text) else TTL_SECONDS))
+        return aws.route53.Record(
+            f"{self._name}-{target.name}",
+            zone_id=self._args.spec.zone_id,
+            name=name,
+            type="A",
+            aliases=aliases,
+            records=records,
+            ttl=ttl,
+            set_identifier=target.name,
+            health_check_id=self._health_check(target).id,
+            opts=self._child,
+            **routing,
+        )
 
     def _health_check(self, target: EdgeTarget) -> aws.route53.HealthCheck:
+        spec = self._args.spec
         address = pulumi.Output.from_input(target.address)
         return aws.route53.HealthCheck(
             f"{self._name}-{target.name}",
-            type="HTTP",
-            fqdn=address.apply(lambda text: cast(str, text if record_type(text) == "CNAME" else None)),
-            ip_address=address.apply(lambda text: cast(str, text if record_type(text) == "A" else None)),
-            port=self._args.spec.health_port,
-            resource_path="/healthz/ready",
+            type=spec.health_protocol.upper(),
+            fqdn=address.apply(lambda text: cast(str, text if is_name(text) else None)),
+            ip_address=address.apply(lambda text: cast(str, None if is_name(text) else text)),
+            port=spec.health_port,
+            resource_path=None if spec.health_protocol == "tcp" else spec.health_path,
             request_interval=CHECK_SECONDS,
             failure_threshold=FAILED_CHECKS,
             tags=self._tags(target.name),
@@ -172,3 +178,15 @@ class Edge(pulumi.ComponentResource):
             name=name, region=target.region, opts=pulumi.InvokeOutputOptions(parent=self)
         )
         return found.arn
+
+
+def is_name(address: str) -> bool:
+    """Whether the address of a load balancer is a DNS name, not an IPv4 address."""
+    return record_type(address) == "CNAME"
+
+
+def alias_of(address: str, zone_id: str) -> list[aws.route53.RecordAliasArgs]:
+    """Returns the alias of a load balancer's name in its hosted zone; empty for an IPv4 address."""
+    if not is_name(address):
+        return []
+    return [aws.route53.RecordAliasArgs(name=address, zone_id=zone_id, evaluate_target_health=True)]

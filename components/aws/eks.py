@@ -1,7 +1,8 @@
-"""One EKS cluster: control plane, node groups, addons, and the ports that its peers may reach."""
+"""One EKS cluster: control plane, node groups, addons, and who reaches its API server."""
 
 import json
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -9,20 +10,11 @@ import pulumi
 import pulumi_aws as aws
 import pulumi_eks as eks
 
-from components.aws.iam import managed_policy, role
+from components.aws.iam import ROLE_PATH, managed_policy, role
 from components.config.aws_facts import partition_of
 from components.config.eks import GENERAL, LATEST, SPIRE_SERVER, EksSpec, NodeGroupSpec
 
-# What peers call here: the API server (their istiod watches it), istiod, its webhook, the mesh gateway, SPIRE's
-# bundle endpoint, and the gateways' health.
-PEER_PORTS = {
-    "api": 443,
-    "xds": 15012,
-    "webhook": 15017,
-    "mesh": 15443,
-    "spire-bundle": 8443,
-    "health": 15021,
-}
+API_PORT = 443
 NODE_POLICIES = (
     "AmazonEKSWorkerNodePolicy",
     "AmazonEKS_CNI_Policy",
@@ -42,11 +34,14 @@ class EksClusterArgs:
         alias: name of the context in the exported kubeconfig.
         region: AWS region.
         spec: versions, node groups, endpoint and addons.
-        vpc_id, private_subnet_ids, public_subnet_ids: the network to live in.
+        vpc_id, private_subnet_ids, public_subnet_ids: the network of the cluster.
+        network: the component of that network, which nodes depend on.
         peer_cidrs: range of each peer's network by the peer's name.
-        peer_addresses: public addresses of the peers' NAT gateways. Where the endpoint is public, its name gives
-            public addresses outside its own VPC, so that peers come from these.
-        tags: tags of everything.
+        peer_addresses: public addresses of the peers' NAT gateways. The name of a public endpoint resolves to public
+            addresses outside its own VPC, so that peers connect from these.
+        mesh_cidrs: further ranges whose hosts belong to the mesh.
+        permissions_boundary: ARN of the boundary of all roles, "" for none.
+        tags: tags of all resources.
     """
 
     cluster_name: str
@@ -59,6 +54,9 @@ class EksClusterArgs:
     peer_cidrs: Mapping[str, str]
     peer_addresses: Sequence[pulumi.Input[str]]
     tags: Mapping[str, str]
+    network: pulumi.Resource | None = None
+    mesh_cidrs: Sequence[str] = ()
+    permissions_boundary: str = ""
 
 
 class EksCluster(pulumi.ComponentResource):
@@ -84,9 +82,9 @@ class EksCluster(pulumi.ComponentResource):
         cluster = self._cluster(self._key())
         after_cluster = pulumi.ResourceOptions(parent=self, depends_on=[cluster])
         self.security_group_id = cluster.cluster_security_group_id
-        self._peer_rules()
+        self._api_rules()
         groups = self._node_groups(after_cluster)
-        # CoreDNS without a node that takes it stays DEGRADED until EKS gives up: general nodes first.
+        # CoreDNS stays DEGRADED until EKS gives up if no node can run it: the general nodes come first.
         addons = self._addons(pulumi.ResourceOptions(parent=self, depends_on=[groups[GENERAL]]))
 
         ready = pulumi.Output.all(*(group.id for group in groups.values()), *(addon.id for addon in addons))
@@ -115,8 +113,25 @@ class EksCluster(pulumi.ComponentResource):
         )
         return key
 
+    def _log_group(self) -> list[pulumi.Resource]:
+        """Creates the log group before EKS would, which sets no retention and leaves it behind."""
+        if not self._args.spec.log_types:
+            return []
+        return [
+            aws.cloudwatch.LogGroup(
+                f"{self._name}-control-plane",
+                name=f"/aws/eks/{self._args.cluster_name}/cluster",
+                retention_in_days=self._args.spec.flow_log_days,
+                tags=self._tags("control-plane"),
+                opts=self._child,
+            )
+        ]
+
     def _cluster(self, key: aws.kms.Key) -> eks.Cluster:
         spec = self._args.spec
+        transform = child_transform(
+            creator_is_admin=not spec.admins, boundary=self._args.permissions_boundary
+        )
         return eks.Cluster(
             self._name,
             name=self._args.cluster_name,
@@ -133,7 +148,7 @@ class EksCluster(pulumi.ComponentResource):
             enabled_cluster_log_types=list(spec.log_types),
             kubernetes_service_ip_address_range=spec.service_cidr,
             skip_default_node_group=True,
-            # The nodes of managed groups are in the group that EKS makes: one more would guard nothing.
+            # The nodes of managed groups are in the security group that EKS creates; another one would be unused.
             skip_default_security_groups=True,
             create_instance_role=False,
             bootstrap_self_managed_addons=False,
@@ -143,11 +158,10 @@ class EksCluster(pulumi.ComponentResource):
             kube_proxy_addon_options=eks.KubeProxyAddonOptionsArgs(version=self._pin("kube-proxy")),
             coredns_addon_options=eks.CoreDnsAddonOptionsArgs(enabled=False),
             deletion_protection=spec.deletion_protection,
-            upgrade_policy=aws.eks.ClusterUpgradePolicyArgs(support_type="STANDARD"),
-            # pulumi-eks refuses an explicit provider without these, even where there is nothing to say.
+            upgrade_policy=aws.eks.ClusterUpgradePolicyArgs(support_type=spec.support_type.upper()),
             provider_credential_opts=eks.KubeconfigOptionsArgs(),
             tags=dict(self._args.tags),
-            opts=self._child,
+            opts=pulumi.ResourceOptions(parent=self, depends_on=self._log_group(), transforms=[transform]),
         )
 
     def _public_cidrs(self) -> list[pulumi.Input[str]]:
@@ -160,12 +174,12 @@ class EksCluster(pulumi.ComponentResource):
             policy_arn=f"arn:{self._partition}:eks::aws:cluster-access-policy/AmazonEKSClusterAdminPolicy",
         )
         return {
-            arn.rsplit("/", 1)[1]: eks.AccessEntryArgs(principal_arn=arn, access_policies={"admin": admin})
-            for arn in self._args.spec.admins
+            key: eks.AccessEntryArgs(principal_arn=arn, access_policies={"admin": admin})
+            for key, arn in entry_names(self._args.spec.admins).items()
         }
 
     def _pin(self, addon: str) -> pulumi.Output[str]:
-        """The version of an addon: as configured, or EKS's default for the cluster's version."""
+        """Returns the version of an addon: as configured, or EKS's default for the cluster's version."""
         version = self._args.spec.addons.of(addon)
         if version != LATEST:
             return pulumi.Output.from_input(version)
@@ -177,30 +191,47 @@ class EksCluster(pulumi.ComponentResource):
         )
         return found.version
 
-    def _peer_rules(self) -> None:
+    def _api_rules(self) -> None:
+        """Lets into the API server: the own VPC, operators' ranges, and the peers, whose istiods watch it.
+
+        EKS opens it to the cluster's own nodes alone. All other traffic between clusters arrives at load balancers,
+        whose controller opens the pods' ports.
+        """
         for peer, cidr in self._args.peer_cidrs.items():
-            for label, port in PEER_PORTS.items():
-                aws.vpc.SecurityGroupIngressRule(
-                    f"{self._name}-from-{peer}-{label}",
-                    security_group_id=self.security_group_id,
-                    description=f"{label} from {peer}",
-                    ip_protocol="tcp",
-                    from_port=port,
-                    to_port=port,
-                    cidr_ipv4=cidr,
-                    tags=self._tags(f"from-{peer}-{label}"),
-                    opts=self._child,
-                )
+            self._api_rule(f"from-{peer}-api", f"api from {peer}", cidr)
+        own = self._args.spec.vpc_cidr
+        self._api_rule("api-from-vpc", "api from the own VPC", own)
+        ranges = [*self._args.spec.private_endpoint_cidrs, *self._args.mesh_cidrs]
+        for cidr in sorted({*ranges} - {own, *self._args.peer_cidrs.values()}):
+            self._api_rule(f"api-from-{cidr.replace('/', '-')}", f"api from {cidr}", cidr)
+
+    def _api_rule(self, label: str, description: str, cidr: str) -> None:
+        aws.vpc.SecurityGroupIngressRule(
+            f"{self._name}-{label}",
+            security_group_id=self.security_group_id,
+            description=description,
+            ip_protocol="tcp",
+            from_port=API_PORT,
+            to_port=API_PORT,
+            cidr_ipv4=cidr,
+            tags=self._tags(label),
+            opts=self._child,
+        )
 
     def _node_groups(self, after_cluster: pulumi.ResourceOptions) -> dict[str, aws.eks.NodeGroup]:
         node_role, attachments = role(
             f"{self._name}-node",
             trust="trust-ec2",
             policies=[managed_policy(policy, self._partition) for policy in NODE_POLICIES],
+            boundary=self._args.permissions_boundary,
             tags=self._tags("node"),
             opts=self._child,
         )
-        opts = pulumi.ResourceOptions.merge(after_cluster, pulumi.ResourceOptions(depends_on=[*attachments]))
+        # without its routes a node neither joins nor, on destroy, releases its network interfaces
+        network = [self._args.network] if self._args.network else []
+        opts = pulumi.ResourceOptions.merge(
+            after_cluster, pulumi.ResourceOptions(depends_on=[*attachments, *network])
+        )
         return {
             group_name: self._node_group(group_name, group, node_role, opts)
             for group_name, group in self._args.spec.node_groups.items()
@@ -213,9 +244,10 @@ class EksCluster(pulumi.ComponentResource):
         return aws.eks.NodeGroup(
             f"{self._name}-{group_name}",
             cluster_name=self._args.cluster_name,
-            node_group_name=group_name,
+            # a group that must be replaced is created beside the old one, before that is deleted
+            node_group_name_prefix=f"{group_name}-",
             node_role_arn=node_role.arn,
-            subnet_ids=list(self._args.private_subnet_ids),
+            subnet_ids=self._subnets_of(group_name),
             version=self._args.spec.version,
             ami_type=group.ami_type,
             capacity_type="SPOT" if group.spot else "ON_DEMAND",
@@ -239,30 +271,26 @@ class EksCluster(pulumi.ComponentResource):
             opts=opts,
         )
 
+    def _subnets_of(self, group_name: str) -> list[pulumi.Input[str]]:
+        """SPIRE's volume lives in one zone, and so must every node that may have to attach it."""
+        subnets = list(self._args.private_subnet_ids)
+        return subnets[:1] if group_name == SPIRE_SERVER else subnets
+
     def _launch_template(self, group_name: str, group: NodeGroupSpec) -> aws.ec2.LaunchTemplate:
-        # Bottlerocket keeps containers and images on its second disk; the first holds the system alone.
-        device = "/dev/xvdb" if group.os == "bottlerocket" else "/dev/xvda"
         tags = self._tags(group_name)
         return aws.ec2.LaunchTemplate(
             f"{self._name}-{group_name}",
             description=f"Nodes {group_name} of {self._args.cluster_name}",
             update_default_version=True,
-            # IMDSv2 with one hop: pods get credentials by pod identity, never the node's own.
+            # IMDSv2 with one hop: pods have credentials by pod identity, and can't read the node's own.
             metadata_options={
                 "http_endpoint": "enabled",
                 "http_tokens": "required",
                 "http_put_response_hop_limit": 1,
             },
             block_device_mappings=[
-                {
-                    "device_name": device,
-                    "ebs": {
-                        "volume_size": group.disk_size,
-                        "volume_type": "gp3",
-                        "encrypted": "true",
-                        "delete_on_termination": "true",
-                    },
-                }
+                aws.ec2.LaunchTemplateBlockDeviceMappingArgs(device_name=device, ebs=disk)
+                for device, disk in disks(group).items()
             ],
             tag_specifications=[{"resource_type": kind, "tags": tags} for kind in ("instance", "volume")],
             tags=tags,
@@ -273,7 +301,8 @@ class EksCluster(pulumi.ComponentResource):
         driver, attachments = role(
             f"{self._name}-ebs-csi",
             trust="trust-pod-identity",
-            policies=[managed_policy("service-role/AmazonEBSCSIDriverPolicy", self._partition)],
+            policies=[managed_policy("AmazonEBSCSIDriverPolicyV2", self._partition)],
+            boundary=self._args.permissions_boundary,
             tags=self._tags("ebs-csi"),
             opts=self._child,
         )
@@ -307,8 +336,65 @@ class EksCluster(pulumi.ComponentResource):
         )
 
 
+def disks(group: NodeGroupSpec) -> dict[str, aws.ec2.LaunchTemplateBlockDeviceMappingEbsArgs]:
+    """Returns the encrypted disks of a node by device name.
+
+    Bottlerocket keeps containers and images on its second disk; the first holds the system, in the image's own size.
+    """
+
+    def disk(size: int | None) -> aws.ec2.LaunchTemplateBlockDeviceMappingEbsArgs:
+        return aws.ec2.LaunchTemplateBlockDeviceMappingEbsArgs(
+            volume_size=size, volume_type="gp3", encrypted="true", delete_on_termination="true"
+        )
+
+    if group.os == "bottlerocket":
+        return {"/dev/xvda": disk(None), "/dev/xvdb": disk(group.disk_size)}
+    return {"/dev/xvda": disk(group.disk_size)}
+
+
+def entry_names(admins: Sequence[str]) -> dict[str, str]:
+    """Returns the principals' ARNs by the names of their access entries.
+
+    A name is the last part of the ARN, and the whole of it for principals that share their last part.
+    """
+    last = [arn.rsplit("/", 1)[1] for arn in admins]
+    whole = [re.sub(r"[^A-Za-z0-9-]+", "-", arn) for arn in admins]
+    return {
+        short if last.count(short) == 1 else long: arn
+        for short, long, arn in zip(last, whole, admins, strict=True)
+    }
+
+
+def child_transform(
+    *, creator_is_admin: bool, boundary: str
+) -> Callable[[pulumi.ResourceTransformArgs], pulumi.ResourceTransformResult | None]:
+    """Returns a transform of the resources inside pulumi-eks' component, which has no arguments for these inputs.
+
+    Args:
+        creator_is_admin: whether EKS itself creates an access entry for the cluster's creator. With listed admins it
+            must not: an entry of the creator in that list would be refused as a duplicate.
+        boundary: ARN of the permissions boundary of roles, "" for none.
+    """
+    role_inputs = {"path": ROLE_PATH, **({"permissionsBoundary": boundary} if boundary else {})}
+
+    def transform(args: pulumi.ResourceTransformArgs) -> pulumi.ResourceTransformResult | None:
+        if args.type_ == "aws:iam/role:Role":
+            return pulumi.ResourceTransformResult(props={**args.props, **role_inputs}, opts=args.opts)
+        if args.type_ == "aws:eks/cluster:Cluster":
+            access = {
+                **cast(dict[str, Any], args.props.get("accessConfig") or {}),
+                "bootstrapClusterCreatorAdminPermissions": creator_is_admin,
+            }
+            return pulumi.ResourceTransformResult(
+                props={**args.props, "accessConfig": access}, opts=args.opts
+            )
+        return None
+
+    return transform
+
+
 def named_kubeconfig(text: str, alias: str) -> str:
-    """The same kubeconfig (JSON) with its one context, cluster and user called by the alias."""
+    """Returns the kubeconfig (JSON) with its one context, cluster and user named by the alias."""
     config = cast(dict[str, Any], json.loads(text))
     for kind in ("clusters", "users", "contexts"):
         config[kind][0]["name"] = alias
@@ -318,5 +404,5 @@ def named_kubeconfig(text: str, alias: str) -> str:
 
 
 def server_of(kubeconfig: str) -> str:
-    """The API server's URL in a kubeconfig (JSON)."""
+    """Returns the URL of the API server in a kubeconfig (JSON)."""
     return str(json.loads(kubeconfig)["clusters"][0]["cluster"]["server"])

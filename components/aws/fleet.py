@@ -17,10 +17,12 @@ class CreatedCluster:
     Attributes:
         kubeconfig: JSON with one context, a secret.
         api_server: URL of the API server.
+        requirements: components that must outlive every Kubernetes object of the cluster.
     """
 
     kubeconfig: pulumi.Output[str]
     api_server: pulumi.Output[str]
+    requirements: tuple[pulumi.Resource, ...]
 
 
 @dataclass(frozen=True)
@@ -42,8 +44,12 @@ class EksFleet:
     @property
     def clusters(self) -> dict[str, CreatedCluster]:
         """Access to each cluster by its name."""
-        created = self.resources.clusters if self.resources else {}
-        return {name: CreatedCluster(each.kubeconfig, each.endpoint) for name, each in created.items()}
+        if self.resources is None:
+            return {}
+        return {
+            name: CreatedCluster(each.kubeconfig, each.endpoint, self.resources.requirements(name))
+            for name, each in self.resources.clusters.items()
+        }
 
     @property
     def home_region(self) -> str:
@@ -66,5 +72,7 @@ def create_fleet(settings: Settings) -> EksFleet:
         region: aws.Provider(f"aws-{region}", region=region)
         for region in sorted({spec.region for spec in specs.values()})
     }
-    args = AwsClustersArgs(clusters=list(specs.values()), settings=settings.aws, providers=providers)
+    args = AwsClustersArgs(
+        clusters=list(specs.values()), settings=settings.aws, providers=providers, source=settings.source
+    )
     return EksFleet(settings, specs, providers, AwsClusters("aws", args) if specs else None)

@@ -1,4 +1,4 @@
-"""IAM policy documents from `manifests/iam`, and the one shape of role that the components need."""
+"""IAM policy documents from `manifests/iam`, and the roles that the components create."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -9,6 +9,10 @@ import pulumi
 import pulumi_aws as aws
 
 DOCUMENTS = Path(__file__).parents[2] / "manifests" / "iam"
+
+
+# The deployer's own policy (docs/iam-policy.json) lets it create roles below this path alone.
+ROLE_PATH = "/fedmesh/"
 
 
 def document_json(name: str, words: Mapping[str, str] | None = None) -> str:
@@ -28,24 +32,38 @@ def managed_policy(name: str, partition: str) -> str:
 
 
 def role(
-    name: str, trust: str, policies: Sequence[str], tags: Mapping[str, str], opts: pulumi.ResourceOptions
+    name: str,
+    *,
+    trust: str,
+    policies: Sequence[str],
+    boundary: str,
+    tags: Mapping[str, str],
+    opts: pulumi.ResourceOptions,
 ) -> tuple[aws.iam.Role, list[aws.iam.RolePolicyAttachment]]:
-    """A role with managed policies attached.
+    """Creates a role with managed policies attached.
 
     Args:
         name: Pulumi name of the role; the attachments add a number.
         trust: name of the trust document in `manifests/iam`.
         policies: ARNs of managed policies.
+        boundary: ARN of the permissions boundary, "" for none.
         tags: tags of the role.
         opts: options of every resource, the parent above all.
 
     Returns:
-        The role and its attachments: what uses the permissions must depend on the latter.
+        The role and its attachments. A resource that uses the permissions must depend on the attachments.
     """
-    made = aws.iam.Role(name, assume_role_policy=document_json(trust), tags=tags, opts=opts)
-    return made, [
+    created = aws.iam.Role(
+        name,
+        assume_role_policy=document_json(trust),
+        path=ROLE_PATH,
+        permissions_boundary=boundary or None,
+        tags=tags,
+        opts=opts,
+    )
+    return created, [
         aws.iam.RolePolicyAttachment(
-            f"{name}-{arn.rsplit('/', 1)[1]}", role=made.name, policy_arn=arn, opts=opts
+            f"{name}-{arn.rsplit('/', 1)[1]}", role=created.name, policy_arn=arn, opts=opts
         )
         for arn in policies
     ]

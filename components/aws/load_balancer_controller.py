@@ -1,25 +1,28 @@
-"""The AWS Load Balancer Controller of one cluster: it makes the NLBs of Services of type LoadBalancer."""
+"""The AWS Load Balancer Controller of one cluster, which creates the NLBs of Services of type LoadBalancer."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, cast
 
 import pulumi
 import pulumi_aws as aws
 import pulumi_kubernetes as k8s
-import yaml
 
 from components.aws.fleet import EksFleet
-from components.aws.iam import document_json
-from components.aws.load_balancers import GATEWAY_HEALTH_PORT, load_balancer_name, nlb_annotations
+from components.aws.iam import ROLE_PATH, document_json
+from components.aws.load_balancers import (
+    DRAIN_SECONDS,
+    GATEWAY_HEALTH_PORT,
+    load_balancer_name,
+    nlb_annotations,
+)
 from components.config.aws import ControllerSpec
 from components.config.aws_facts import partition_of
 from components.kube.load_balancers import LoadBalancerService, LoadBalancerSettings
+from components.kube.manifests import Document, from_registry, load_one
 
 NAMESPACE = "kube-system"
 SERVICE_ACCOUNT = "aws-load-balancer-controller"
-VALUES = Path(__file__).parents[2] / "manifests" / "load_balancer_controller" / "values.yaml"
+IMAGE = "public.ecr.aws/eks/aws-load-balancer-controller"
 
 
 @dataclass(frozen=True)
@@ -27,15 +30,18 @@ class LoadBalancerControllerArgs:
     """Args of LoadBalancerController.
 
     Attributes:
-        cluster_name: its cluster in EKS.
-        region, vpc_id: where it may open ports.
-        ingress_scheme: `internet-facing` or `internal`, for the gateway that users call.
-        mesh_ranges: ranges of all networks of the mesh, which may call the internal load balancers.
+        cluster: its cluster, and `cluster_name`, the cluster's name in EKS.
+        region, vpc_id: region and VPC in which it may open ports.
+        ingress_scheme: `internet-facing` or `internal`, the scheme of the ingress gateway.
+        mesh_ranges: ranges of all networks of the mesh, which reach the internal load balancers.
         chart: the controller's chart.
-        tags: tags of all that is made, by the controller too.
+        tags: tags of all resources, those of the controller included.
         provider: AWS in the cluster's region.
+        registry: registry that holds all images ("": the official one).
+        permissions_boundary: ARN of the boundary of the controller's role, "" for none.
     """
 
+    cluster: pulumi.Resource
     cluster_name: str
     region: str
     vpc_id: pulumi.Input[str]
@@ -44,10 +50,12 @@ class LoadBalancerControllerArgs:
     chart: ControllerSpec
     tags: Mapping[str, str]
     provider: aws.Provider
+    registry: str = ""
+    permissions_boundary: str = ""
 
 
 class LoadBalancerController(pulumi.ComponentResource):
-    """The controller, allowed by pod identity to change only what carries its cluster's tag.
+    """The controller with a role by pod identity, which lets it change only resources with its cluster's tag.
 
     Outputs:
         settings: settings of the Services. Their values are known once the controller is ready, so that a Service
@@ -63,7 +71,6 @@ class LoadBalancerController(pulumi.ComponentResource):
         super().__init__("fedmesh:eks:LoadBalancerController", name, None, opts)
         in_aws = pulumi.ResourceOptions(parent=self, provider=args.provider)
         identity = self._identity(name, args, in_aws)
-        values = cast(dict[str, Any], yaml.safe_load(VALUES.read_text(encoding="utf-8")))
         release = k8s.helm.v3.Release(
             f"{name}-release",
             name=SERVICE_ACCOUNT,
@@ -71,7 +78,7 @@ class LoadBalancerController(pulumi.ComponentResource):
             chart=args.chart.chart,
             version=args.chart.version,
             repository_opts={"repo": args.chart.repository} if args.chart.repository else None,
-            values={**values, "clusterName": args.cluster_name, "region": args.region, "vpcId": args.vpc_id},
+            values=controller_values(args),
             opts=pulumi.ResourceOptions(parent=self, depends_on=[identity]),
         )
         self.settings = LoadBalancerSettings(
@@ -84,14 +91,18 @@ class LoadBalancerController(pulumi.ComponentResource):
     def _service(
         self, label: str, args: LoadBalancerControllerArgs, release: k8s.helm.v3.Release
     ) -> LoadBalancerService:
-        name = load_balancer_name(args.cluster_name, label)
+        name = load_balancer_name(pulumi.get_stack(), args.cluster_name, label)
         annotations = nlb_annotations(
             release.status.apply(lambda _: name),
             internal=label != "ingress" or args.ingress_scheme == "internal",
             tags=args.tags,
             health_port=None if label == "spire" else GATEWAY_HEALTH_PORT,
         )
-        return LoadBalancerService(annotations, args.mesh_ranges if label == "spire" else ())
+        return LoadBalancerService(
+            annotations=annotations,
+            source_ranges=() if label == "ingress" else args.mesh_ranges,
+            drain_seconds=DRAIN_SECONDS,
+        )
 
     def _identity(
         self, name: str, args: LoadBalancerControllerArgs, opts: pulumi.ResourceOptions
@@ -104,6 +115,8 @@ class LoadBalancerController(pulumi.ComponentResource):
         role = aws.iam.Role(
             f"{name}-role",
             assume_role_policy=document_json("trust-pod-identity"),
+            path=ROLE_PATH,
+            permissions_boundary=args.permissions_boundary or None,
             tags=dict(args.tags),
             opts=opts,
         )
@@ -125,8 +138,17 @@ class LoadBalancerController(pulumi.ComponentResource):
             service_account=SERVICE_ACCOUNT,
             role_arn=role.arn,
             tags=dict(args.tags),
-            opts=pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(depends_on=[policy])),
+            opts=pulumi.ResourceOptions.merge(
+                opts, pulumi.ResourceOptions(depends_on=[policy, args.cluster])
+            ),
         )
+
+
+def controller_values(args: LoadBalancerControllerArgs) -> Document:
+    """Values of the controller's chart."""
+    image = {"image": {"repository": from_registry(IMAGE, args.registry)}} if args.registry else {}
+    cluster = {"clusterName": args.cluster_name, "region": args.region, "vpcId": args.vpc_id}
+    return load_one("load_balancer_controller/values.yaml", {**image, **cluster})
 
 
 def install_controllers(
@@ -154,14 +176,17 @@ def _args_by_cluster(fleet: EksFleet) -> dict[str, LoadBalancerControllerArgs]:
         return {}
     return {
         name: LoadBalancerControllerArgs(
+            cluster=fleet.resources.clusters[name],
             cluster_name=cluster.eks_name,
             region=cluster.region,
             vpc_id=fleet.resources.networks[name].vpc_id,
             ingress_scheme=cluster.spec.ingress_scheme,
-            mesh_ranges=tuple(other.spec.vpc_cidr for other in fleet.specs.values()),
+            mesh_ranges=(*(other.spec.vpc_cidr for other in fleet.specs.values()), *settings.mesh_cidrs),
             chart=settings.controller,
             tags=settings.tags,
             provider=fleet.providers[cluster.region],
+            registry=fleet.settings.registry,
+            permissions_boundary=settings.permissions_boundary,
         )
         for name, cluster in fleet.specs.items()
     }

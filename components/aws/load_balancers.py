@@ -1,41 +1,88 @@
 """Names and annotations of the NLBs that the AWS Load Balancer Controller creates. Pure, no resources."""
 
+import hashlib
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import pulumi
 
 GATEWAY_HEALTH_PORT = 15021
+PREFIX = "service.beta.kubernetes.io/aws-load-balancer"
+LONGEST_NAME = 32  # of a load balancer in ELBv2, letters, digits and hyphens
+DIGEST_LENGTH = 6
+
+# An NLB routes new connections to a deregistered target for a while: a gateway keeps serving that long.
+DRAIN_SECONDS = 60
 
 
-def load_balancer_name(cluster_name: str, label: str) -> str:
-    """The name in AWS of a cluster's load balancer, within the 32 characters that AWS allows."""
-    return f"{cluster_name[: 31 - len(label)]}-{label}"
+@dataclass(frozen=True)
+class HealthCheck:
+    """The health check of a target group, in seconds and checks.
+
+    ELBv2 refuses a time-out that is not shorter than the interval, and the controller's own default is 10 s for both:
+    the time-out is always stated with the interval.
+    """
+
+    interval: int = 5
+    timeout: int = 4
+    healthy: int = 2
+    unhealthy: int = 2
+
+    def __post_init__(self) -> None:
+        if not 2 <= self.timeout < self.interval <= 300:
+            raise ValueError(f"time-out {self.timeout} must be 2 or more and shorter than {self.interval}")
+
+
+def load_balancer_name(stack: str, cluster_name: str, label: str) -> str:
+    """Returns the name in AWS of a cluster's load balancer.
+
+    Names are unique in an account and region. The digest keeps apart clusters whose long names begin alike, and equal
+    clusters of several stacks.
+
+    Args:
+        stack: name of the Pulumi stack.
+        cluster_name: name of the cluster in EKS.
+        label: `ingress`, `eastwest` or `spire`.
+    """
+    digest = hashlib.sha256(f"{stack}/{cluster_name}/{label}".encode()).hexdigest()[:DIGEST_LENGTH]
+    room = LONGEST_NAME - len(f"-{digest}-{label}")
+    return f"{cluster_name[:room].strip('-')}-{digest}-{label}"
 
 
 def nlb_annotations(
-    name: pulumi.Input[str], *, internal: bool, tags: Mapping[str, str], health_port: int | None = None
+    name: pulumi.Input[str],
+    *,
+    internal: bool,
+    tags: Mapping[str, str],
+    health_port: int | None = None,
+    health_check: HealthCheck | None = None,
 ) -> dict[str, pulumi.Input[str]]:
-    """Annotations that give a Service an NLB straight to its pods.
+    """Returns the annotations that give a Service an NLB with its pods as targets.
 
     Args:
         name: name of the load balancer in AWS, by which the edge finds it.
         internal: reachable from the joined networks only, not from the internet.
-        tags: AWS tags of what the controller makes.
-        health_port: port of an HTTP /healthz/ready answer (Istio's gateways: 15021); else TCP is tried.
+        tags: AWS tags of what the controller creates.
+        health_port: port of an HTTP /healthz/ready answer (Istio's gateways: 15021); else a TCP connection is tried.
+        health_check: interval, time-out and thresholds.
     """
-    prefix = "service.beta.kubernetes.io/aws-load-balancer"
-    health: dict[str, pulumi.Input[str]] = {
-        f"{prefix}-healthcheck-protocol": "HTTP",
-        f"{prefix}-healthcheck-port": str(health_port),
-        f"{prefix}-healthcheck-path": "/healthz/ready",
+    check = health_check or HealthCheck()
+    http: dict[str, pulumi.Input[str]] = {
+        f"{PREFIX}-healthcheck-protocol": "HTTP",
+        f"{PREFIX}-healthcheck-port": str(health_port),
+        f"{PREFIX}-healthcheck-path": "/healthz/ready",
     }
     return {
-        **(health if health_port else {}),
-        f"{prefix}-name": name,
-        f"{prefix}-type": "external",
-        f"{prefix}-nlb-target-type": "ip",
-        f"{prefix}-scheme": "internal" if internal else "internet-facing",
-        f"{prefix}-attributes": "load_balancing.cross_zone.enabled=true",
-        f"{prefix}-healthcheck-interval": "5",
-        f"{prefix}-additional-resource-tags": ",".join(f"{key}={value}" for key, value in tags.items()),
+        **(http if health_port else {}),
+        f"{PREFIX}-name": name,
+        f"{PREFIX}-type": "external",
+        f"{PREFIX}-nlb-target-type": "ip",
+        f"{PREFIX}-scheme": "internal" if internal else "internet-facing",
+        f"{PREFIX}-attributes": "load_balancing.cross_zone.enabled=true",
+        f"{PREFIX}-target-group-attributes": f"deregistration_delay.timeout_seconds={DRAIN_SECONDS}",
+        f"{PREFIX}-healthcheck-interval": str(check.interval),
+        f"{PREFIX}-healthcheck-timeout": str(check.timeout),
+        f"{PREFIX}-healthcheck-healthy-threshold": str(check.healthy),
+        f"{PREFIX}-healthcheck-unhealthy-threshold": str(check.unhealthy),
+        f"{PREFIX}-additional-resource-tags": ",".join(f"{key}={value}" for key, value in tags.items()),
     }

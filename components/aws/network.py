@@ -1,4 +1,4 @@
-"""The network of one cluster: a VPC over several zones, ways out, and private ways to the AWS services."""
+"""The network of one cluster: a VPC over several zones, NAT egress, and VPC endpoints."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 import pulumi
 import pulumi_aws as aws
 
-from components.aws.iam import document_json
+from components.aws.iam import ROLE_PATH, document_json
 from components.config.aws_facts import partition_of
 from components.config.cidr import plan_subnets
 
-# What nodes call: image pulls (ecr.*, and s3 through a gateway), credentials, the CNI, logs.
+# Nodes call these: image pulls (ecr.*, and s3 through a gateway endpoint), credentials, the CNI, logs.
 INTERFACE_ENDPOINTS = ("ecr.api", "ecr.dkr", "sts", "ec2", "logs", "eks-auth")
 
 
@@ -22,10 +22,12 @@ class NetworkArgs:
         cluster_name: the EKS cluster that will live here; load balancers find the subnets by it.
         region: AWS region of the VPC.
         vpc_cidr: IPv4 range, a /16 to a /22.
-        zones: availability zones, one private and one public subnet in each.
+        zones: names of availability zones, one private and one public subnet in each.
+        verified_zones: the same by name, known once the account's zones have been checked.
         nat_per_zone: one NAT gateway per zone (survives the loss of a zone) instead of one.
         flow_log_days: days for which flow logs are kept.
-        tags: tags of everything.
+        permissions_boundary: ARN of the boundary of the flow logs' role, "" for none.
+        tags: tags of all resources.
     """
 
     cluster_name: str
@@ -34,15 +36,20 @@ class NetworkArgs:
     zones: tuple[str, ...]
     nat_per_zone: bool
     flow_log_days: int
+    permissions_boundary: str = ""
+    verified_zones: pulumi.Input[Mapping[str, str]] | None = None
     tags: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 class Network(pulumi.ComponentResource):
     """A VPC with public and private subnets, NAT, endpoints for AWS services, and flow logs.
 
+    Nodes, and controllers that run on them, must depend on the whole component: a subnet's id is known before its
+    routes exist, and on destroy its routes would be deleted while controllers still have to call AWS.
+
     Outputs:
         vpc_id, private_subnet_ids, public_subnet_ids;
-        route_table_ids: every table that needs a route to another network;
+        route_table_ids: all tables that need a route to another network;
         nat_addresses: the public addresses from which private subnets reach the internet.
     """
 
@@ -68,7 +75,7 @@ class Network(pulumi.ComponentResource):
             opts=self._child,
         )
         self.vpc_id = vpc.id
-        # AWS makes this group with rules that allow all; managing it without rules closes it.
+        # AWS creates this group with rules that allow all traffic; managed without rules it allows none.
         aws.ec2.DefaultSecurityGroup(
             f"{name}-default", vpc_id=vpc.id, tags=self._tags("default-closed"), opts=self._child
         )
@@ -81,7 +88,7 @@ class Network(pulumi.ComponentResource):
         self._private = [
             self._subnet("private", zone, cidr) for zone, cidr in zip(args.zones, plan.private, strict=True)
         ]
-        public_table = self._route_table("public", [*self._public])
+        public_table, associations = self._route_table("public", self._public)
         to_internet = aws.ec2.Route(
             f"{name}-public-internet",
             route_table_id=public_table.id,
@@ -89,7 +96,7 @@ class Network(pulumi.ComponentResource):
             gateway_id=gateway.id,
             opts=self._child,
         )
-        private_tables = self._private_tables(self._nat_gateways(to_internet))
+        private_tables = self._private_tables(self._nat_gateways([to_internet, *associations]))
 
         self.public_subnet_ids = [subnet.id for subnet in self._public]
         self.private_subnet_ids = [subnet.id for subnet in self._private]
@@ -107,13 +114,17 @@ class Network(pulumi.ComponentResource):
     def _tags(self, part: str) -> dict[str, str]:
         return {**self._args.tags, "Name": f"{self._name}-{part}"}
 
+    def _verified(self, zone: str) -> pulumi.Input[str]:
+        zones = self._args.verified_zones
+        return zone if zones is None else pulumi.Output.from_input(zones).apply(lambda known: known[zone])
+
     def _subnet(self, kind: str, zone: str, cidr: str) -> aws.ec2.Subnet:
         # The load balancer controller chooses subnets by these tags.
         role = "kubernetes.io/role/elb" if kind == "public" else "kubernetes.io/role/internal-elb"
         return aws.ec2.Subnet(
             f"{self._name}-{kind}-{zone}",
             vpc_id=self.vpc_id,
-            availability_zone=zone,
+            availability_zone=self._verified(zone),
             cidr_block=cidr,
             map_public_ip_on_launch=False,
             tags={
@@ -124,20 +135,23 @@ class Network(pulumi.ComponentResource):
             opts=self._child,
         )
 
-    def _route_table(self, label: str, subnets: list[aws.ec2.Subnet]) -> aws.ec2.RouteTable:
+    def _route_table(
+        self, label: str, subnets: list[aws.ec2.Subnet]
+    ) -> tuple[aws.ec2.RouteTable, list[aws.ec2.RouteTableAssociation]]:
         table = aws.ec2.RouteTable(
             f"{self._name}-{label}", vpc_id=self.vpc_id, tags=self._tags(label), opts=self._child
         )
-        for number, subnet in enumerate(subnets):
+        return table, [
             aws.ec2.RouteTableAssociation(
                 f"{self._name}-{label}-{number}",
                 route_table_id=table.id,
                 subnet_id=subnet.id,
                 opts=self._child,
             )
-        return table
+            for number, subnet in enumerate(subnets)
+        ]
 
-    def _nat_gateways(self, to_internet: aws.ec2.Route) -> list[aws.ec2.NatGateway]:
+    def _nat_gateways(self, public_routing: list[pulumi.Resource]) -> list[aws.ec2.NatGateway]:
         zones = self._args.zones if self._args.nat_per_zone else self._args.zones[:1]
         addresses = [
             aws.ec2.Eip(
@@ -146,8 +160,8 @@ class Network(pulumi.ComponentResource):
             for zone in zones
         ]
         self.nat_addresses = [address.public_ip for address in addresses]
-        # A NAT gateway without a route to the internet is made and then fails: hence depends_on.
-        opts = pulumi.ResourceOptions(parent=self, depends_on=[to_internet])
+        # A NAT gateway whose subnet has no route to the internet fails after its creation.
+        opts = pulumi.ResourceOptions(parent=self, depends_on=public_routing)
         return [
             aws.ec2.NatGateway(
                 f"{self._name}-nat-{zone}",
@@ -161,7 +175,7 @@ class Network(pulumi.ComponentResource):
 
     def _private_tables(self, gateways: list[aws.ec2.NatGateway]) -> list[aws.ec2.RouteTable]:
         tables = [
-            self._route_table(f"private-{zone}", [self._private[number]])
+            self._route_table(f"private-{zone}", [self._private[number]])[0]
             for number, zone in enumerate(self._args.zones)
         ]
         for number, (zone, table) in enumerate(zip(self._args.zones, tables, strict=True)):
@@ -228,6 +242,8 @@ class Network(pulumi.ComponentResource):
         role = aws.iam.Role(
             f"{self._name}-flow-logs",
             assume_role_policy=document_json("trust-vpc-flow-logs"),
+            path=ROLE_PATH,
+            permissions_boundary=self._args.permissions_boundary or None,
             tags=self._tags("flow-logs"),
             opts=self._child,
         )

@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, Strict, StringConstraints, field_validator, model_validator
 
-from components.config.fields import Flag, Model, Rule, Text, refusal, setting
+from components.config.fields import Flag, Model, PrivateCidr, Rule, Text, refusal, setting
 
 MOST_TAGS = 40  # of the 50 that a resource can have; the program and the controller add some
 
@@ -49,6 +49,15 @@ TagValue = Annotated[
     StringConstraints(pattern=r"^[A-Za-z0-9 _.:/=+@-]{0,256}$"),
     Rule("a tag's value, of up to 256 letters, digits, spaces and _.:/=+-@"),
 ]
+PolicyArn = Annotated[
+    str,
+    Strict(),
+    StringConstraints(pattern=r"^(arn:aws(-cn|-us-gov)?:iam::[0-9]{12}:policy/[A-Za-z0-9_+=,.@/-]+)?$"),
+    Rule("the ARN of an IAM policy of your account"),
+]
+HealthPath = Annotated[
+    str, Strict(), StringConstraints(pattern=r"^/\S{0,254}$"), Rule("a path such as /healthz/ready")
+]
 Port = Annotated[int, Strict(), Field(ge=1, le=65535), Rule("a whole number from 1 to 65535")]
 
 
@@ -79,6 +88,16 @@ class EdgeSpec(Model):
     )
     health_port: Port = setting(
         15021, description="The gateway's port that health checks call, from 1 to 65535.", example=15021
+    )
+    health_protocol: Literal["http", "https", "tcp"] = setting(
+        "http", description="The protocol of the health checks.", example="https", since="0.2"
+    )
+    health_path: HealthPath = setting(
+        "/healthz/ready",
+        description="The path that HTTP health checks call. With the port of users and a path of your application, a "
+        "cluster counts as healthy only while the application behind its gateway answers.",
+        example="/healthz",
+        since="0.2",
     )
 
     @model_validator(mode="after")
@@ -141,6 +160,19 @@ class AwsSettings(Model):
         alias="loadBalancerController",
         description="The AWS Load Balancer Controller.",
         example={"version": "1.14.0"},
+    )
+    mesh_cidrs: tuple[PrivateCidr, ...] = setting(
+        (),
+        description="Private ranges outside the stack's VPCs whose hosts belong to the mesh, such as those of existing "
+        "clusters: they may call gateways and bundle endpoints.",
+        example=["10.50.0.0/16"],
+        since="0.2",
+    )
+    permissions_boundary: PolicyArn = setting(
+        "",
+        description="The ARN of an IAM policy that bounds every role which the program creates.",
+        example="arn:aws:iam::123456789012:policy/fedmesh-boundary",
+        since="0.2",
     )
     tags: Mapping[TagKey, TagValue] = setting(
         {"project": "fedmesh"},

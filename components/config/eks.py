@@ -29,7 +29,7 @@ from components.config.cidr import (
     is_private,
     reserved_for,
 )
-from components.config.fields import Cidr, DnsLabel, Flag, Model, Rule, refusal, setting
+from components.config.fields import Cidr, DnsLabel, Flag, Model, PrivateCidr, Rule, refusal, setting
 
 SPIRE_SERVER = "spire-server"
 GENERAL = "general"
@@ -184,6 +184,14 @@ class EndpointSpec(Model):
         example=["<your address>/32"],
     )
 
+    private_cidrs: tuple[PrivateCidr, ...] = setting(
+        (),
+        description="Private ranges outside the mesh that may call the API server inside the networks, such as those "
+        "of a VPN or of build machines. The clusters' own networks always reach it.",
+        example=["10.100.0.0/16"],
+        since="0.2",
+    )
+
     @field_validator("cidrs", mode="after")
     @classmethod
     def _callers_on_the_internet(cls, cidrs: tuple[str, ...]) -> tuple[str, ...]:
@@ -260,6 +268,13 @@ class EksSpec(Model):
     version: Version = setting(
         description="The Kubernetes version, quoted, in EKS's standard support. EKS takes one minor version at a time.",
         example="1.35",
+    )
+    support_type: Literal["standard", "extended"] = setting(
+        "standard",
+        description="Whether EKS keeps the version past its standard support, at extra cost. With `standard` EKS "
+        "upgrades the cluster by itself when standard support ends.",
+        example="extended",
+        since="0.2",
     )
     vpc_cidr: Cidr = setting(
         description="The private range of the VPC, a /16 to a /22 in the ranges of RFC 1918, disjoint from all other "
@@ -415,6 +430,11 @@ class EksSpec(Model):
     def public_endpoint_cidrs(self) -> tuple[str, ...]:
         """The ranges that may call a public API server."""
         return self.endpoint.cidrs
+
+    @property
+    def private_endpoint_cidrs(self) -> tuple[str, ...]:
+        """The private ranges outside the mesh that may call the API server."""
+        return self.endpoint.private_cidrs
 
     @property
     def nat_gateways(self) -> int:

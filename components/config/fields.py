@@ -20,6 +20,8 @@ from pydantic import (
 from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError, PydanticUndefined, core_schema
 
+from components.config.cidr import is_private
+
 FIRST_RELEASE = "0.1"
 REFUSED = "refused"
 
@@ -154,6 +156,12 @@ def _network(text: str) -> str:
         raise refusal(f"must be an IPv4 range such as 10.2.0.0/16: {error}") from None
 
 
+def _private(cidr: str) -> str:
+    if not is_private(cidr):
+        raise refusal(f"must be a private range, in 10.0.0.0/8, 172.16.0.0/12 or 192.168.0.0/16, not {cidr}")
+    return cidr
+
+
 Flag = Annotated[bool, Strict()]
 Text = Annotated[str, Strict(), StringConstraints(pattern=r"^.+$"), Rule("text")]
 DnsLabel = Annotated[
@@ -178,6 +186,7 @@ Cidr = Annotated[
     Rule("an IPv4 range such as 10.2.0.0/16"),
     AfterValidator(_network),
 ]
+PrivateCidr = Annotated[Cidr, AfterValidator(_private)]
 ChartVersion = Annotated[
     str,
     Strict(),

@@ -39,8 +39,18 @@ class ExistingCluster:
     kubeconfig: str
     api_server: str
 
+    @property
+    def requirements(self) -> tuple[pulumi.Resource, ...]:
+        """The program creates nothing that an existing cluster needs."""
+        return ()
 
-def provider(name: str, kubeconfig: pulumi.Input[str], skip: bool | None = None) -> k8s.Provider:
+
+def provider(
+    name: str,
+    kubeconfig: pulumi.Input[str],
+    skip: bool | None = None,
+    requirements: Sequence[pulumi.Resource] = (),
+) -> k8s.Provider:
     """The provider of a cluster's resources, whatever its address becomes. With `skip`, what can't be reached stays."""
     return k8s.Provider(
         name,
@@ -50,6 +60,7 @@ def provider(name: str, kubeconfig: pulumi.Input[str], skip: bool | None = None)
         enable_config_map_mutable=True,
         enable_secret_mutable=True,
         skip_update_unreachable=skip,
+        opts=pulumi.ResourceOptions(depends_on=[*requirements]),
     )
 
 
@@ -61,13 +72,23 @@ class ClusterAccess(Protocol):
         """JSON with one context."""
         ...
 
+    @property
+    def requirements(self) -> tuple[pulumi.Resource, ...]:
+        """Resources that must outlive every object of the cluster."""
+        ...
+
 
 def kubernetes_providers(
     clusters: Mapping[str, ClusterAccess], last_known: LastKnownState
 ) -> dict[str, k8s.Provider]:
     """The providers of all clusters by name; those of clusters declared down skip unreachable resources."""
     return {
-        name: provider(name, last_known.validated(cluster.kubeconfig), last_known.skips_unreachable(name))
+        name: provider(
+            name,
+            last_known.validated(cluster.kubeconfig),
+            last_known.skips_unreachable(name),
+            cluster.requirements,
+        )
         for name, cluster in clusters.items()
     }
 

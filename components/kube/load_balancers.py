@@ -14,10 +14,12 @@ class LoadBalancerService:
     Attributes:
         annotations: annotations that the cloud's controller reads.
         source_ranges: IPv4 ranges that may connect; empty for no restriction.
+        drain_seconds: time for which a pod that stops keeps serving, until no new connection is routed to it.
     """
 
     annotations: Mapping[str, pulumi.Input[str]] = field(default_factory=dict[str, pulumi.Input[str]])
     source_ranges: tuple[str, ...] = ()
+    drain_seconds: int = 3
 
     @property
     def spec(self) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from components.kube.workloads import load_balancer_address
 
 INGRESS = "istio-ingressgateway"
 EAST_WEST = "istio-eastwestgateway"
+STOP_SECONDS = 27  # for a proxy to end its connections after it has drained
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,8 @@ class IstioGateways(pulumi.ComponentResource):
             **values,
             **({"revision": args.settings.revision} if args.settings.revision else {}),
             "replicaCount": args.settings.replicas,
+            "lifecycle": {"preStop": {"sleep": {"seconds": load_balancer.drain_seconds}}},
+            "terminationGracePeriodSeconds": load_balancer.drain_seconds + STOP_SECONDS,
             "service": {"annotations": dict(load_balancer.annotations), **load_balancer.spec},
         }
         made = release(

@@ -79,6 +79,11 @@ def load_balancer(aws: Aws, args: Args) -> dict[str, Any]:
     }
 
 
+def load_balancer_zone(_aws: Aws, args: Args) -> dict[str, Any]:
+    kind = args.get("loadBalancerType", "application")
+    return {"id": f"Z{kind[:3].upper()}0SANDBOX", "loadBalancerType": kind, "region": args.get("region")}
+
+
 FUNCTIONS: dict[str, Callable[[Aws, Args], dict[str, Any]]] = {
     "aws:index/getCallerIdentity:getCallerIdentity": caller_identity,
     "aws:index/getPartition:getPartition": partition,
@@ -86,4 +91,5 @@ FUNCTIONS: dict[str, Callable[[Aws, Args], dict[str, Any]]] = {
     "aws:index/getAvailabilityZones:getAvailabilityZones": availability_zones,
     "aws:eks/getAddonVersion:getAddonVersion": addon_version,
     "aws:lb/getLoadBalancer:getLoadBalancer": load_balancer,
+    "aws:lb/getHostedZoneId:getHostedZoneId": load_balancer_zone,
 }

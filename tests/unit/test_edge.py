@@ -14,7 +14,7 @@ from components.aws.dns import (
     record_type,
 )
 from components.aws.edge import Edge, EdgeArgs, EdgeTarget
-from components.config.aws import EdgeSpec
+from components.config.aws import AwsSettings, EdgeSpec
 from components.config.errors import validated
 from tests.unit.recording import Recorder, record
 
@@ -35,7 +35,37 @@ def test_the_first_cluster_takes_the_users_while_it_is_healthy() -> None:
     first = made.one("edge-c0", "Record").inputs
     assert first["failoverRoutingPolicies"] == [{"type": "PRIMARY"}]
     assert first["healthCheckId"] == "edge-c0-id"
-    assert (first["name"], first["records"]) == ("app.example.com", ["nlb-0.elb.amazonaws.com"])
+    assert (first["name"], first["type"]) == ("app.example.com", "A")
+    assert first["aliases"] == [
+        {"name": "nlb-0.elb.amazonaws.com", "zoneId": "Z26RNL4JYFTOTI", "evaluateTargetHealth": True}
+    ]
+
+
+def test_a_domain_may_be_the_apex_of_its_zone() -> None:
+    apex = {**ROUTE53, "domain": "example.com"}
+    for each in edge(apex, clusters=3).of("Record"):
+        assert each.inputs["type"] == "A"  # a zone's apex can't be a CNAME
+        assert each.inputs["aliases"]
+
+
+def test_an_edge_of_one_cluster_has_no_standby_without_a_target() -> None:
+    made = edge(ROUTE53, clusters=1)
+    assert [record.name for record in made.of("Record")] == ["edge-c0"]
+
+
+def test_a_gateway_with_an_ip_address_gets_a_record_with_that_address() -> None:
+    spec = validated(AwsSettings, {"edge": ROUTE53}, "fedmesh:aws", "Pulumi.dev.yaml").edge
+    targets = [EdgeTarget("c0", "us-east-1", "192.0.2.7", "c0-ingress")]
+    made = record(lambda: Edge("edge", EdgeArgs(targets, spec, {})))
+    inputs = made.one("edge-c0", "Record").inputs
+    assert (inputs["type"], inputs["records"], inputs.get("aliases")) == ("A", ["192.0.2.7"], [])
+
+
+def test_the_health_check_asks_for_what_users_are_served_where_the_stack_says_so() -> None:
+    served = {"healthProtocol": "https", "healthPort": 443, "healthPath": "/status"}
+    for check in edge({**ROUTE53, **served}).of("HealthCheck"):
+        inputs = check.inputs
+        assert (inputs["type"], inputs["port"], inputs["resourcePath"]) == ("HTTPS", 443, "/status")
 
 
 def test_the_others_share_the_users_when_the_first_fails() -> None:

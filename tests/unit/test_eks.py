@@ -3,13 +3,10 @@
 import json
 from typing import Any
 
-import pulumi_aws as aws
+import pulumi
 import pytest
 
-from components.aws.eks import EksCluster, EksClusterArgs, named_kubeconfig
-from components.aws.load_balancer_controller import LoadBalancerController, LoadBalancerControllerArgs
-from components.aws.load_balancers import load_balancer_name, nlb_annotations
-from components.config.aws import AwsSettings
+from components.aws.eks import EksCluster, EksClusterArgs, child_transform, named_kubeconfig
 from components.config.eks import EksSpec
 from components.config.errors import validated
 from tests.unit.recording import Recorder, record, value
@@ -32,11 +29,13 @@ def cluster(**changes: Any) -> Recorder:
         region="us-east-1",
         spec=spec,
         vpc_id="vpc-1",
-        private_subnet_ids=["subnet-private"],
+        private_subnet_ids=["subnet-a", "subnet-b"],
         public_subnet_ids=["subnet-public"],
         peer_cidrs={"cluster-2": "10.3.0.0/16", "cluster-3": "10.4.0.0/16"},
         peer_addresses=["198.51.100.7"],
         tags={"project": "fedmesh"},
+        mesh_cidrs=["10.90.0.0/16"],
+        permissions_boundary="arn:aws:iam::123456789012:policy/boundary",
     )
     return record(lambda: EksCluster("one", args))
 
@@ -82,57 +81,126 @@ def test_nothing_is_made_by_default_that_would_need_nodes_first() -> None:
     assert made["corednsAddonOptions"]["enabled"] is False
 
 
-@pytest.mark.parametrize("peer", ["cluster-2", "cluster-3"])
-def test_each_peer_reaches_the_mesh_ports_and_no_others(peer: str) -> None:
-    rules = [r.inputs for r in cluster().of("SecurityGroupIngressRule") if f"from-{peer}" in r.name]
-    assert sorted(rule["fromPort"] for rule in rules) == [443, 8443, 15012, 15017, 15021, 15443]
-    assert all(rule["fromPort"] == rule["toPort"] and rule["ipProtocol"] == "tcp" for rule in rules)
-    cidr = {"cluster-2": "10.3.0.0/16", "cluster-3": "10.4.0.0/16"}[peer]
-    assert {rule["cidrIpv4"] for rule in rules} == {cidr}
+def api_sources(**changes: Any) -> list[str]:
+    rules = [rule.inputs for rule in cluster(**changes).of("SecurityGroupIngressRule")]
+    assert all((rule["fromPort"], rule["toPort"], rule["ipProtocol"]) == (443, 443, "tcp") for rule in rules)
+    assert {rule["securityGroupId"] for rule in rules} == {"sg-of-eks"}
+    return sorted(rule["cidrIpv4"] for rule in rules)
 
 
-def test_peer_rules_are_on_the_group_that_eks_gives_its_nodes() -> None:
-    assert {r.inputs["securityGroupId"] for r in cluster().of("SecurityGroupIngressRule")} == {"sg-of-eks"}
+def test_the_api_server_lets_in_its_own_network_the_peers_and_the_mesh() -> None:
+    assert api_sources() == ["10.2.0.0/16", "10.3.0.0/16", "10.4.0.0/16", "10.90.0.0/16"]
+
+
+def test_operators_reach_a_private_api_server_from_the_ranges_that_the_stack_lists() -> None:
+    assert "192.168.7.0/24" in api_sources(endpoint={"privateCidrs": ["192.168.7.0/24", "10.90.0.0/16"]})
+
+
+def test_two_principals_of_one_name_get_an_entry_each() -> None:
+    admins = [f"arn:aws:iam::123456789012:{path}" for path in ("role/platform", "user/platform", "role/ci")]
+    entries = control_plane(admins=admins)["accessEntries"]
+    assert sorted(entry["principalArn"] for entry in entries.values()) == sorted(admins)
+    assert "ci" in entries
+
+
+def transformed(type_: str, props: dict[str, Any], **changes: Any) -> Any:
+    changed = child_transform(**{"creator_is_admin": True, "boundary": "", **changes})(
+        pulumi.ResourceTransformArgs(True, type_, "x", props, pulumi.ResourceOptions())
+    )
+    return changed.props if changed else None
+
+
+def test_listed_admins_may_include_the_clusters_creator() -> None:
+    props = {"name": "n", "accessConfig": {"authenticationMode": "API"}}
+    made = transformed("aws:eks/cluster:Cluster", props, creator_is_admin=False)
+    assert made["accessConfig"] == {
+        "authenticationMode": "API",
+        "bootstrapClusterCreatorAdminPermissions": False,
+    }
+    assert made["name"] == "n"
+    assert transformed("aws:eks/addon:Addon", {}) is None
+
+
+def test_the_role_that_pulumi_eks_creates_has_the_path_and_boundary_of_all_others() -> None:
+    assert transformed("aws:iam/role:Role", {"name": "n"}) == {"name": "n", "path": "/fedmesh/"}
+    bounded = transformed("aws:iam/role:Role", {}, boundary="arn:b")
+    assert bounded == {"path": "/fedmesh/", "permissionsBoundary": "arn:b"}
+    for role in cluster().of("Role"):
+        assert role.inputs["path"] == "/fedmesh/"
+        assert role.inputs["permissionsBoundary"].endswith("policy/boundary")
+
+
+def test_the_log_group_of_the_control_plane_is_the_stacks_own() -> None:
+    made = cluster(flowLogDays=90)
+    group = made.one("one-control-plane")
+    assert group.inputs["name"] == "/aws/eks/istio-eks-cluster-1/cluster"
+    assert group.inputs["retentionInDays"] == 90
+    assert made.outlives(group, made.one("one", "eks:index:Cluster"))
+
+
+def test_support_is_standard_unless_the_stack_says_extended() -> None:
+    assert control_plane()["upgradePolicy"] == {"supportType": "STANDARD"}
+    assert control_plane(supportType="extended")["upgradePolicy"] == {"supportType": "EXTENDED"}
+
+
+def group(name: str, **changes: Any) -> dict[str, Any]:
+    return cluster(**changes).one(f"one-{name}", "NodeGroup").inputs
+
+
+def test_a_replaced_node_group_is_created_before_the_old_one_is_deleted() -> None:
+    for name in ("general", "spire-server"):
+        inputs = group(name)
+        assert inputs["nodeGroupNamePrefix"] == f"{name}-"
+        assert "nodeGroupName" not in inputs
+
+
+def test_the_nodes_of_spire_server_are_in_the_zone_of_its_volume() -> None:
+    assert group("spire-server")["subnetIds"] == ["subnet-a"]
+    assert group("general")["subnetIds"] == ["subnet-a", "subnet-b"]
 
 
 def test_only_the_spire_server_group_is_tainted_and_labelled() -> None:
-    groups = {g.inputs["nodeGroupName"]: g.inputs for g in cluster().of("NodeGroup")}
-    assert groups["spire-server"]["taints"] == [
-        {"key": "dedicated", "value": "spire-server", "effect": "NO_EXECUTE"}
-    ]
-    assert groups["spire-server"]["labels"] == {"dedicated": "spire-server"}
-    assert not groups["general"].get("taints")
-    assert not groups["general"].get("labels")
+    spire_server, general = group("spire-server"), group("general")
+    assert spire_server["taints"] == [{"key": "dedicated", "value": "spire-server", "effect": "NO_EXECUTE"}]
+    assert spire_server["labels"] == {"dedicated": "spire-server"}
+    assert not general.get("taints")
+    assert not general.get("labels")
 
 
 def test_nodes_take_only_tokens_for_metadata_and_have_encrypted_disks() -> None:
     for template in cluster().of("LaunchTemplate"):
         assert template.inputs["metadataOptions"]["httpTokens"] == "required"
         assert template.inputs["metadataOptions"]["httpPutResponseHopLimit"] == 1
-        (disk,) = template.inputs["blockDeviceMappings"]
-        assert (disk["ebs"]["encrypted"], disk["ebs"]["volumeType"]) == ("true", "gp3")
+        for disk in template.inputs["blockDeviceMappings"]:
+            assert (disk["ebs"]["encrypted"], disk["ebs"]["volumeType"]) == ("true", "gp3")
 
 
 @pytest.mark.parametrize(
-    ("group", "ami", "device"),
+    ("group", "ami", "sizes"),
     [
-        ({}, "AL2023_x86_64_STANDARD", "/dev/xvda"),
-        ({"instanceTypes": ["m7g.large"]}, "AL2023_ARM_64_STANDARD", "/dev/xvda"),
-        ({"os": "bottlerocket"}, "BOTTLEROCKET_x86_64", "/dev/xvdb"),
-        ({"os": "bottlerocket", "instanceTypes": ["c7gd.xlarge"]}, "BOTTLEROCKET_ARM_64", "/dev/xvdb"),
+        ({}, "AL2023_x86_64_STANDARD", {"/dev/xvda": 50}),
+        ({"instanceTypes": ["m7g.large"]}, "AL2023_ARM_64_STANDARD", {"/dev/xvda": 50}),
+        ({"os": "bottlerocket"}, "BOTTLEROCKET_x86_64", {"/dev/xvda": None, "/dev/xvdb": 50}),
+        (
+            {"os": "bottlerocket", "instanceTypes": ["c7gd.xlarge"]},
+            "BOTTLEROCKET_ARM_64",
+            {"/dev/xvda": None, "/dev/xvdb": 50},
+        ),
     ],
 )
-def test_images_follow_the_system_and_the_processor(group: dict[str, Any], ami: str, device: str) -> None:
+def test_images_and_disks_follow_the_system_and_the_processor(
+    group: dict[str, Any], ami: str, sizes: dict[str, int | None]
+) -> None:
     made = cluster(nodeGroups={"general": group, "spire-server": {}})
     assert made.one("one-general", "NodeGroup").inputs["amiType"] == ami
-    template = made.one("one-general", "LaunchTemplate").inputs
-    assert template["blockDeviceMappings"][0]["deviceName"] == device
+    disks = made.one("one-general", "LaunchTemplate").inputs["blockDeviceMappings"]
+    assert {disk["deviceName"]: disk["ebs"].get("volumeSize") for disk in disks} == sizes
 
 
 def test_spot_nodes_are_by_config() -> None:
     made = cluster(nodeGroups={"general": {"spot": True}, "spire-server": {}})
-    kinds = {g.inputs["nodeGroupName"]: g.inputs["capacityType"] for g in made.of("NodeGroup")}
-    assert kinds == {"general": "SPOT", "spire-server": "ON_DEMAND"}
+    kinds = {g.name: g.inputs["capacityType"] for g in made.of("NodeGroup")}
+    assert kinds == {"one-general": "SPOT", "one-spire-server": "ON_DEMAND"}
 
 
 def test_a_pinned_addon_is_not_looked_up() -> None:
@@ -157,6 +225,8 @@ def test_the_ebs_driver_gets_its_rights_by_pod_identity() -> None:
     assert driver["podIdentityAssociations"] == [
         {"serviceAccount": "ebs-csi-controller-sa", "roleArn": "arn:aws:mock:::one-ebs-csi"}
     ]
+    attached = [each.inputs["policyArn"] for each in made.of("RolePolicyAttachment")]
+    assert "arn:aws:iam::aws:policy/AmazonEBSCSIDriverPolicyV2" in attached
     trust = json.loads(made.one("one-ebs-csi", "Role").inputs["assumeRolePolicy"])
     assert trust["Statement"][0]["Action"] == ["sts:AssumeRole", "sts:TagSession"]
 
@@ -184,62 +254,3 @@ def test_a_renamed_kubeconfig_still_ties_cluster_user_and_context() -> None:
         "name": "cluster-9",
         "context": {"cluster": "cluster-9", "user": "cluster-9"},
     }
-
-
-def controller(made: list[LoadBalancerController] | None = None) -> Recorder:
-    chart = AwsSettings().controller
-
-    def build() -> None:
-        args = LoadBalancerControllerArgs(
-            cluster_name="istio-eks-cluster-1",
-            region="us-east-1",
-            vpc_id="vpc-1",
-            ingress_scheme="internet-facing",
-            mesh_ranges=("10.2.0.0/16", "10.3.0.0/16"),
-            chart=chart,
-            tags={"project": "fedmesh"},
-            provider=aws.Provider("aws-us-east-1", region="us-east-1"),
-        )
-        component = LoadBalancerController("one-lb", args)
-        if made is not None:
-            made.append(component)
-
-    return record(build)
-
-
-def test_only_the_ingress_load_balancer_is_on_the_internet() -> None:
-    made: list[LoadBalancerController] = []
-    controller(made)
-    scheme = "service.beta.kubernetes.io/aws-load-balancer-scheme"
-    settings = made[0].settings
-    assert settings.ingress.annotations[scheme] == "internet-facing"
-    assert settings.east_west.annotations[scheme] == "internal"
-    assert settings.spire_bundle.annotations[scheme] == "internal"
-    assert settings.spire_bundle.source_ranges == ("10.2.0.0/16", "10.3.0.0/16")
-
-
-def test_names_of_load_balancers_fit_into_what_aws_allows() -> None:
-    assert load_balancer_name("istio-eks-cluster-1", "eastwest") == "istio-eks-cluster-1-eastwest"
-    assert len(load_balancer_name("a" * 100, "ingress")) == 32
-
-
-def test_the_load_balancer_controller_changes_only_what_is_its_clusters() -> None:
-    policy = json.loads(controller().one("one-lb-policy").inputs["policy"])
-    changing = [s for s in policy["Statement"] if s["Sid"].startswith(("Change", "Remove", "MakeLoad"))]
-    assert all("istio-eks-cluster-1" in json.dumps(s["Condition"]) for s in changing)
-    (ports,) = (s for s in policy["Statement"] if s["Sid"] == "OpenPortsInItsVpc")
-    assert ports["Condition"]["ArnEquals"]["ec2:Vpc"] == "arn:aws:ec2:us-east-1:123456789012:vpc/vpc-1"
-
-
-def test_the_load_balancer_controller_never_asks_the_nodes_for_metadata() -> None:
-    values = controller().one("one-lb-release").inputs["values"]
-    assert (values["region"], values["vpcId"]) == ("us-east-1", "vpc-1")
-    assert values["clusterName"] == "istio-eks-cluster-1"
-
-
-def test_internal_load_balancers_are_internal_and_health_checked() -> None:
-    made = nlb_annotations("eastwest", internal=True, tags={"project": "fedmesh"}, health_port=15021)
-    prefix = "service.beta.kubernetes.io/aws-load-balancer"
-    assert made[f"{prefix}-scheme"] == "internal"
-    assert made[f"{prefix}-healthcheck-port"] == "15021"
-    assert made[f"{prefix}-additional-resource-tags"] == "project=fedmesh"

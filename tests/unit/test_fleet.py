@@ -7,11 +7,14 @@ from typing import Any, cast
 import pulumi
 import pulumi_kubernetes as k8s
 import pytest
+import yaml
 
 from components.aws.addresses import gateway_addresses, stable_address
 from components.aws.fleet import EksFleet, create_fleet
 from components.aws.load_balancer_controller import install_controllers
 from components.config.settings import Settings, load_stack_file
+from components.kube.clusters import kubernetes_providers
+from components.kube.last_known import LastKnownState
 from components.kube.load_balancers import LoadBalancerSettings
 from components.mesh.gateways import IstioGateways
 from tests.unit.recording import Recorder, record, value
@@ -77,6 +80,73 @@ def test_every_created_cluster_gets_the_load_balancer_controller() -> None:
     assert len(recorder.of("Release")) == 3
     ranges = load_balancers["prod-3"].spire_bundle.source_ranges
     assert ranges == ("10.10.0.0/16", "10.11.0.0/16", "10.12.0.0/16")
+
+
+def install_on_real_providers(fleet: EksFleet) -> Any:
+    providers = kubernetes_providers(fleet.clusters, LastKnownState(fleet.settings))
+    options = {name: pulumi.ResourceOptions(providers=[each]) for name, each in providers.items()}
+    return install_controllers(fleet, options)
+
+
+NEEDED_BY_CONTROLLERS = (
+    *("Vpc", "Subnet", "InternetGateway", "NatGateway", "Route", "RouteTableAssociation", "VpcEndpoint"),
+    *("SecurityGroupIngressRule", "NodeGroup", "Addon", "PodIdentityAssociation", "RolePolicy"),
+    *("VpcPeeringConnection", "PeeringConnectionOptions"),
+)
+
+
+@pytest.mark.parametrize("stack", ["dev", "prod"])
+def test_what_a_controller_needs_of_aws_is_deleted_after_it(stack: str) -> None:
+    recorder, _ = create(stack, install_on_real_providers)
+    for name in [spec.name for spec in settings(stack).clusters]:
+        release = recorder.one(f"{name}-load-balancers-release")
+        own = [
+            r for kind in NEEDED_BY_CONTROLLERS for r in recorder.of(kind) if r.name.startswith(f"{name}-")
+        ]
+        assert len(own) > 20
+        early = [
+            r.name for r in [*own, *recorder.of("VpcPeeringConnection")] if not recorder.outlives(r, release)
+        ]
+        assert early == []
+
+
+@pytest.mark.parametrize("stack", ["dev", "prod"])
+def test_nodes_come_after_their_way_to_aws_and_go_before_it(stack: str) -> None:
+    recorder, _ = create(stack, lambda fleet: fleet.clusters)
+    for nodes in recorder.of("NodeGroup"):
+        name = nodes.name.split("-eks-")[0]
+        for kind in ("Route", "RouteTableAssociation", "VpcEndpoint", "InternetGateway"):
+            own = [r for r in recorder.of(kind) if r.name.startswith(f"{name}-network-")]
+            assert own
+            assert [r.name for r in own if not recorder.outlives(r, nodes)] == []
+
+
+def test_a_pod_identity_comes_after_its_cluster() -> None:
+    recorder, _ = create("dev", install_on_real_providers)
+    for name in ("cluster-1", "cluster-2"):
+        cluster = recorder.one(f"{name}-eks", "eks:index:Cluster")
+        identity = recorder.one(f"{name}-load-balancers-identity")
+        assert recorder.outlives(cluster, identity)
+
+
+def test_an_existing_cluster_may_come_first_in_a_stack_with_eks_clusters(tmp_path: Path) -> None:
+    raw = yaml.safe_load((PROJECT / "Pulumi.dev.yaml").read_text(encoding="utf-8"))
+    eks = raw["config"]["fedmesh:clusters"][0]
+    existing = {key: eks[key] for key in ("region",)} | {"name": "on-premises", "network": "network-9"}
+    existing |= {"region": "dc-1", "trustDomain": "dc.example", "kubeconfig": {"path": "x"}}
+    raw["config"]["fedmesh:clusters"].insert(0, existing)
+    file = tmp_path / "Pulumi.mixed.yaml"
+    file.write_text(yaml.safe_dump(raw), encoding="utf-8")
+    created: list[Any] = []
+
+    def build() -> None:
+        fleet = create_fleet(load_stack_file(file))
+        created.append(stable_address(fleet, "cluster-1", "spire", "nlb.example"))
+        created.append(stable_address(fleet, "on-premises", "spire", "192.0.2.1"))
+
+    record(build)
+    assert value(created[0]) == "spire.cluster-1.mesh.internal"
+    assert created[1] == "192.0.2.1"
 
 
 def test_dev_has_no_edge_and_prod_routes_users_by_route_53() -> None:

@@ -54,6 +54,15 @@ def test_every_subnet_is_in_one_route_table() -> None:
     assert len(associated) == len(set(associated)) == 6
 
 
+def test_a_nat_gateway_comes_after_the_routing_of_its_subnet() -> None:
+    made = network()
+    (gateway,) = made.of("NatGateway")
+    public = [a for a in made.of("RouteTableAssociation") if "-public-" in a.name]
+    assert len(public) == 3
+    for each in [*public, made.one("one-public-internet"), made.one("one-igw")]:
+        assert made.outlives(each, gateway)
+
+
 def test_aws_services_that_nodes_pull_from_are_reached_privately() -> None:
     made = network().of("VpcEndpoint")
     services = {e.inputs["serviceName"].removeprefix("com.amazonaws.us-east-1.") for e in made}
