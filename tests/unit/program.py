@@ -178,6 +178,9 @@ def run(config: Mapping[str, Any]) -> Program:
         program, project="fedmesh", stack="unit", preview=False, monitor=Monitor(program)
     )
     os.chdir(PROJECT)
-    runpy.run_path(str(PROJECT / "__main__.py"))
-    asyncio.get_event_loop().run_until_complete(wait_for_rpcs())
+    try:
+        runpy.run_path(str(PROJECT / "__main__.py"))
+    finally:
+        # a program that stops early leaves nothing that a later one would wait for
+        asyncio.get_event_loop().run_until_complete(wait_for_rpcs())
     return program
