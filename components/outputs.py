@@ -1,6 +1,6 @@
 """Stack outputs."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pulumi
@@ -33,13 +33,7 @@ def export_outputs(
         "bundleEndpoints": {name: server.bundle_address for name, server in spire.items()},
         "gateways": dict(addresses.east_west),
         "ingress": {name: gateway.ingress_address for name, gateway in gateways.items()},
-        "next": [
-            *(
-                f"pulumi stack output kubeconfigs --show-secrets | jq -r '.[\"{alias}\"]' > {alias}.kubeconfig"
-                for alias in kubeconfigs
-            ),
-            "python -m fedmesh verify",
-        ],
+        "next": next_steps(list(kubeconfigs), pulumi.get_stack()),
     }
     if spire:
         outputs[OUTPUT] = state_output(
@@ -55,3 +49,13 @@ def export_outputs(
         outputs["edge"] = addresses.edge
     for key, value in outputs.items():
         pulumi.export(key, value)
+
+
+def next_steps(aliases: Sequence[str], stack: str) -> list[str]:
+    """Shell commands for after `pulumi up`: they write each kubeconfig to a file of mode 0600, and verify the mesh."""
+    written = (
+        f"(umask 077; pulumi stack output kubeconfigs --stack {stack} --show-secrets | "
+        f"jq -r '.[\"{alias}\"]' > {alias}.kubeconfig)"
+        for alias in aliases
+    )
+    return [*written, f".venv/bin/fedmesh verify --stack {stack}"]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.shell_completion import CompletionItem, get_completion_class
 
-from fedmesh.defaults import DEADLINE, LOAD_IMAGE
+from fedmesh.defaults import DEADLINE, LOAD_IMAGE, PRE_DEADLINE
 from fedmesh.drill.environment import ANY_CLUSTER, Environment
 from fedmesh.interrupts import handled
 
@@ -143,16 +143,16 @@ def commands() -> None:
 
 @commands.command()
 @_of_a_stack
+@click.option("--pre", is_flag=True, help="Check the clusters before the first `pulumi up` instead.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 @click.option("--output", type=FILE, help="Write the JSON report to a file as well.")
 @click.option("-q", "--quiet", is_flag=True, help="Print failures only.")
 @click.option(
     "--timeout",
     type=click.FloatRange(min=0, min_open=True),
-    default=DEADLINE,
-    show_default=True,
     metavar="SECONDS",
-    help="A check without an answer by then has failed.",
+    help="A check without an answer by then has failed. "
+    f"[default: {DEADLINE:.0f}, with --pre {PRE_DEADLINE:.0f}]",
 )
 @click.pass_obj
 def verify(
@@ -160,25 +160,28 @@ def verify(
     *,
     stack: str | None,
     project: Path | None,
+    pre: bool,
     as_json: bool,
     output: Path | None,
     quiet: bool,
-    timeout: float,
+    timeout: float | None,
 ) -> int:
     """Check the live mesh: clusters, configuration, certificates, SPIRE, Istio, traffic and security.
 
     Each failed check comes with its cause, a remedy and a link to its entry in docs/troubleshooting.md. Warnings do
-    not change the exit code.
+    not change the exit code. With --pre nothing needs to be installed: the command checks what the clusters must
+    have before the first `pulumi up`.
 
     \b
     Examples:
       fedmesh verify --stack prod
+      fedmesh verify --stack prod --pre
       fedmesh verify --stack prod --json | jq '.results[] | select(.ok | not)'
     """
     from fedmesh.verify.command import verify
 
     topology, _ = _mesh(environment, stack, project)
-    return verify(topology, as_json=as_json, quiet=quiet, output=output, timeout=timeout)
+    return verify(topology, pre=pre, as_json=as_json, quiet=quiet, output=output, timeout=timeout)
 
 
 @commands.command()

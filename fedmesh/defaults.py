@@ -2,5 +2,7 @@
 
 # Seconds within which every check of `fedmesh verify` must have answered.
 DEADLINE = 18.0
+# The same of `fedmesh verify --pre`, which waits for a load balancer.
+PRE_DEADLINE = 90.0
 # An image with vegeta and a shell, for load pods.
 LOAD_IMAGE = "docker.io/peterevans/vegeta:6.9.1"

@@ -34,8 +34,13 @@ def load(project: Path, stack: str) -> Topology:
                 network=spec.network,
                 kubeconfig=spec.kubeconfig.file(project) if spec.kubeconfig else None,
                 context=spec.kubeconfig.context if spec.kubeconfig else spec.alias,
+                api_server=spec.api_server,
+                created=spec.eks is not None,
             )
             for spec in settings.clusters
         ),
         samples=settings.samples.enabled,
+        storage_class=settings.storage.class_name,
+        creates_storage_class=bool(settings.storage.provisioner),
+        replicas=settings.istio.replicas,
     )

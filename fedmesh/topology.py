@@ -1,4 +1,4 @@
-"""The mesh that a stack describes, as far as an operator's command needs it."""
+"""The mesh that a stack describes, as far as the command needs it."""
 
 from __future__ import annotations
 
@@ -16,23 +16,42 @@ SERVER_HOST = f"{SERVER}.{SERVER}.svc.cluster.local"
 
 @dataclass(frozen=True)
 class Member:
-    """One cluster of the mesh. `kubeconfig` is None where the user's own default is to be used."""
+    """One cluster of the mesh.
+
+    Attributes:
+        kubeconfig: None: the user's default kubeconfig.
+        context: "": the kubeconfig's current context.
+        api_server: the URL under which the peers reach the API server; "": the kubeconfig's.
+        created: whether the program creates the cluster.
+    """
 
     name: str
     trust_domain: str
     network: str
     kubeconfig: Path | None
     context: str
+    api_server: str = ""
+    created: bool = False
 
 
 @dataclass(frozen=True)
 class Topology:
-    """A stack's mesh: its clusters, and whether the sample apps run on them."""
+    """The mesh of a stack.
+
+    Attributes:
+        samples: whether the sample apps are installed.
+        storage_class: the StorageClass of the stack file; "": the cluster's default.
+        creates_storage_class: whether the program creates that class.
+        replicas: pods of istiod and of each gateway.
+    """
 
     stack: str
     members: tuple[Member, ...]
     samples: bool = True
+    storage_class: str = ""
+    creates_storage_class: bool = False
+    replicas: int = 1
 
     def others(self, member: Member) -> tuple[Member, ...]:
-        """Every cluster but one."""
+        """Every other cluster."""
         return tuple(other for other in self.members if other != member)

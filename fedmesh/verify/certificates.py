@@ -8,7 +8,9 @@ from datetime import datetime, timedelta
 from fedmesh.certs import human
 from fedmesh.kube import Json
 from fedmesh.reading import LiveCluster, condition, full_name
-from fedmesh.verify.model import Failed, Mesh, check, refuse
+from fedmesh.verify.model import Failed, Mesh, category, refuse
+
+check = category("Certificates")
 
 # cert-manager renews within seconds of the renewal time; later than this it is stuck.
 RENEWAL_GRACE = timedelta(minutes=10)

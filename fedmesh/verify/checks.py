@@ -1,7 +1,18 @@
-"""Every check, in the order of the report: what fails first explains what fails below it."""
+"""Every check, in the order of the report: a failure often explains the ones after it."""
 
-from fedmesh.verify import certificates, cluster, configuration, identity, istio, security, spire, traffic
+from fedmesh.verify import (
+    certificates,
+    cluster,
+    configuration,
+    identity,
+    istio,
+    requirements,
+    security,
+    spire,
+    traffic,
+)
 
+# Of a mesh that is installed.
 ALL = (
     *cluster.CHECKS,
     *configuration.CHECKS,
@@ -12,3 +23,5 @@ ALL = (
     *traffic.CHECKS,
     *security.CHECKS,
 )
+# Before the first `pulumi up`.
+PRE = (*cluster.CHECKS, configuration.nodes_name_their_place, *requirements.CHECKS)

@@ -7,8 +7,10 @@ from datetime import datetime, timedelta
 
 from fedmesh.kube import Json
 from fedmesh.reading import LiveCluster, condition, full_name
-from fedmesh.verify.model import Failed, Mesh, check, refuse
+from fedmesh.verify.model import Failed, Mesh, category, refuse
 from fedmesh.verify.runner import REACH
+
+check = category("Clusters")
 
 # Seconds that clocks may differ: certificates are valid from a minute or so before they are issued.
 CLOCKS = 10.0

@@ -1,48 +1,73 @@
-"""`fedmesh verify`: connect, run every check, clean up, report."""
+"""`fedmesh verify`: connects to the clusters, runs every check, cleans up and reports."""
 
 from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from rich.console import Console
-
 from fedmesh.connect import connect
-from fedmesh.defaults import DEADLINE
+from fedmesh.console import console_for
+from fedmesh.defaults import DEADLINE, PRE_DEADLINE
 from fedmesh.probe import COLLECTIONS, Janitor, remove_stale
 from fedmesh.topology import Topology
 from fedmesh.verify import report
-from fedmesh.verify.checks import ALL
-from fedmesh.verify.model import Mesh, Result
+from fedmesh.verify.checks import ALL, PRE
+from fedmesh.verify.model import Check, Mesh, Result
+from fedmesh.verify.requirements import SERVICES
 from fedmesh.verify.runner import run
 
 
-def verify(topology: Topology, *, as_json: bool, quiet: bool, output: Path | None, timeout: float) -> int:
-    """Examine the mesh and print the report; returns the exit code, 0 when every check passed."""
+def verify(
+    topology: Topology,
+    *,
+    pre: bool = False,
+    as_json: bool = False,
+    quiet: bool = False,
+    output: Path | None = None,
+    timeout: float | None = None,
+) -> int:
+    """Checks the mesh, or with `pre` the clusters, and prints the report; returns 1 when a check failed."""
     began = time.monotonic()
-    results = examine(topology, timeout)
+    if pre:
+        topology, created = existing(topology)
+        for name in created:
+            print(f"{name}: `pulumi up` creates this cluster; it is not checked", file=sys.stderr)
+        if not topology.members:
+            return 0
+    checks = PRE if pre else ALL
+    results = examine(topology, timeout or (PRE_DEADLINE if pre else DEADLINE), checks)
     seconds = time.monotonic() - began
     text = report.as_json(topology.stack, results, seconds)
     if output:
-        output.write_text(text + "\n")
+        output.write_text(text + "\n", encoding="utf-8")
     if as_json:
         print(text)
     else:
-        report.print_table(Console(), results, seconds, quiet)
-    return 0 if results and all(result.ok for result in results) else 1
+        report.print_table(console_for(), results, seconds, quiet)
+    return 0 if report.passed(results) else 1
 
 
-def examine(topology: Topology, timeout: float = DEADLINE) -> list[Result]:
-    """Run every check against the live clusters, and remove what the checks made."""
+def existing(topology: Topology) -> tuple[Topology, list[str]]:
+    """The topology of the clusters that exist, and the names of those that the program creates."""
+    members = tuple(member for member in topology.members if not member.created)
+    return replace(topology, members=members), [each.name for each in topology.members if each.created]
+
+
+def examine(
+    topology: Topology, timeout: float = DEADLINE, checks: Sequence[Check] | None = None
+) -> list[Result]:
+    """Runs checks, by default those of an installed mesh, against the live clusters and removes their objects."""
     clusters, unreachable = connect(topology.members)
     for cluster in clusters.values():
-        for path in remove_stale(cluster, COLLECTIONS):
+        for path in remove_stale(cluster, (*COLLECTIONS, SERVICES)):
             print(f"left by an earlier run on {cluster.name}, not removed: {path}", file=sys.stderr)
     janitor = Janitor()
     mesh = Mesh(topology, clusters, janitor)
     try:
-        return run(mesh, ALL, unreachable, timeout)
+        return run(mesh, ALL if checks is None else checks, unreachable, timeout)
     finally:
         for path in janitor.clean():
             print(f"not removed, remove it by hand: {path}", file=sys.stderr)

@@ -13,7 +13,9 @@ from fedmesh.kube import Json, KubeError
 from fedmesh.reading import LiveCluster, full_name
 from fedmesh.topology import ISTIO_NAMESPACE, SPIRE_NAMESPACE
 from fedmesh.verify.istio import NETWORK_LABEL
-from fedmesh.verify.model import Failed, Mesh, check, refuse
+from fedmesh.verify.model import Failed, Mesh, Severity, category, refuse
+
+check = category("Configuration")
 
 KINDS = {
     "cert-manager.io/v1": ("certificates", "issuers", "clusterissuers"),
@@ -121,6 +123,7 @@ def pods_have_the_socket(_mesh: Mesh, cluster: LiveCluster) -> str:
     "ports in the mesh name their protocol",
     "Name the port http-..., grpc-..., tcp-... or set appProtocol: otherwise calls to it are plain TCP, "
     "without retries and failover of requests.",
+    severity=Severity.WARNING,
 )
 def ports_are_named(_mesh: Mesh, cluster: LiveCluster) -> str:
     """Every Service port of namespaces in the mesh says its protocol."""

@@ -11,7 +11,9 @@ from fedmesh.envoy import ProxySecrets
 from fedmesh.kube import Json, KubeError
 from fedmesh.reading import PROXY, LiveCluster, full_name, is_pending
 from fedmesh.spire import Bundle
-from fedmesh.verify.model import Failed, Mesh, check, refuse
+from fedmesh.verify.model import Failed, Mesh, category, refuse
+
+check = category("Identity")
 
 # SPIRE renews at half of a certificate's life; one with this little left is not being renewed.
 LEAST_LIFE = 0.2

@@ -7,7 +7,9 @@ from collections.abc import Iterable, Sequence
 from fedmesh.kube import Json
 from fedmesh.reading import LiveCluster
 from fedmesh.topology import ISTIO_NAMESPACE
-from fedmesh.verify.model import Failed, Mesh, check, refuse
+from fedmesh.verify.model import Failed, Mesh, category, refuse
+
+check = category("Istio")
 
 CROSS_NETWORK_PORT = 15443
 NETWORK_LABEL = "topology.istio.io/network"

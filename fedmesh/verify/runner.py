@@ -1,4 +1,4 @@
-"""Runs checks side by side under one deadline, so that a dead cluster never holds up the report."""
+"""Runs checks concurrently under one deadline, so that an unreachable cluster does not delay the report."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from queue import Empty, Queue
 
 from fedmesh.kube import KubeError
 from fedmesh.reading import LiveCluster
-from fedmesh.verify.model import Check, Failed, Mesh, Result
+from fedmesh.verify.model import Check, Failed, Mesh, Result, Severity, Warned
 
 REACH = "API server answers"
 UNEXAMINED = "not examined, as the API server does not answer"
@@ -22,10 +22,12 @@ def run(
     deadline: float,
     seen: Callable[[Result], None] = lambda _: None,
 ) -> list[Result]:
-    """Run every check on every cluster and return the results in the order of the registry.
+    """Runs every check on every cluster and returns the results in the order of the checks.
 
-    `unreachable` gives, by cluster name, why a cluster cannot be examined at all. `deadline` is in seconds.
-    A check that crashes, or has not answered by then, is a failed check.
+    Args:
+        unreachable: the error of each cluster that does not answer, by name.
+        deadline: in seconds; a check that has not finished by then, or that raises an exception, has failed.
+        seen: called with each result as it comes in.
     """
     jobs = [
         (check, name)
@@ -42,7 +44,7 @@ def run(
             results[index] = _unread(check, name, unreachable[name])
             continue
         waiting += 1
-        # Daemon threads: one that hangs on a dead connection must not keep the process alive.
+        # Daemon threads: one that waits for a dead connection must not keep the process running.
         threading.Thread(
             target=_answer, args=(mesh, check, mesh.clusters[name], index, answers), daemon=True
         ).start()
@@ -55,37 +57,55 @@ def run(
         waiting -= 1
         seen(result)
     for index, (check, name) in enumerate(jobs):
-        late = Result(check.name, name, False, f"no answer within {deadline:.0f} s", check.hint, deadline)
-        results.setdefault(index, late)
+        late = f"no answer within {deadline:.0f} s"
+        results.setdefault(index, result_of(check, name, False, late, hint=check.hint, duration=deadline))
     return [results[index] for index in range(len(jobs))]
 
 
+def result_of(
+    check: Check,
+    cluster: str,
+    ok: bool,
+    detail: str,
+    *,
+    hint: str = "",
+    duration: float = 0.0,
+    severity: Severity | None = None,
+) -> Result:
+    """The result of a check on a cluster; `severity`: the check's own by default."""
+    return Result(
+        check.name, cluster, ok, detail, hint, duration, check.category, severity or check.severity, check.url
+    )
+
+
 def examine(mesh: Mesh, check: Check, cluster: LiveCluster) -> Result:
-    """Run one check on one cluster; never raises."""
+    """Runs one check on one cluster; never raises."""
     began = time.monotonic()
 
-    def result(ok: bool, detail: str, hint: str = "") -> Result:
-        return Result(check.name, cluster.name, ok, detail, hint, round(time.monotonic() - began, 3))
+    def result(ok: bool, detail: str, hint: str = "", severity: Severity | None = None) -> Result:
+        seconds = round(time.monotonic() - began, 3)
+        return result_of(check, cluster.name, ok, detail, hint=hint, duration=seconds, severity=severity)
 
     try:
         return result(True, check.examine(mesh, cluster))
     except Failed as failure:
-        return result(False, failure.detail, failure.hint or check.hint)
+        severity = Severity.WARNING if isinstance(failure, Warned) else None
+        return result(False, failure.detail, failure.hint or check.hint, severity)
     except KubeError as error:
         return result(False, str(error), check.hint)
-    except Exception as error:  # A faulty check must never pass for a healthy mesh, nor end the others.
+    except Exception as error:  # A faulty check must not pass, and must not end the others.
         return result(False, f"the check itself failed: {type(error).__name__}: {error}", check.hint)
 
 
 def failures(results: Iterable[Result]) -> list[Result]:
-    """Results that are not ok."""
+    """The results of checks that did not pass, warnings included."""
     return [result for result in results if not result.ok]
 
 
 def _unread(check: Check, cluster: str, why: str) -> Result:
     if check.name == REACH:
-        return Result(check.name, cluster, False, why, check.hint, 0.0)
-    return Result(check.name, cluster, False, UNEXAMINED, "", 0.0)
+        return result_of(check, cluster, False, why, hint=check.hint)
+    return result_of(check, cluster, False, UNEXAMINED)
 
 
 def _answer(

@@ -15,8 +15,10 @@ from fedmesh.kube import Json
 from fedmesh.probe import CONTAINER, NAMESPACE, start_outsider
 from fedmesh.reading import LiveCluster
 from fedmesh.topology import CLIENT, SERVER, SERVER_PORT
-from fedmesh.verify.model import Failed, Mesh, check
+from fedmesh.verify.model import Failed, Mesh, category
 from fedmesh.verify.traffic import client_pod
+
+check = category("Refusals")
 
 FOREIGN = f"spiffe://unfederated.example/ns/{CLIENT}/sa/{CLIENT}"
 MINT_SECONDS = 60

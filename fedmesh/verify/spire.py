@@ -10,7 +10,9 @@ from fedmesh.kube import Json
 from fedmesh.reading import LiveCluster, full_name, is_ready
 from fedmesh.spire import Agent, Bundle, Relationship, missing_authorities, parse_federation_log
 from fedmesh.topology import SPIRE_NAMESPACE
-from fedmesh.verify.model import Failed, Mesh, check, refuse
+from fedmesh.verify.model import Failed, Mesh, category, refuse
+
+check = category("SPIRE")
 
 AGENT = "spire-agent"
 

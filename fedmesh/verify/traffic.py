@@ -18,7 +18,9 @@ from fedmesh.reading import LiveCluster
 from fedmesh.topology import CLIENT, ISTIO_NAMESPACE, SERVER, SERVER_HOST, SERVER_PORT
 from fedmesh.verify.identity import workload_id
 from fedmesh.verify.istio import CROSS_NETWORK_PORT, gateway_addresses
-from fedmesh.verify.model import Failed, Mesh, check, refuse
+from fedmesh.verify.model import Failed, Mesh, category, refuse
+
+check = category("Traffic")
 
 SERVER_SAW = "x-fedmesh-server"
 CLIENT_WAS = "x-fedmesh-client"

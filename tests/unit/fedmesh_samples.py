@@ -120,6 +120,8 @@ def secrets_dump(chain, trusted):
 class FakeApi:
     """Answers from a table of paths; records what is created and deleted."""
 
+    server = "https://10.90.0.11:6443"
+
     def __init__(self, answers=None, run=None):
         self.answers = answers or {}
         self.run = run

@@ -20,6 +20,7 @@ from fedmesh_samples import (
 from rich.console import Console
 
 from fedmesh import curl, envoy
+from fedmesh.console import console_for
 from fedmesh.kube import KubeError, Output
 from fedmesh.probe import COLLECTIONS, LABEL, Janitor, outsider, remove_stale
 from fedmesh.reading import LiveCluster
@@ -30,8 +31,8 @@ from fedmesh.verify.checks import ALL
 from fedmesh.verify.cluster import judge_nodes
 from fedmesh.verify.identity import judge_secrets, waiting_for_identity
 from fedmesh.verify.istio import gateway_addresses, judge_istiod, judge_remote_clusters
-from fedmesh.verify.model import Check, Failed, Mesh, Result, check, refuse
-from fedmesh.verify.report import as_json, print_table
+from fedmesh.verify.model import Check, Failed, Mesh, Result, Severity, Warned, category, refuse
+from fedmesh.verify.report import as_json, passed, print_table
 from fedmesh.verify.runner import REACH, UNEXAMINED, run
 from fedmesh.verify.security import alert_of, judge_handshake, judge_plaintext
 
@@ -295,11 +296,9 @@ def test_a_gateway_known_by_name_is_resolved_by_dns():
 def test_plaintext_that_is_cut_off_is_refused_only_if_a_member_gets_in():
     reset = answer(status=0, code=56, error="Recv failure: Connection reset by peer")
     assert "refused" in judge_plaintext(reset, answer())
-    with pytest.raises(Failed, match="prove"):
-        try:
-            judge_plaintext(reset, answer(status=0, error="timed out"))
-        except Failed as failure:
-            raise Failed(failure.hint) from failure
+    with pytest.raises(Failed) as raised:
+        judge_plaintext(reset, answer(status=0, error="timed out"))
+    assert "prove" in raised.value.hint
 
 
 @pytest.mark.parametrize(
@@ -462,18 +461,46 @@ def test_quiet_says_nothing_of_a_healthy_mesh():
 
 
 def test_the_json_report_has_every_result():
-    report = json.loads(as_json("lab", [Result("x", "c", False, "d", "h", 0.1)], 1.5))
+    failed = Result("x", "c", False, "d", "h", 0.1, "Istio", Severity.FATAL, "docs/troubleshooting.md#x")
+    report = json.loads(as_json("lab", [failed], 1.5))
     assert report["ok"] is False
     assert report["results"] == [
-        {"name": "x", "cluster": "c", "ok": False, "detail": "d", "hint": "h", "duration": 0.1}
+        {
+            "name": "x",
+            "cluster": "c",
+            "ok": False,
+            "detail": "d",
+            "hint": "h",
+            "duration": 0.1,
+            "category": "Istio",
+            "severity": "fatal",
+            "url": "docs/troubleshooting.md#x",
+        }
     ]
+
+
+def test_a_warning_is_shown_and_does_not_fail_the_run():
+    warned = Result("x", "c", False, "newer", "read", 0.1, "Istio", Severity.WARNING, "docs/x.md#x")
+    text = printed([warned])
+    assert "warn  Istio" in text
+    assert "x (c): read See docs/x.md#x" in text
+    assert "no check failed, 1 warning (1 in 1.5 s)" in text
+    assert passed([warned])
+    assert not passed([warned, Result("y", "c", False, "no", "", 0.1)])
+    assert not passed([])
+
+
+def test_rows_are_whole_where_the_output_is_no_terminal(capsys):
+    detail = "a " * 200 + "end"
+    print_table(console_for(), [Result("x", "c", False, detail, "h", 0.1)], 1.0, False)
+    assert any(detail in line for line in capsys.readouterr().out.splitlines())
 
 
 # The runner
 
 
 def one_check(examine, samples=False):
-    return Check("it works", examine, "the usual hint", samples)
+    return Check("it works", examine, "the usual hint", samples, "Tests")
 
 
 def test_a_check_runs_once_per_cluster_and_keeps_its_detail():
@@ -539,8 +566,21 @@ def test_every_check_has_a_name_of_its_own_and_a_hint():
     assert all(c.hint for c in ALL)
 
 
-def test_the_decorator_makes_a_check():
-    assert check("x", "y")(lambda *_: "z").name == "x"
+def test_a_check_has_a_category_a_severity_and_an_entry_in_the_documentation():
+    check = category("Istio")
+    made = check("istiod's pods are ready", "look", severity=Severity.WARNING)(lambda *_: "z")
+    assert (made.category, made.severity, made.samples) == ("Istio", Severity.WARNING, False)
+    assert made.url == "docs/troubleshooting.md#istiods-pods-are-ready"
+    (first, _) = run(mesh(), [made], {}, deadline=2)
+    assert (first.category, first.severity, first.url) == (made.category, made.severity, made.url)
+
+
+def test_a_verdict_may_be_a_warning_of_a_fatal_check():
+    def newer(_mesh, _cluster):
+        raise Warned("newer than tested")
+
+    (first, _) = run(mesh(), [one_check(newer)], {}, deadline=2)
+    assert (first.ok, first.severity, first.fatal) == (False, Severity.WARNING, False)
 
 
 def test_a_reading_is_made_once_however_many_ask():

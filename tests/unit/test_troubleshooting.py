@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from fedmesh.verify.checks import ALL
+from fedmesh.verify.checks import ALL, PRE
 
 PAGE = (Path(__file__).parents[2] / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
 ENTRIES = {
@@ -14,13 +14,20 @@ ENTRIES = {
 }
 
 
-def anchor(heading: str) -> str:
-    """The fragment under which GitHub finds a heading."""
-    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+CHECKS = {check.name: check for check in (*ALL, *PRE)}
 
 
 def test_every_check_has_an_entry_in_the_order_of_the_report() -> None:
-    assert list(ENTRIES) == [check.name for check in ALL]
+    assert list(ENTRIES) == list(CHECKS)
+
+
+def test_an_entry_is_in_the_chapter_of_its_category() -> None:
+    chapters = {
+        entry: chapter.partition("\n")[0]
+        for chapter in re.split(r"^## ", PAGE, flags=re.MULTILINE)[1:]
+        for entry in re.findall(r"^### (.+)$", chapter, re.MULTILINE)
+    }
+    assert chapters == {name: check.category for name, check in CHECKS.items()}
 
 
 @pytest.mark.parametrize("name", ENTRIES)
@@ -29,7 +36,7 @@ def test_an_entry_says_meaning_cause_and_remedy_in_this_order(name: str) -> None
 
 
 def test_links_within_the_page_lead_to_entries() -> None:
-    targets = {anchor(name) for name in ENTRIES}
+    targets = {check.slug for check in CHECKS.values()} | {each.category.lower() for each in CHECKS.values()}
     links = re.findall(r"\]\(#([^)]+)\)", PAGE)
     assert links
     assert set(links) <= targets
