@@ -6,15 +6,27 @@ from typing import Any
 import pytest
 from pulumi_policy import PolicyResourceOptions, ResourceValidationArgs, ResourceValidationPolicy
 
+from policies.network import CLUSTER, SCHEME
+from policies.nodes import LAUNCH_TEMPLATE
 from policies.pack import policies
-from policies.rules import CLUSTER, LAUNCH_TEMPLATE, RULES
+from policies.rules import RULES
 
 INGRESS = "aws:vpc/securityGroupIngressRule:SecurityGroupIngressRule"
 SERVICE = "kubernetes:core/v1:Service"
 DEPLOYMENT = "kubernetes:apps/v1:Deployment"
 PEERS = "kubernetes:security.istio.io/v1:PeerAuthentication"
 TAGS = {"project": "fedmesh", "environment": "dev", "owner": "platform"}
-SCHEME = "service.beta.kubernetes.io/aws-load-balancer-scheme"
+RELEASE = "kubernetes:helm.sh/v3:Release"
+ROLE_POLICY = "aws:iam/rolePolicy:RolePolicy"
+ATTACHMENT = "aws:iam/rolePolicyAttachment:RolePolicyAttachment"
+ROLE = "aws:iam/role:Role"
+GROUP = "aws:ec2/securityGroup:SecurityGroup"
+DESTINATION = "kubernetes:networking.istio.io/v1:DestinationRule"
+WORLD = "no-world-ingress-but-at-the-edge"
+IMAGES = "images-pinned-and-trusted"
+IAM = "no-wildcard-iam"
+MTLS = "strict-mtls"
+DIGEST = "sha256:" + "a" * 64
 
 
 def violations(rule: str, kind: str, inputs: dict[str, Any]) -> list[str]:
@@ -32,8 +44,46 @@ def statement(**changes: Any) -> dict[str, Any]:
     return {"policy": json.dumps({"Statement": [{**allowed, **changes}]})}
 
 
-def service(name: str, scheme: str) -> dict[str, Any]:
-    return {"metadata": {"name": name, "annotations": {SCHEME: scheme}}, "spec": {"type": "LoadBalancer"}}
+def service(name: str, scheme: str | None, namespace: str = "istio-system", **spec: Any) -> dict[str, Any]:
+    annotations = {SCHEME: scheme} if scheme else {}
+    metadata = {"name": name, "namespace": namespace, "annotations": annotations}
+    return {"metadata": metadata, "spec": {"type": "LoadBalancer", **spec}}
+
+
+def chart(values: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    repository = {"repo": "https://istio-release.storage.googleapis.com/charts"}
+    named = {"name": "istiod", "namespace": "istio-system", "chart": "istiod", "version": "1.31.0"}
+    return {**named, "repositoryOpts": repository, "values": values, **changes}
+
+
+def gateway(name: str, scheme: str | None, namespace: str = "istio-system", **spec: Any) -> dict[str, Any]:
+    values = {"service": {"annotations": {SCHEME: scheme} if scheme else {}, **spec}}
+    return chart(values, name=name, namespace=namespace, chart="gateway")
+
+
+def annotated(**annotations: str) -> dict[str, Any]:
+    keys = {key.replace("__", "/").replace("_", "."): value for key, value in annotations.items()}
+    made = deployment("docker.io/istio/pilot:1.31.0")
+    made["spec"]["template"]["metadata"] = {"annotations": keys}
+    return made
+
+
+def destination(policy: dict[str, Any], **spec: Any) -> dict[str, Any]:
+    return {"spec": {"host": "*.local", "trafficPolicy": policy, **spec}}
+
+
+def trust(principal: dict[str, str]) -> str:
+    return json.dumps(
+        {"Statement": [{"Effect": "Allow", "Principal": principal, "Action": "sts:AssumeRole"}]}
+    )
+
+
+def attached(name: str) -> dict[str, Any]:
+    return {"role": "r", "policyArn": f"arn:aws:iam::aws:policy/{name}"}
+
+
+def rendered(**labels: Any) -> dict[str, Any]:
+    return {"metadata": {"name": "x", **labels}}
 
 
 def deployment(image: str) -> dict[str, Any]:
@@ -109,7 +159,7 @@ CASES: list[tuple[str, str, dict[str, Any], dict[str, Any]]] = [
     (
         "images-pinned-and-trusted",
         DEPLOYMENT,
-        deployment("registry.k8s.io/pause@sha256:abc"),
+        deployment(f"registry.k8s.io/pause@{DIGEST}"),
         deployment("registry.k8s.io/pause:latest"),
     ),
     (
@@ -137,6 +187,241 @@ CASES: list[tuple[str, str, dict[str, Any], dict[str, Any]]] = [
         {"spec": {"trafficPolicy": {"tls": {"mode": "DISABLE"}}}},
     ),
     ("required-tags", "aws:ec2/vpc:Vpc", {"tags": TAGS}, {"tags": {"project": "fedmesh"}}),
+    # IAM: attachments, inline policies, wildcards inside names, reads of secrets, wide resources, trust
+    (IAM, ATTACHMENT, attached("AmazonEKSWorkerNodePolicy"), attached("AdministratorAccess")),
+    (IAM, ATTACHMENT, attached("AmazonEKS_CNI_Policy"), {"policyArn": "arn:aws:iam::1:policy/unseen"}),
+    (IAM, "aws:iam/userPolicyAttachment:UserPolicyAttachment", {}, attached("PowerUserAccess")),
+    (
+        IAM,
+        ROLE,
+        {"managedPolicyArns": ["arn:aws-cn:iam::aws:policy/AmazonEKSClusterPolicy"]},
+        {"managedPolicyArns": ["arn:aws:iam::aws:policy/AdministratorAccess"]},
+    ),
+    (IAM, ROLE, {"inlinePolicies": [statement()]}, {"inlinePolicies": [statement(Action="*")]}),
+    (IAM, ROLE_POLICY, statement(), statement(Action=["iam:*Policy"], Resource="arn:aws:iam::1:role/r")),
+    (IAM, ROLE_POLICY, statement(), statement(Action=["s3:Put?bject"])),
+    (
+        IAM,
+        ROLE_POLICY,
+        statement(
+            Action=["secretsmanager:GetSecretValue"], Resource="arn:aws:secretsmanager:us-east-1:1:secret:x"
+        ),
+        statement(Action=["secretsmanager:GetSecretValue"], Resource="*"),
+    ),
+    (IAM, ROLE_POLICY, statement(), statement(Action=["ssm:GetParameters"], Resource="*")),
+    (IAM, ROLE_POLICY, statement(), statement(Action=["dynamodb:BatchGetItem"], Resource="*")),
+    (IAM, ROLE_POLICY, statement(), statement(Action=["ec2:GetPasswordData"], Resource="*")),
+    (IAM, ROLE_POLICY, statement(), statement(Action=["ec2:Get*"], Resource="*")),
+    (IAM, ROLE_POLICY, statement(), statement(Action=["s3:PutObject"], Resource="arn:aws:s3:::*")),
+    (IAM, ROLE_POLICY, statement(), statement(Action=["iam:PassRole"], Resource="arn:aws:iam::*:role/*")),
+    (IAM, ROLE_POLICY, statement(), statement(Resource=None, NotResource="arn:aws:logs:::x")),
+    (
+        IAM,
+        ROLE_POLICY,
+        statement(Resource="*", Condition={"StringEquals": {"aws:ResourceTag/cluster": "c"}}),
+        statement(Resource="*", Condition={"Bool": {"aws:SecureTransport": "true"}}),
+    ),
+    (
+        IAM,
+        ROLE,
+        {"assumeRolePolicy": trust({"Service": "pods.eks.amazonaws.com"})},
+        {"assumeRolePolicy": trust({"AWS": "*"})},
+    ),
+    # reachability: halves of the world, prefix lists, default groups, load balancers of every shape
+    (WORLD, INGRESS, {"cidrIpv4": "10.0.0.0/8"}, {"cidrIpv4": "0.0.0.0/1"}),
+    (WORLD, INGRESS, {"cidrIpv6": "2600:1f18::/32"}, {"cidrIpv6": "::/0"}),
+    (WORLD, INGRESS, {"cidrIpv4": "10.0.0.0/8"}, {"prefixListId": "pl-1234"}),
+    (
+        WORLD,
+        GROUP,
+        {"ingress": [{"cidrBlocks": ["10.0.0.0/9", "10.128.0.0/9"]}]},
+        {"ingress": [{"cidrBlocks": ["0.0.0.0/1"]}, {"cidrBlocks": ["128.0.0.0/1"]}]},
+    ),
+    (WORLD, GROUP, {"ingress": []}, {"ingress": [{"prefixListIds": ["pl-1234"]}]}),
+    (
+        WORLD,
+        "aws:ec2/defaultSecurityGroup:DefaultSecurityGroup",
+        {"vpcId": "v"},
+        {"ingress": [{"cidrBlocks": ["0.0.0.0/0"]}]},
+    ),
+    (WORLD, "aws:lb/loadBalancer:LoadBalancer", {"internal": True}, {"name": "x"}),
+    (WORLD, SERVICE, service("a", "internal"), service("a", None)),
+    (
+        WORLD,
+        SERVICE,
+        service("a", None, loadBalancerSourceRanges=["10.0.0.0/8"]),
+        service("a", "internal", loadBalancerSourceRanges=["0.0.0.0/1", "128.0.0.0/1"]),
+    ),
+    (
+        WORLD,
+        SERVICE,
+        service("istio-ingressgateway", "internet-facing"),
+        service("istio-ingressgateway", "internet-facing", "tenant"),
+    ),
+    (WORLD, SERVICE, {"spec": {"type": "ClusterIP"}}, {"spec": {"externalIPs": ["192.0.2.1"]}}),
+    (WORLD, SERVICE + "Patch", service("a", "internal"), service("a", "internet-facing")),
+    (
+        WORLD,
+        RELEASE,
+        gateway("istio-ingressgateway", "internet-facing"),
+        gateway("istio-ingressgateway", "internet-facing", "tenant"),
+    ),
+    (WORLD, RELEASE, gateway("istio-eastwestgateway", "internal"), gateway("istio-eastwestgateway", None)),
+    (WORLD, RELEASE, chart({"service": {"type": "ClusterIP"}}), chart({"service": {"type": "LoadBalancer"}})),
+    (
+        "no-public-endpoint-without-ranges",
+        CLUSTER,
+        {"vpcConfig": {"endpointPublicAccess": True, "publicAccessCidrs": ["198.51.100.7/32"]}},
+        {"vpcConfig": {"endpointPublicAccess": True, "publicAccessCidrs": ["0.0.0.0/1", "128.0.0.0/1"]}},
+    ),
+    # machines
+    (
+        "imdsv2-only",
+        LAUNCH_TEMPLATE,
+        {"metadataOptions": {"httpTokens": "required", "httpPutResponseHopLimit": 1}},
+        {"metadataOptions": {"httpTokens": "required", "httpPutResponseHopLimit": 64}},
+    ),
+    (
+        "imdsv2-only",
+        "aws:ec2/launchConfiguration:LaunchConfiguration",
+        {"metadataOptions": {"httpEndpoint": "disabled"}},
+        {},
+    ),
+    ("encryption-on", LAUNCH_TEMPLATE, disk("true"), {}),
+    ("encryption-on", "aws:ebs/volume:Volume", {"encrypted": True}, {}),
+    # images: values of charts, charts themselves, patches, moving tags, every place of a pod
+    (
+        IMAGES,
+        RELEASE,
+        chart({"global": {"hub": "docker.io/istio"}}),
+        chart({"global": {"hub": "evil.example"}}),
+    ),
+    (IMAGES, RELEASE, chart({"global": {"tag": "1.31.0"}}), chart({"global": {"tag": "latest"}})),
+    (
+        IMAGES,
+        RELEASE,
+        chart({"image": {"registry": "quay.io", "repository": "jetstack/x"}}),
+        chart({"image": {"registry": "quay.io", "repository": "evil/x"}}),
+    ),
+    (IMAGES, RELEASE, chart({"image": "proxyv2"}), chart({"deep": [{"image": "evil.example/proxyv2:1.0"}]})),
+    (IMAGES, RELEASE, chart({}), chart({}, repositoryOpts={"repo": "https://evil.example"})),
+    (IMAGES, RELEASE, chart({}), chart({}, chart="oci://evil.example/istiod", repositoryOpts={})),
+    (IMAGES, RELEASE, chart({}), chart({}, version=None)),
+    (
+        IMAGES,
+        RELEASE,
+        chart({}, chart="/work/charts/istiod", repositoryOpts=None, version=None),
+        chart({}, version="*"),
+    ),
+    (
+        IMAGES,
+        DEPLOYMENT + "Patch",
+        deployment("docker.io/istio/pilot:1.31.0"),
+        deployment("evil.example/pilot:1.31.0"),
+    ),
+    (
+        IMAGES,
+        DEPLOYMENT,
+        deployment("ghcr.io/spiffe/spire-agent:v1.13.3"),
+        deployment("ghcr.io/spiffe/spire-agent:master"),
+    ),
+    (IMAGES, DEPLOYMENT, deployment("prom/prometheus:v3.11.3"), deployment("nginx:1.27.0")),
+    (
+        IMAGES,
+        DEPLOYMENT,
+        deployment("docker.io/istio/a:1.31.0"),
+        deployment("docker.io.evil.example/istio/a:1.31.0"),
+    ),
+    (
+        IMAGES,
+        "kubernetes:batch/v1:CronJob",
+        {
+            "spec": {
+                "jobTemplate": {
+                    "spec": {"template": {"spec": {"containers": [{"image": "quay.io/kiali/a:v1.2"}]}}}
+                }
+            }
+        },
+        {
+            "spec": {
+                "jobTemplate": {"spec": {"template": {"spec": {"initContainers": [{"image": "evil/a:1.2"}]}}}}
+            }
+        },
+    ),
+    (
+        IMAGES,
+        "kubernetes:core/v1:Pod",
+        {"spec": {"volumes": [{"image": {"reference": f"docker.io/prom/a@{DIGEST}"}}]}},
+        {"spec": {"volumes": [{"image": {"reference": "evil.example/a:1.0"}}]}},
+    ),
+    # mTLS: patches, ports, subsets, exclusions
+    (
+        MTLS,
+        PEERS + "Patch",
+        {"spec": {"mtls": {"mode": "STRICT"}}},
+        {"spec": {"mtls": {"mode": "DISABLE"}}},
+    ),
+    (
+        MTLS,
+        PEERS,
+        {"metadata": {"namespace": "istio-system"}, "spec": {"mtls": {"mode": "STRICT"}}},
+        {"metadata": {"namespace": "istio-system"}, "spec": {}},
+    ),
+    (
+        MTLS,
+        DESTINATION,
+        destination({"portLevelSettings": [{"port": {"number": 80}}]}),
+        destination({"portLevelSettings": [{"port": {"number": 80}, "tls": {"mode": "DISABLE"}}]}),
+    ),
+    (
+        MTLS,
+        DESTINATION,
+        destination({}, subsets=[{"name": "a", "trafficPolicy": {"tls": {"mode": "ISTIO_MUTUAL"}}}]),
+        destination({}, subsets=[{"name": "a", "trafficPolicy": {"tls": {"mode": "DISABLE"}}}]),
+    ),
+    (
+        MTLS,
+        DESTINATION,
+        {"spec": {"host": "api.example.com", "trafficPolicy": {"tls": {"mode": "SIMPLE"}}}},
+        destination({"tls": {"mode": "SIMPLE"}}),
+    ),
+    (MTLS, DESTINATION + "Patch", destination({}), destination({"tls": {"mode": "DISABLE"}})),
+    (
+        MTLS,
+        DEPLOYMENT,
+        annotated(inject_istio_io__templates="sidecar,spire"),
+        annotated(traffic_sidecar_istio_io__excludeInboundPorts="8080"),
+    ),
+    (
+        MTLS,
+        DEPLOYMENT,
+        annotated(traffic_sidecar_istio_io__includeInboundPorts="*"),
+        annotated(traffic_sidecar_istio_io__includeInboundPorts=" 80"),
+    ),
+    (
+        MTLS,
+        "kubernetes:core/v1:Pod",
+        rendered(),
+        rendered(annotations={"sidecar.istio.io/interceptionMode": "NONE"}),
+    ),
+    (
+        MTLS,
+        RELEASE,
+        chart({"meshConfig": {"enableAutoMtls": True}}),
+        chart({"meshConfig": {"enableAutoMtls": False}}),
+    ),
+    (
+        MTLS,
+        RELEASE,
+        chart({"podAnnotations": {}}),
+        chart({"podAnnotations": {"traffic.sidecar.istio.io/excludeInboundPorts": "15090"}}),
+    ),
+    (
+        MTLS,
+        "kubernetes:networking.istio.io/v1:Sidecar",
+        {"spec": {"ingress": [{"port": {"number": 80}}]}},
+        {"spec": {"ingress": [{"captureMode": "NONE"}]}},
+    ),
 ]
 
 
