@@ -13,7 +13,6 @@ from components.kube.manifests import Document
 from components.kube.objects import child_of, register
 
 KEEP = "helm.sh/resource-policy"
-FORCE = "pulumi.com/patchForce"
 TIMEOUT_SECONDS = 600
 RENDERED_FOR = "1.32.0"  # the oldest Kubernetes that clusters may have; unless told, Helm takes 1.20
 
@@ -87,25 +86,20 @@ def rendered(
     def made(answer: Mapping[str, Any] | None) -> list[pulumi.Resource]:
         # no answer: a preview before the cluster exists
         documents = [without_keep(document) for document in (answer or {}).get("result", [])]
-        return [register(prefix, *shared(each, child_of(parent, after))) for each in documents]
+        return [register(prefix, each, options_of(each, child_of(parent, after))) for each in documents]
 
     return template.apply(made)
 
 
-def shared(document: Document, opts: pulumi.ResourceOptions) -> tuple[Document, pulumi.ResourceOptions]:
-    """The document and its options, with a webhook shared with the program behind it.
+def options_of(document: Document, opts: pulumi.ResourceOptions) -> pulumi.ResourceOptions:
+    """The options of a rendered object; a webhook's failure policy is left to the program behind it.
 
-    Its settings are taken back from that program, which then adapts them anew; the failure policy is left to it: it
-    is strict once that runs.
+    That program adapts the other settings anew after a run took them back; the policy is strict once it runs.
     """
     if document["kind"] != "ValidatingWebhookConfiguration":
-        return document, opts
-    annotations = {**document["metadata"].get("annotations", {}), FORCE: "true"}
+        return opts
     left = pulumi.ResourceOptions(ignore_changes=["webhooks[*].failurePolicy"])
-    return (
-        {**document, "metadata": {**document["metadata"], "annotations": annotations}},
-        pulumi.ResourceOptions.merge(opts, left),
-    )
+    return pulumi.ResourceOptions.merge(opts, left)
 
 
 def without_keep(document: Document) -> Document:
