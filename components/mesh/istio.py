@@ -15,6 +15,7 @@ from components.config.mesh import (
     FailoverSettings,
     FailoverSpec,
     IstioSettings,
+    OutlierDetection,
     Retries,
 )
 from components.kube.charts import release, rendered
@@ -90,6 +91,7 @@ class Istio(pulumi.ComponentResource):
             self._istiod(name, args, previous, pulumi.ResourceOptions.merge(opts, kept))
         after_istiod = child_of(self, istiod)
         register_all(name, load("istio/mesh-policies.yaml"), after_istiod)
+        register(name, load_one("istio/dead-peers.yaml"), after_istiod)
         for rule in [*failover_rules(args.failover), *retry_routes(args.failover)]:
             register(name, rule, after_istiod)
         self.namespace = istiod.status.apply(lambda _: NAMESPACE)
@@ -126,7 +128,9 @@ def istiod_values(args: IstioArgs, revision: str = "") -> Document:
             "meshConfig": {
                 "trustDomain": args.cluster.trust_domain,
                 **accepted([peer.trust_domain for peer in args.peers], args.settings.trust),
+                "connectTimeout": args.failover.connect_timeout,
                 "defaultHttpRetryPolicy": retry_policy(args.failover.retries),
+                "defaultTrafficPolicy": {"outlierDetection": outlier_figures(args.failover.outlier_detection)},
             },
         },
     )
@@ -141,12 +145,24 @@ def accepted(trust_domains: Sequence[str], trust: str) -> Document:
 
 
 def retry_policy(retries: Retries) -> dict[str, Any]:
-    """Istio's HTTPRetry: other clusters may be tried too."""
+    """Istio's HTTPRetry: other clusters may be tried too, and under consistentHash also other endpoints."""
     return {
         "attempts": retries.attempts,
-        "perTryTimeout": retries.per_try_timeout,
+        **({"perTryTimeout": retries.per_try_timeout} if retries.per_try_timeout else {}),
         "retryOn": retries.retry_on,
         "retryRemoteLocalities": True,
+        "retryIgnorePreviousHosts": True,
+    }
+
+
+def outlier_figures(outliers: OutlierDetection) -> dict[str, Any]:
+    """The figures of Istio's OutlierDetection."""
+    return {
+        "consecutive5xxErrors": outliers.consecutive_5xx,
+        "consecutiveGatewayErrors": outliers.consecutive_gateway,
+        "consecutiveLocalOriginFailures": outliers.consecutive_local_failures,
+        "interval": outliers.interval,
+        "baseEjectionTime": outliers.base_ejection,
     }
 
 
@@ -182,7 +198,7 @@ def retry_routes(failover: FailoverSettings) -> list[Document]:
 
 
 def failover_rule(name: str, host: str, spec: FailoverSpec) -> Document:
-    """A DestinationRule: calls to `host` stay in this network until its endpoints fail."""
+    """A DestinationRule: calls to `host` stay in this zone, region and network until endpoints fail."""
     return load_one(
         "istio/failover.yaml",
         {
@@ -191,12 +207,7 @@ def failover_rule(name: str, host: str, spec: FailoverSpec) -> Document:
                 "host": host,
                 "trafficPolicy": {
                     "connectionPool": {"tcp": {"connectTimeout": spec.connect_timeout}},
-                    "outlierDetection": {
-                        "consecutive5xxErrors": spec.outlier_detection.consecutive_5xx,
-                        "consecutiveLocalOriginFailures": spec.outlier_detection.consecutive_local_failures,
-                        "interval": spec.outlier_detection.interval,
-                        "baseEjectionTime": spec.outlier_detection.base_ejection,
-                    },
+                    "outlierDetection": outlier_figures(spec.outlier_detection),
                 },
             },
         },
