@@ -23,7 +23,7 @@ def release(
     *,
     name: pulumi.Input[str],
     namespace: pulumi.Input[str],
-    values: Document,
+    values: pulumi.Input[Document],
     opts: pulumi.ResourceOptions,
 ) -> k8s.helm.v3.Release:
     """Installs a chart and waits until its workloads are ready.
@@ -65,6 +65,21 @@ def rendered(
     Returns:
         the resources; as the chart is rendered by the provider, they are known only when that is.
     """
+    template = template_of(chart, namespace=namespace, values=values, parent=parent)
+
+    def made(documents: list[Document]) -> list[pulumi.Resource]:
+        return [
+            register(prefix, each, options_of(each, child_of(parent, after)))
+            for each in map(without_keep, documents)
+        ]
+
+    return template.apply(made)
+
+
+def template_of(
+    chart: ChartSpec, *, namespace: str, values: Document, parent: pulumi.Resource
+) -> pulumi.Output[list[Document]]:
+    """The documents of a chart as the provider renders it; none in a preview before the cluster exists."""
     source = (
         {"path": str(Path(chart.path).absolute())}
         if chart.path
@@ -77,18 +92,17 @@ def rendered(
         "kube_version": RENDERED_FOR,
         **source,
     }
-    template = pulumi.runtime.invoke_output(
+    answer = pulumi.runtime.invoke_output(
         "kubernetes:helm:template",
         {"jsonOpts": json.dumps(options)},
         pulumi.InvokeOutputOptions(parent=parent),
     )
 
-    def made(answer: Mapping[str, Any] | None) -> list[pulumi.Resource]:
-        # no answer: a preview before the cluster exists
-        documents = [without_keep(document) for document in (answer or {}).get("result", [])]
-        return [register(prefix, each, options_of(each, child_of(parent, after))) for each in documents]
+    return answer.apply(_documents)
 
-    return template.apply(made)
+
+def _documents(answer: Mapping[str, Any] | None) -> list[Document]:
+    return list((answer or {}).get("result", []))
 
 
 def options_of(document: Document, opts: pulumi.ResourceOptions) -> pulumi.ResourceOptions:

@@ -18,9 +18,10 @@ from components.config.mesh import (
     OutlierDetection,
     Retries,
 )
-from components.kube.charts import release, rendered
+from components.kube.charts import release, rendered, template_of
 from components.kube.manifests import Document, load, load_one, merged
 from components.kube.objects import child_of, register, register_all
+from components.mesh.injection import spire_templates
 
 NAMESPACE = "istio-system"
 OFFICIAL_HUB = "docker.io"
@@ -101,7 +102,10 @@ class Istio(pulumi.ComponentResource):
         self, name: str, args: IstioArgs, revision: str, opts: pulumi.ResourceOptions
     ) -> k8s.helm.v3.Release:
         named = f"istiod-{revision}" if revision else "istiod"
-        values = istiod_values(args, revision)
+        own = istiod_values(args, revision)
+        chart = template_of(args.charts.istiod, namespace=NAMESPACE, values=own, parent=self)
+        templates = own["sidecarInjectorWebhook"]["templates"]
+        values = chart.apply(lambda documents: merged(own, spire_templates(documents, templates)))
         return release(
             f"{name}-{named}", args.charts.istiod, name=named, namespace=NAMESPACE, values=values, opts=opts
         )

@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
+from components.mesh.injection import with_spire
 from tests.unit.program import LOCAL, Program, members, run
 
 OUTLIERS = {
@@ -152,3 +154,25 @@ def test_what_others_changed_by_hand_on_our_objects_is_taken_back_without_a_conf
         if "pulumi.com/patchForce" not in each.document["metadata"].get("annotations", {})
     ]
     assert not free
+
+
+@pytest.mark.parametrize("template", ["sidecar", "gateway", "kube-gateway"])
+def test_pods_that_name_a_template_of_istio_get_their_identity_from_spire(
+    mesh: Program, template: str
+) -> None:
+    templates = mesh.one("cluster-1-istio-istiod").inputs["values"]["sidecarInjectorWebhook"]["templates"]
+    text = templates[template].replace("\n      - ", "\n  - ").replace("\n        csi", "\n    csi")
+    volumes = yaml.safe_load(text)["spec"]["volumes"]
+    socket = {"name": "workload-socket", "csi": {"driver": "csi.spiffe.io", "readOnly": True}}
+    assert volumes == [socket, {"name": "x"}]
+    assert "csi.spiffe.io" in templates["spire"], "pods that ask for `gateway,spire` go on working"
+
+
+def test_a_template_without_a_proxy_of_its_own_stays_as_it_is(mesh: Program) -> None:
+    templates = mesh.one("cluster-1-istio-istiod").inputs["values"]["sidecarInjectorWebhook"]["templates"]
+    assert "grpc-simple" not in templates
+
+
+def test_a_version_of_istio_with_other_templates_is_refused() -> None:
+    with pytest.raises(ValueError, match="template gateway has 0 volumes"):
+        with_spire("gateway", "spec: {}")
