@@ -176,3 +176,25 @@ def test_a_template_without_a_proxy_of_its_own_stays_as_it_is(mesh: Program) -> 
 def test_a_version_of_istio_with_other_templates_is_refused() -> None:
     with pytest.raises(ValueError, match="template gateway has 0 volumes"):
         with_spire("gateway", "spec: {}")
+
+
+@pytest.mark.parametrize(
+    ("release", "app"),
+    [
+        ("istio-istiod", "istiod"),
+        ("gateways-ingress", "istio-ingressgateway"),
+        ("gateways-eastwest", "istio-eastwestgateway"),
+    ],
+)
+def test_a_drain_takes_one_pod_after_the_other(mesh: Program, release: str, app: str) -> None:
+    values = mesh.one(f"cluster-1-{release}").inputs["values"]
+    budget = values.get("podDisruptionBudget") or values["pdb"]
+    assert budget == {"maxUnavailable": 1, "unhealthyPodEvictionPolicy": "AlwaysAllow"}
+    spread = values["topologySpreadConstraints"]
+    assert [each["topologyKey"] for each in spread] == [
+        "topology.kubernetes.io/zone",
+        "kubernetes.io/hostname",
+    ]
+    for each in spread:
+        assert each["labelSelector"] == {"matchLabels": {"app": app}}
+        assert each["whenUnsatisfiable"] == "ScheduleAnyway", "one node must do"
