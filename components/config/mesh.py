@@ -63,6 +63,8 @@ ClassName = Annotated[
 ]
 AnyText = Annotated[str, Strict(), StringConstraints(pattern=r"^.*$"), Rule("text")]
 Failures = Annotated[int, Strict(), Field(ge=0, le=1000), Rule("a whole number from 0 to 1000")]
+# Istio takes 0 for Envoy's default of 5
+LocalFailures = Annotated[int, Strict(), Field(ge=1, le=1000), Rule("a whole number from 1 to 1000")]
 Attempts = Annotated[int, Strict(), Field(ge=0, le=20), Rule("a whole number from 0 to 20")]
 Replicas = Annotated[int, Strict(), Field(ge=1, le=10), Rule("a whole number from 1 to 10")]
 ProxyDuration = Annotated[Duration, Between("1ms", "1h")]
@@ -278,23 +280,31 @@ class OutlierDetection(Model):
     """When an endpoint that fails gets no calls any more."""
 
     consecutive_5xx: Failures = setting(
-        3,
+        0,
         alias="consecutive5xxErrors",
-        description="The number of 5xx answers in a row after which an endpoint is ejected, from 0 (never) to 1000.",
+        description="The number of 5xx answers in a row after which an endpoint is ejected, from 0 (never) to 1000. "
+        "An app's own 500 counts.",
         example=5,
     )
-    consecutive_local_failures: Failures = setting(
+    consecutive_gateway: Failures = setting(
+        5,
+        alias="consecutiveGatewayErrors",
+        description="The number of 502, 503 and 504 answers in a row after which an endpoint is ejected, from 0 "
+        "(never) to 1000.",
+        example=3,
+    )
+    consecutive_local_failures: LocalFailures = setting(
         2,
         alias="consecutiveLocalOriginFailures",
-        description="The number of failed connections in a row after which an endpoint is ejected, from 0 (never) to "
-        "1000.",
+        description="The number of failed connections in a row after which an endpoint is ejected, from 1 to 1000. "
+        "Requests at once that run into a time-out of their own count, too.",
         example=3,
     )
     interval: ProxyDuration = setting(
         "1s", description="The time between two checks of the endpoints, from 1ms to 1h.", example="5s"
     )
     base_ejection: ProxyDuration = setting(
-        "30s",
+        "5s",
         alias="baseEjectionTime",
         description="The time for which an endpoint is ejected, multiplied by its ejections so far, from 1ms to 1h.",
         example="1m",
@@ -307,12 +317,17 @@ class Retries(Model):
     attempts: Attempts = setting(
         4, description="The number of retries of one request, from 0 to 20.", example=2
     )
-    per_try_timeout: ProxyDuration = setting(
-        "2s", description="The time that each attempt has, from 1ms to 1h.", example="5s"
+    per_try_timeout: ProxyDuration | None = setting(
+        None,
+        description="The time in which each attempt must be answered, from 1ms to 1h. It ends slow answers and silent "
+        "gRPC streams.",
+        example="5s",
+        default_text="none",
     )
     retry_on: RetryConditions = setting(
-        "connect-failure,refused-stream,unavailable,cancelled",
-        description="The conditions of Envoy under which a request is retried.",
+        "connect-failure,refused-stream,reset-before-request",
+        description="The conditions of Envoy under which a request is retried. With the default ones it can't have "
+        "reached the app.",
         example="connect-failure,refused-stream,503",
     )
 

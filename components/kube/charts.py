@@ -13,7 +13,6 @@ from components.kube.manifests import Document
 from components.kube.objects import child_of, register
 
 KEEP = "helm.sh/resource-policy"
-FORCE = "pulumi.com/patchForce"
 TIMEOUT_SECONDS = 600
 RENDERED_FOR = "1.32.0"  # the oldest Kubernetes that clusters may have; unless told, Helm takes 1.20
 
@@ -24,7 +23,7 @@ def release(
     *,
     name: pulumi.Input[str],
     namespace: pulumi.Input[str],
-    values: Document,
+    values: pulumi.Input[Document],
     opts: pulumi.ResourceOptions,
 ) -> k8s.helm.v3.Release:
     """Installs a chart and waits until its workloads are ready.
@@ -66,6 +65,21 @@ def rendered(
     Returns:
         the resources; as the chart is rendered by the provider, they are known only when that is.
     """
+    template = template_of(chart, namespace=namespace, values=values, parent=parent)
+
+    def made(documents: list[Document]) -> list[pulumi.Resource]:
+        return [
+            register(prefix, each, options_of(each, child_of(parent, after)))
+            for each in map(without_keep, documents)
+        ]
+
+    return template.apply(made)
+
+
+def template_of(
+    chart: ChartSpec, *, namespace: str, values: Document, parent: pulumi.Resource
+) -> pulumi.Output[list[Document]]:
+    """The documents of a chart as the provider renders it; none in a preview before the cluster exists."""
     source = (
         {"path": str(Path(chart.path).absolute())}
         if chart.path
@@ -78,34 +92,28 @@ def rendered(
         "kube_version": RENDERED_FOR,
         **source,
     }
-    template = pulumi.runtime.invoke_output(
+    answer = pulumi.runtime.invoke_output(
         "kubernetes:helm:template",
         {"jsonOpts": json.dumps(options)},
         pulumi.InvokeOutputOptions(parent=parent),
     )
 
-    def made(answer: Mapping[str, Any] | None) -> list[pulumi.Resource]:
-        # no answer: a preview before the cluster exists
-        documents = [without_keep(document) for document in (answer or {}).get("result", [])]
-        return [register(prefix, *shared(each, child_of(parent, after))) for each in documents]
-
-    return template.apply(made)
+    return answer.apply(_documents)
 
 
-def shared(document: Document, opts: pulumi.ResourceOptions) -> tuple[Document, pulumi.ResourceOptions]:
-    """The document and its options, with a webhook shared with the program behind it.
+def _documents(answer: Mapping[str, Any] | None) -> list[Document]:
+    return list((answer or {}).get("result", []))
 
-    Its settings are taken back from that program, which then adapts them anew; the failure policy is left to it: it
-    is strict once that runs.
+
+def options_of(document: Document, opts: pulumi.ResourceOptions) -> pulumi.ResourceOptions:
+    """The options of a rendered object; a webhook's failure policy is left to the program behind it.
+
+    That program adapts the other settings anew after a run took them back; the policy is strict once it runs.
     """
     if document["kind"] != "ValidatingWebhookConfiguration":
-        return document, opts
-    annotations = {**document["metadata"].get("annotations", {}), FORCE: "true"}
+        return opts
     left = pulumi.ResourceOptions(ignore_changes=["webhooks[*].failurePolicy"])
-    return (
-        {**document, "metadata": {**document["metadata"], "annotations": annotations}},
-        pulumi.ResourceOptions.merge(opts, left),
-    )
+    return pulumi.ResourceOptions.merge(opts, left)
 
 
 def without_keep(document: Document) -> Document:

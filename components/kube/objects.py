@@ -10,7 +10,9 @@ import pulumi_kubernetes as k8s
 
 from components.kube.manifests import Document, identity
 
-FIELD_MANAGER = "pulumi.com/patchFieldManager"
+# One name of the field manager in all runs, that takes its fields back from others: under the provider's random names a
+# run would refuse what an earlier, killed one had made but not recorded. Others keep the fields that we don't name.
+MANAGED = {"pulumi.com/patchFieldManager": "fedmesh-program", "pulumi.com/patchForce": "true"}
 MODULES = {
     "v1": "core.v1",
     "apps/v1": "apps.v1",
@@ -23,7 +25,9 @@ MODULES = {
 
 def register(prefix: str, document: Document, opts: pulumi.ResourceOptions) -> pulumi.CustomResource:
     """Registers one object as `<prefix>-<name of the object>-<kind>`."""
-    document = with_field_manager(document)
+    metadata = document["metadata"]
+    annotations = {**MANAGED, **metadata.get("annotations", {})}
+    document = {**document, "metadata": {**metadata, "annotations": annotations}}
     kind = str(document["kind"])
     name = f"{prefix}-{document['metadata']['name']}-{kind.lower()}"
     fields = {key: value for key, value in document.items() if key not in ("apiVersion", "kind")}
@@ -43,16 +47,6 @@ def register(prefix: str, document: Document, opts: pulumi.ResourceOptions) -> p
         )
     resource = getattr(importlib.import_module(f"pulumi_kubernetes.{module}"), kind)
     return resource(name, opts=opts, **{snake_case(key): value for key, value in fields.items()})
-
-
-def with_field_manager(document: Document) -> Document:
-    """The object under one name of the field manager in all runs.
-
-    Under the provider's random names a run would refuse what an earlier, killed one had made but not recorded.
-    """
-    metadata = document["metadata"]
-    annotations = {FIELD_MANAGER: "fedmesh-program", **metadata.get("annotations", {})}
-    return {**document, "metadata": {**metadata, "annotations": annotations}}
 
 
 def register_all(

@@ -8,7 +8,7 @@ import pulumi_kubernetes as k8s
 from components.config.mesh import ChartSpec
 from components.kube.charts import release
 from components.kube.manifests import load, load_one, merged
-from components.kube.objects import child_of, register
+from components.kube.objects import MANAGED, child_of, register
 
 NAMESPACE = "cert-manager"
 
@@ -33,7 +33,9 @@ class CertManager(pulumi.ComponentResource):
     def __init__(self, name: str, args: CertManagerArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("fedmesh:certmanager:CertManager", name, None, opts)
         namespace = k8s.core.v1.Namespace(
-            f"{name}-namespace", metadata={"name": NAMESPACE}, opts=pulumi.ResourceOptions(parent=self)
+            f"{name}-namespace",
+            metadata={"name": NAMESPACE, "annotations": MANAGED},
+            opts=pulumi.ResourceOptions(parent=self),
         )
         mirror = {"imageRegistry": args.registry} if args.registry else {}
         installed = release(

@@ -10,7 +10,7 @@ from components.config.mesh import ChartSpec, IstioSettings
 from components.kube.charts import release
 from components.kube.last_known import ClusterState
 from components.kube.load_balancers import LoadBalancerService, LoadBalancerSettings
-from components.kube.manifests import Document, load_one
+from components.kube.manifests import Document, load_one, merged
 from components.kube.objects import child_of
 from components.kube.workloads import load_balancer_address
 
@@ -70,12 +70,21 @@ class IstioGateways(pulumi.ComponentResource):
         self, label: str, gateway: str, load_balancer: LoadBalancerService, values: Document
     ) -> pulumi.Output[str]:
         args = self._args
+        own = load_one("istio/gateway-values.yaml")
         patch = {
             **values,
             **({"revision": args.settings.revision} if args.settings.revision else {}),
             "replicaCount": args.settings.replicas,
             "lifecycle": {"preStop": {"sleep": {"seconds": load_balancer.drain_seconds}}},
             "terminationGracePeriodSeconds": load_balancer.drain_seconds + STOP_SECONDS,
+            "topologySpreadConstraints": [
+                {
+                    **each,
+                    "labelSelector": {"matchLabels": {"app": gateway}},
+                    "matchLabelKeys": ["pod-template-hash"],
+                }
+                for each in own["topologySpreadConstraints"]
+            ],
             "service": {"annotations": dict(load_balancer.annotations), **load_balancer.spec},
         }
         made = release(
@@ -83,7 +92,7 @@ class IstioGateways(pulumi.ComponentResource):
             args.chart,
             name=gateway,
             namespace=args.namespace,
-            values=load_one("istio/gateway-values.yaml", patch),
+            values=merged(own, patch),
             opts=child_of(self, *args.after),
         )
         if args.last_known_state:

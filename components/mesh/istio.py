@@ -15,11 +15,13 @@ from components.config.mesh import (
     FailoverSettings,
     FailoverSpec,
     IstioSettings,
+    OutlierDetection,
     Retries,
 )
-from components.kube.charts import release, rendered
+from components.kube.charts import release, rendered, template_of
 from components.kube.manifests import Document, load, load_one, merged
 from components.kube.objects import child_of, register, register_all
+from components.mesh.injection import spire_templates
 
 NAMESPACE = "istio-system"
 OFFICIAL_HUB = "docker.io"
@@ -90,6 +92,7 @@ class Istio(pulumi.ComponentResource):
             self._istiod(name, args, previous, pulumi.ResourceOptions.merge(opts, kept))
         after_istiod = child_of(self, istiod)
         register_all(name, load("istio/mesh-policies.yaml"), after_istiod)
+        register(name, load_one("istio/dead-peers.yaml"), after_istiod)
         for rule in [*failover_rules(args.failover), *retry_routes(args.failover)]:
             register(name, rule, after_istiod)
         self.namespace = istiod.status.apply(lambda _: NAMESPACE)
@@ -99,7 +102,10 @@ class Istio(pulumi.ComponentResource):
         self, name: str, args: IstioArgs, revision: str, opts: pulumi.ResourceOptions
     ) -> k8s.helm.v3.Release:
         named = f"istiod-{revision}" if revision else "istiod"
-        values = istiod_values(args, revision)
+        own = istiod_values(args, revision)
+        chart = template_of(args.charts.istiod, namespace=NAMESPACE, values=own, parent=self)
+        templates = own["sidecarInjectorWebhook"]["templates"]
+        values = chart.apply(lambda documents: merged(own, spire_templates(documents, templates)))
         return release(
             f"{name}-{named}", args.charts.istiod, name=named, namespace=NAMESPACE, values=values, opts=opts
         )
@@ -126,7 +132,9 @@ def istiod_values(args: IstioArgs, revision: str = "") -> Document:
             "meshConfig": {
                 "trustDomain": args.cluster.trust_domain,
                 **accepted([peer.trust_domain for peer in args.peers], args.settings.trust),
+                "connectTimeout": args.failover.connect_timeout,
                 "defaultHttpRetryPolicy": retry_policy(args.failover.retries),
+                "defaultTrafficPolicy": {"outlierDetection": outlier_figures(args.failover.outlier_detection)},
             },
         },
     )
@@ -141,12 +149,24 @@ def accepted(trust_domains: Sequence[str], trust: str) -> Document:
 
 
 def retry_policy(retries: Retries) -> dict[str, Any]:
-    """Istio's HTTPRetry: other clusters may be tried too."""
+    """Istio's HTTPRetry: other clusters may be tried too, and under consistentHash also other endpoints."""
     return {
         "attempts": retries.attempts,
-        "perTryTimeout": retries.per_try_timeout,
+        **({"perTryTimeout": retries.per_try_timeout} if retries.per_try_timeout else {}),
         "retryOn": retries.retry_on,
         "retryRemoteLocalities": True,
+        "retryIgnorePreviousHosts": True,
+    }
+
+
+def outlier_figures(outliers: OutlierDetection) -> dict[str, Any]:
+    """The figures of Istio's OutlierDetection."""
+    return {
+        "consecutive5xxErrors": outliers.consecutive_5xx,
+        "consecutiveGatewayErrors": outliers.consecutive_gateway,
+        "consecutiveLocalOriginFailures": outliers.consecutive_local_failures,
+        "interval": outliers.interval,
+        "baseEjectionTime": outliers.base_ejection,
     }
 
 
@@ -182,7 +202,7 @@ def retry_routes(failover: FailoverSettings) -> list[Document]:
 
 
 def failover_rule(name: str, host: str, spec: FailoverSpec) -> Document:
-    """A DestinationRule: calls to `host` stay in this network until its endpoints fail."""
+    """A DestinationRule: calls to `host` stay in this zone, region and network until endpoints fail."""
     return load_one(
         "istio/failover.yaml",
         {
@@ -191,12 +211,7 @@ def failover_rule(name: str, host: str, spec: FailoverSpec) -> Document:
                 "host": host,
                 "trafficPolicy": {
                     "connectionPool": {"tcp": {"connectTimeout": spec.connect_timeout}},
-                    "outlierDetection": {
-                        "consecutive5xxErrors": spec.outlier_detection.consecutive_5xx,
-                        "consecutiveLocalOriginFailures": spec.outlier_detection.consecutive_local_failures,
-                        "interval": spec.outlier_detection.interval,
-                        "baseEjectionTime": spec.outlier_detection.base_ejection,
-                    },
+                    "outlierDetection": outlier_figures(spec.outlier_detection),
                 },
             },
         },

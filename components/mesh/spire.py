@@ -13,7 +13,7 @@ from components.kube.charts import release
 from components.kube.last_known import ClusterState
 from components.kube.load_balancers import LoadBalancerService
 from components.kube.manifests import as_json, load, load_one, with_registry
-from components.kube.objects import child_of, register, register_all
+from components.kube.objects import MANAGED, child_of, register, register_all
 from components.kube.workloads import load_balancer_address, restart_on
 
 NAMESPACE = "spire"
@@ -66,7 +66,9 @@ class Spire(pulumi.ComponentResource):
         self._name = name
         self._args = args
         namespace = k8s.core.v1.Namespace(
-            f"{name}-namespace", metadata={"name": NAMESPACE}, opts=pulumi.ResourceOptions(parent=self)
+            f"{name}-namespace",
+            metadata={"name": NAMESPACE, "annotations": MANAGED},
+            opts=pulumi.ResourceOptions(parent=self),
         )
         after_namespace = child_of(self, namespace)
         self.crds = release(

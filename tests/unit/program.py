@@ -24,6 +24,26 @@ CRD = {
     "metadata": {"name": "gateways.networking.istio.io", "annotations": {"helm.sh/resource-policy": "keep"}},
     "spec": {},
 }
+# what is in the chart istiod: the volume as each of Istio's templates has it
+INJECTOR = {
+    "apiVersion": "v1",
+    "kind": "ConfigMap",
+    "metadata": {"name": "istio-sidecar-injector", "namespace": "istio-system"},
+    "data": {
+        "config": yaml.safe_dump(
+            {
+                "templates": {
+                    "spire": "spec: {}",
+                    "grpc-simple": "spec: {}",
+                    **{
+                        name: f"spec:\n  volumes:\n{indent}- emptyDir:\n{indent}  name: workload-socket\n{indent}- name: x\n"
+                        for name, indent in (("sidecar", "  "), ("gateway", "  "), ("kube-gateway", "      "))
+                    },
+                }
+            }
+        )
+    },
+}
 # what Kubernetes would fill in
 FILLED_IN: dict[str, dict[str, Any]] = {
     "kubernetes:core/v1:ConfigMap": {"data": {"bundle": '{"keys": []}'}},
@@ -77,8 +97,9 @@ class Program(pulumi.runtime.Mocks):
 
     def call(self, args: pulumi.runtime.MockCallArgs) -> dict[str, Any]:
         assert args.token == "kubernetes:helm:template", args.token
-        self.rendered.append(json.loads(args.args["jsonOpts"]))
-        return {"result": [CRD]}
+        options = json.loads(args.args["jsonOpts"])
+        self.rendered.append(options)
+        return {"result": [INJECTOR if options["release_name"] == "istiod" else CRD]}
 
     def one(self, name: str) -> Object:
         """The only resource of that name that is registered, not just read."""
