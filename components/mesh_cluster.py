@@ -121,7 +121,7 @@ class MeshCluster:
     def _spire(self) -> Spire:
         args = SpireArgs(
             cluster=self.args.spec,
-            issuer=self.cert_manager.issuer,
+            cert_manager=self.cert_manager.webhooks,
             storage_class=self.args.storage_class,
             crds=self.args.settings.charts.spire_crds,
             settings=self.args.settings.spire,
@@ -136,7 +136,7 @@ class MeshCluster:
             cluster=self.args.spec,
             peers=self.args.settings.peers_of(self.args.spec),
             mesh_id=self.args.settings.mesh_id,
-            issuer=self.cert_manager.issuer,
+            cert_manager=self.cert_manager.webhooks,
             charts=self.args.settings.charts,
             settings=self.args.settings.istio,
             failover=self.args.settings.failover,

@@ -19,7 +19,7 @@ from components.config.mesh import (
 )
 from components.kube.charts import release, rendered
 from components.kube.manifests import Document, load, load_one, merged
-from components.kube.objects import child_of, register, register_all
+from components.kube.objects import child_of, register, register_all, register_chain
 
 NAMESPACE = "istio-system"
 OFFICIAL_HUB = "docker.io"
@@ -32,7 +32,7 @@ class IstioArgs:
     Attributes:
         cluster, peers: who this cluster is, and the others.
         mesh_id: the mesh's id, the same on all.
-        issuer: ClusterIssuer of cert-manager that signs istiod's CA.
+        cert_manager: what Issuers and Certificates depend on.
         charts: Istio's charts.
         settings: replicas and the kind of proxy.
         failover: what makes a call leave a failing endpoint or cluster.
@@ -42,7 +42,7 @@ class IstioArgs:
     cluster: ClusterSpec
     peers: Sequence[ClusterSpec]
     mesh_id: str
-    issuer: pulumi.Input[str]
+    cert_manager: Sequence[pulumi.Resource]
     charts: ChartSettings
     settings: IstioSettings
     failover: FailoverSettings
@@ -50,7 +50,7 @@ class IstioArgs:
 
 
 class Istio(pulumi.ComponentResource):
-    """CRDs, istiod with a CA from cert-manager, STRICT mTLS, the cross-network Gateway and failover.
+    """CRDs, istiod with a CA that can name istiod only, STRICT mTLS, the cross-network Gateway and failover.
 
     Outputs:
         namespace: where Istio is installed, known when istiod is ready to inject proxies.
@@ -76,10 +76,13 @@ class Istio(pulumi.ComponentResource):
             parent=self,
             after=namespace,
         )
+        root = register_chain(name, load("istio/root.yaml"), child_of(self, namespace, *args.cert_manager))
+        # changed in place it would stay Ready for a moment, and istiod start with what the old issuer signed
+        anew = pulumi.ResourceOptions(replace_on_changes=["spec"], delete_before_replace=True)
         ca = register(
             name,
-            load_one("istio/cacerts.yaml", {"spec": {"issuerRef": {"name": args.issuer}}}),
-            child_of(self, namespace),
+            load_one("istio/cacerts.yaml"),
+            pulumi.ResourceOptions.merge(child_of(self, root), anew),
         )
         opts = pulumi.ResourceOptions(parent=self, depends_on=base.apply(lambda made: [*made, ca]))
         istiod = self._istiod(name, args, args.settings.revision, opts)

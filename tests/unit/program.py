@@ -54,6 +54,7 @@ class Object:
     provider: str
     after: frozenset[str]
     ignores: tuple[str, ...]
+    replaced_on: tuple[str, ...]
     secret: bool
     read: bool
 
@@ -130,6 +131,7 @@ class Monitor(pulumi.runtime.mocks.MockMonitor):
                     urn.split("::")[-1] for urn in [*request.dependencies, request.parent] if urn
                 ),
                 ignores=() if read else tuple(request.ignoreChanges),
+                replaced_on=() if read else tuple(request.replaceOnChanges),
                 secret=SECRET in str(inputs),
                 read=read,
             )

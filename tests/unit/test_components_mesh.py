@@ -129,18 +129,13 @@ def test_kubeconfigs_reach_providers_as_secrets(mesh: Program) -> None:
 @pytest.mark.parametrize(
     ("later", "earlier"),
     [
-        ("cluster-1-cert-manager-selfsigned-issuer", "cluster-1-cert-manager-release"),
-        (
-            "cluster-1-cert-manager-selfsigned-ca-clusterissuer",
-            "cluster-1-cert-manager-selfsigned-ca-certificate",
-        ),
-        ("cluster-1-istio-cacerts-certificate", "cluster-1-cert-manager-selfsigned-ca-clusterissuer"),
+        ("cluster-1-spire-spire-self-signed-issuer", "cluster-1-cert-manager-release"),
         ("cluster-1-istio-istiod", "cluster-1-istio-cacerts-certificate"),
         (
             "cluster-1-istio-istiod",
             "cluster-1-istio-base-gateways.networking.istio.io-customresourcedefinition",
         ),
-        ("cluster-1-spire-spire-server-statefulset", "cluster-1-cert-manager-selfsigned-ca-clusterissuer"),
+        ("cluster-1-spire-spire-server-statefulset", "cluster-1-spire-spire-root-issuer"),
         ("cluster-1-spire-spire-server-statefulset", "cluster-1-storage-local-storageclass"),
         ("cluster-1-spire-spire-server-statefulset", "cluster-1-spire-spire-bundle-configmap"),
         ("cluster-1-spire-spire-server-statefulset", "cluster-1-spire-crds"),
@@ -207,14 +202,6 @@ def test_each_spire_server_has_the_trust_domain_of_its_cluster(mesh: Program) ->
         config = server_config(mesh, cluster)
         assert config["server"]["trust_domain"] == f"td{cluster[-1]}.example"
         assert cluster in config["plugins"]["NodeAttestor"]["k8s_psat"]["plugin_data"]["clusters"]
-
-
-def test_spire_is_signed_by_cert_manager(mesh: Program) -> None:
-    authority = server_config(mesh, "cluster-1")["plugins"]["UpstreamAuthority"]["cert-manager"][
-        "plugin_data"
-    ]
-    assert authority["issuer_name"] == "selfsigned-ca"
-    assert authority["issuer_kind"] == "ClusterIssuer"
 
 
 def test_a_changed_config_restarts_the_pods_that_read_it(mesh: Program) -> None:
