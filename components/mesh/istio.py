@@ -50,7 +50,7 @@ class IstioArgs:
 
 
 class Istio(pulumi.ComponentResource):
-    """CRDs, istiod with a CA that can name istiod only, STRICT mTLS, the cross-network Gateway and failover.
+    """CRDs, istiod with a CA that can name istiod only, STRICT mTLS and failover.
 
     Outputs:
         namespace: where Istio is installed, known when istiod is ready to inject proxies.
@@ -93,6 +93,12 @@ class Istio(pulumi.ComponentResource):
             self._istiod(name, args, previous, pulumi.ResourceOptions.merge(opts, kept))
         after_istiod = child_of(self, istiod)
         register_all(name, load("istio/mesh-policies.yaml"), after_istiod)
+        if args.settings.keep_previous_gateways:
+            register(
+                name,
+                load_one("istio/cross-network-gateway.yaml", {"metadata": {"namespace": NAMESPACE}}),
+                after_istiod,
+            )
         for rule in [*failover_rules(args.failover), *retry_routes(args.failover)]:
             register(name, rule, after_istiod)
         self.namespace = istiod.status.apply(lambda _: NAMESPACE)
@@ -120,6 +126,10 @@ def istiod_values(args: IstioArgs, revision: str = "") -> Document:
         {
             **({"revision": revision} if revision else {}),
             "replicaCount": args.settings.replicas,
+            # gateways of before serve Gateways of all namespaces until they are gone
+            "env": {
+                "PILOT_SCOPE_GATEWAY_TO_NAMESPACE": str(not args.settings.keep_previous_gateways).lower()
+            },
             "global": {
                 "hub": f"{args.registry or OFFICIAL_HUB}/istio",
                 "meshID": args.mesh_id,
