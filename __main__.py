@@ -65,7 +65,7 @@ Observability(
 
 # The sample applications.
 for name, version in settings.sample_versions.items():
-    mesh[name].install_samples(version, after=identities_and_proxies)
+    mesh[name].install_samples(version, gateways[name], after=identities_and_proxies)
 
 export_outputs(
     settings=settings,

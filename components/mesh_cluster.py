@@ -64,7 +64,7 @@ class MeshCluster:
     def install_gateways(self, after: Sequence[pulumi.Resource]) -> IstioGateways:
         """Installs the ingress and the east-west gateway after what gives their proxies identities and rules."""
         args = IstioGatewaysArgs(
-            namespace=self.istio.namespace,
+            istio_namespace=self.istio.namespace,
             network=self.args.spec.network,
             chart=self.args.settings.charts.istio_gateway,
             settings=self.args.settings.istio,
@@ -74,10 +74,13 @@ class MeshCluster:
         )
         return IstioGateways(f"{self.args.spec.name}-gateways", args, self.options)
 
-    def install_samples(self, version: str, after: Sequence[pulumi.Resource]) -> Samples:
-        """Installs the samples, helloworld in the given version."""
+    def install_samples(
+        self, version: str, gateways: IstioGateways, after: Sequence[pulumi.Resource]
+    ) -> Samples:
+        """Installs the samples, helloworld in the given version, served to users by the given gateways."""
         args = SamplesArgs(
             version=version,
+            gateways_namespace=gateways.namespace,
             after=[self.spire, *after],
             registry=self.args.settings.registry,
             revision=self.args.settings.istio.revision,
@@ -121,7 +124,7 @@ class MeshCluster:
     def _spire(self) -> Spire:
         args = SpireArgs(
             cluster=self.args.spec,
-            issuer=self.cert_manager.issuer,
+            cert_manager=self.cert_manager.webhooks,
             storage_class=self.args.storage_class,
             crds=self.args.settings.charts.spire_crds,
             settings=self.args.settings.spire,
@@ -136,7 +139,7 @@ class MeshCluster:
             cluster=self.args.spec,
             peers=self.args.settings.peers_of(self.args.spec),
             mesh_id=self.args.settings.mesh_id,
-            issuer=self.cert_manager.issuer,
+            cert_manager=self.cert_manager.webhooks,
             charts=self.args.settings.charts,
             settings=self.args.settings.istio,
             failover=self.args.settings.failover,

@@ -264,6 +264,13 @@ class IstioSettings(Model):
         default_text="none",
     )
 
+    keep_previous_gateways: Flag = setting(
+        False,
+        description="Whether the gateways that version 0.1 has in `istio-system` stay beside the new ones, while users "
+        "and DNS move to the new addresses.",
+        example=True,
+    )
+
     @field_validator("revision", "previous_revision", mode="after")
     @classmethod
     def _without_a_name(cls, value: str | None) -> str | None:

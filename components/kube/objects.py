@@ -56,6 +56,17 @@ def register_all(
     return {identity(document): register(prefix, document, opts) for document in documents}
 
 
+def register_chain(
+    prefix: str, documents: Iterable[Document], opts: pulumi.ResourceOptions
+) -> pulumi.CustomResource:
+    """Registers objects each of which depends on the one before it, and returns the last."""
+    made: list[pulumi.CustomResource] = []
+    for document in documents:
+        after = pulumi.ResourceOptions(depends_on=made[-1:])
+        made.append(register(prefix, document, pulumi.ResourceOptions.merge(opts, after)))
+    return made[-1]
+
+
 def child_of(parent: pulumi.Resource, *depends_on: Any) -> pulumi.ResourceOptions:
     """Options of a component's child that is made after other resources."""
     return pulumi.ResourceOptions(parent=parent, depends_on=list(depends_on))

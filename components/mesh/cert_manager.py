@@ -1,5 +1,6 @@
-"""cert-manager and the CA of one cluster."""
+"""cert-manager on one cluster."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pulumi
@@ -22,13 +23,13 @@ class CertManagerArgs:
 
 
 class CertManager(pulumi.ComponentResource):
-    """cert-manager, and a CA of the cluster's own behind a ClusterIssuer.
+    """cert-manager. Those who need certificates bring Issuers of their own namespaces.
 
     Outputs:
-        issuer: name of the ClusterIssuer, known when it is ready to sign.
+        webhooks: what objects of cert-manager's kinds depend on.
     """
 
-    issuer: pulumi.Output[str]
+    webhooks: Sequence[pulumi.Resource]
 
     def __init__(self, name: str, args: CertManagerArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("fedmesh:certmanager:CertManager", name, None, opts)
@@ -46,11 +47,8 @@ class CertManager(pulumi.ComponentResource):
             values=merged(load_one("cert_manager/values.yaml"), mirror),
             opts=pulumi.ResourceOptions(parent=self),
         )
-        webhooks = load("cert_manager/trusted-webhooks.yaml")
-        last: list[pulumi.CustomResource] = [
-            register(name, document, child_of(self, installed)) for document in webhooks
+        self.webhooks = [
+            register(name, document, child_of(self, installed))
+            for document in load("cert_manager/trusted-webhooks.yaml")
         ]
-        for document in load("cert_manager/chain.yaml"):
-            last = [register(name, document, child_of(self, *last))]
-        self.issuer = last[0].id
-        self.register_outputs({"issuer": self.issuer})
+        self.register_outputs({})

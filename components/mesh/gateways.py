@@ -10,10 +10,12 @@ from components.config.mesh import ChartSpec, IstioSettings
 from components.kube.charts import release
 from components.kube.last_known import ClusterState
 from components.kube.load_balancers import LoadBalancerService, LoadBalancerSettings
-from components.kube.manifests import Document, load_one, merged
-from components.kube.objects import child_of
+from components.kube.manifests import Document, load, load_one, merged
+from components.kube.objects import child_of, register, register_all
 from components.kube.workloads import load_balancer_address
+from components.mesh.istio import injected_by
 
+NAMESPACE = "istio-gateways"
 INGRESS = "istio-ingressgateway"
 EAST_WEST = "istio-eastwestgateway"
 STOP_SECONDS = 27  # for a proxy to end its connections after it has drained
@@ -24,7 +26,7 @@ class IstioGatewaysArgs:
     """Args of IstioGateways.
 
     Attributes:
-        namespace: where istiod is ready.
+        istio_namespace: where istiod is ready; where gateways were before they had a namespace of their own.
         network: the Istio network that the east-west gateway stands for.
         chart: Istio's chart `gateway`.
         settings: pods of each gateway, and the istiod that makes their proxies.
@@ -33,7 +35,7 @@ class IstioGatewaysArgs:
         last_known_state: state of the cluster if it is declared down.
     """
 
-    namespace: pulumi.Input[str]
+    istio_namespace: pulumi.Input[str]
     network: str
     chart: ChartSpec
     settings: IstioSettings
@@ -43,12 +45,14 @@ class IstioGatewaysArgs:
 
 
 class IstioGateways(pulumi.ComponentResource):
-    """Ingress and east-west gateway, ready with identities from SPIRE.
+    """Ingress and east-west gateway in a namespace of their own, ready with identities from SPIRE.
 
     Outputs:
+        namespace: where the gateways are, and where Gateway objects for them belong.
         ingress_address, east_west_address: IP or name of the load balancers.
     """
 
+    namespace: pulumi.Output[str]
     ingress_address: pulumi.Output[str]
     east_west_address: pulumi.Output[str]
 
@@ -58,21 +62,63 @@ class IstioGateways(pulumi.ComponentResource):
         super().__init__("fedmesh:istio:IstioGateways", name, None, opts)
         self._name = name
         self._args = args
-        self.ingress_address = self._gateway("ingress", INGRESS, args.load_balancers.ingress, {})
+        accounts = self._accounts()
+        self.ingress_address = self._gateway("ingress", INGRESS, args.load_balancers.ingress, accounts, {})
         self.east_west_address = self._gateway(
-            "eastwest", EAST_WEST, args.load_balancers.east_west, {"networkGateway": args.network}
+            "eastwest",
+            EAST_WEST,
+            args.load_balancers.east_west,
+            accounts,
+            load_one(
+                "istio/eastwest-values.yaml",
+                {
+                    "labels": {"topology.istio.io/network": args.network},
+                    "env": {"ISTIO_META_REQUESTED_NETWORK_VIEW": args.network},
+                },
+            ),
         )
+        if args.settings.keep_previous_gateways:
+            self._previous()
         self.register_outputs(
             {"ingressAddress": self.ingress_address, "eastWestAddress": self.east_west_address}
         )
 
+    def _accounts(self) -> list[pulumi.Resource]:
+        """Makes the namespace, the accounts, and the Gateway of the mesh; returns what the gateways' pods need."""
+        patch = {
+            "Namespace/istio-gateways": {"metadata": {"labels": injected_by(self._args.settings.revision)}}
+        }
+        space, *accounts = load("istio/gateways-namespace.yaml", patch)
+        namespace = register(self._name, space, child_of(self, *self._args.after))
+        self.namespace = namespace.id.apply(lambda _: NAMESPACE)
+        inside = child_of(self, namespace)
+        register(self._name, load_one("istio/cross-network-gateway.yaml"), inside)
+        return list(register_all(self._name, accounts, inside).values())
+
+    def _previous(self) -> None:
+        """Keeps the gateways of versions that had them in istiod's namespace, as they were made."""
+        kept = pulumi.ResourceOptions(ignore_changes=["chart", "repositoryOpts", "values", "version"])
+        for label, gateway in (("ingress", INGRESS), ("eastwest", EAST_WEST)):
+            release(
+                f"{self._name}-{label}",
+                self._args.chart,
+                name=gateway,
+                namespace=self._args.istio_namespace,
+                values={},
+                opts=pulumi.ResourceOptions.merge(child_of(self, *self._args.after), kept),
+            )
+
     def _gateway(
-        self, label: str, gateway: str, load_balancer: LoadBalancerService, values: Document
+        self,
+        label: str,
+        gateway: str,
+        load_balancer: LoadBalancerService,
+        after: Sequence[pulumi.Resource],
+        values: Document,
     ) -> pulumi.Output[str]:
         args = self._args
         own = load_one("istio/gateway-values.yaml")
         patch = {
-            **values,
             **({"revision": args.settings.revision} if args.settings.revision else {}),
             "replicaCount": args.settings.replicas,
             "lifecycle": {"preStop": {"sleep": {"seconds": load_balancer.drain_seconds}}},
@@ -85,15 +131,16 @@ class IstioGateways(pulumi.ComponentResource):
                 }
                 for each in own["topologySpreadConstraints"]
             ],
+            "serviceAccount": {"name": gateway},
             "service": {"annotations": dict(load_balancer.annotations), **load_balancer.spec},
         }
         made = release(
-            f"{self._name}-{label}",
+            f"{self._name}-{label}-gateway",
             args.chart,
             name=gateway,
-            namespace=args.namespace,
-            values=merged(own, patch),
-            opts=child_of(self, *args.after),
+            namespace=self.namespace,
+            values=merged(merged(own, values), patch),
+            opts=child_of(self, *args.after, *after),
         )
         if args.last_known_state:
             return args.last_known_state.addresses[label]

@@ -20,7 +20,7 @@ from components.config.mesh import (
 )
 from components.kube.charts import release, rendered, template_of
 from components.kube.manifests import Document, load, load_one, merged
-from components.kube.objects import child_of, register, register_all
+from components.kube.objects import child_of, register, register_all, register_chain
 from components.mesh.injection import spire_templates
 
 NAMESPACE = "istio-system"
@@ -34,7 +34,7 @@ class IstioArgs:
     Attributes:
         cluster, peers: who this cluster is, and the others.
         mesh_id: the mesh's id, the same on all.
-        issuer: ClusterIssuer of cert-manager that signs istiod's CA.
+        cert_manager: what Issuers and Certificates depend on.
         charts: Istio's charts.
         settings: replicas and the kind of proxy.
         failover: what makes a call leave a failing endpoint or cluster.
@@ -44,7 +44,7 @@ class IstioArgs:
     cluster: ClusterSpec
     peers: Sequence[ClusterSpec]
     mesh_id: str
-    issuer: pulumi.Input[str]
+    cert_manager: Sequence[pulumi.Resource]
     charts: ChartSettings
     settings: IstioSettings
     failover: FailoverSettings
@@ -52,7 +52,7 @@ class IstioArgs:
 
 
 class Istio(pulumi.ComponentResource):
-    """CRDs, istiod with a CA from cert-manager, STRICT mTLS, the cross-network Gateway and failover.
+    """CRDs, istiod with a CA that can name istiod only, STRICT mTLS and failover.
 
     Outputs:
         namespace: where Istio is installed, known when istiod is ready to inject proxies.
@@ -78,10 +78,13 @@ class Istio(pulumi.ComponentResource):
             parent=self,
             after=namespace,
         )
+        root = register_chain(name, load("istio/root.yaml"), child_of(self, namespace, *args.cert_manager))
+        # changed in place it would stay Ready for a moment, and istiod start with what the old issuer signed
+        anew = pulumi.ResourceOptions(replace_on_changes=["spec"], delete_before_replace=True)
         ca = register(
             name,
-            load_one("istio/cacerts.yaml", {"spec": {"issuerRef": {"name": args.issuer}}}),
-            child_of(self, namespace),
+            load_one("istio/cacerts.yaml"),
+            pulumi.ResourceOptions.merge(child_of(self, root), anew),
         )
         opts = pulumi.ResourceOptions(parent=self, depends_on=base.apply(lambda made: [*made, ca]))
         istiod = self._istiod(name, args, args.settings.revision, opts)
@@ -93,6 +96,12 @@ class Istio(pulumi.ComponentResource):
         after_istiod = child_of(self, istiod)
         register_all(name, load("istio/mesh-policies.yaml"), after_istiod)
         register(name, load_one("istio/dead-peers.yaml"), after_istiod)
+        if args.settings.keep_previous_gateways:
+            register(
+                name,
+                load_one("istio/cross-network-gateway.yaml", {"metadata": {"namespace": NAMESPACE}}),
+                after_istiod,
+            )
         for rule in [*failover_rules(args.failover), *retry_routes(args.failover)]:
             register(name, rule, after_istiod)
         self.namespace = istiod.status.apply(lambda _: NAMESPACE)
@@ -123,6 +132,10 @@ def istiod_values(args: IstioArgs, revision: str = "") -> Document:
         {
             **({"revision": revision} if revision else {}),
             "replicaCount": args.settings.replicas,
+            # gateways of before serve Gateways of all namespaces until they are gone
+            "env": {
+                "PILOT_SCOPE_GATEWAY_TO_NAMESPACE": str(not args.settings.keep_previous_gateways).lower()
+            },
             "global": {
                 "hub": f"{args.registry or OFFICIAL_HUB}/istio",
                 "meshID": args.mesh_id,
@@ -134,7 +147,9 @@ def istiod_values(args: IstioArgs, revision: str = "") -> Document:
                 **accepted([peer.trust_domain for peer in args.peers], args.settings.trust),
                 "connectTimeout": args.failover.connect_timeout,
                 "defaultHttpRetryPolicy": retry_policy(args.failover.retries),
-                "defaultTrafficPolicy": {"outlierDetection": outlier_figures(args.failover.outlier_detection)},
+                "defaultTrafficPolicy": {
+                    "outlierDetection": outlier_figures(args.failover.outlier_detection)
+                },
             },
         },
     )

@@ -18,12 +18,14 @@ class SamplesArgs:
 
     Attributes:
         version: of helloworld, v1 or v2.
+        gateways_namespace: where Gateway objects for the ingress gateway belong.
         after: what injects proxies and gives them identities.
         registry: registry that holds all images ("": the official ones).
         revision: the istiod that makes their proxies, "" for the one without a name.
     """
 
     version: str
+    gateways_namespace: pulumi.Input[str]
     after: Sequence[pulumi.Resource]
     registry: str = ""
     revision: str = ""
@@ -41,7 +43,10 @@ class Samples(pulumi.ComponentResource):
         for documents in (load("samples/sleep.yaml"), helloworld(args.version)):
             restarted = [restarted_for(args.revision, document) for document in documents]
             register_all(name, with_registry(restarted, args.registry), inside)
-        register_all(name, load("samples/gateway.yaml"), inside)
+        served = {
+            "Gateway/helloworld-gateway": {"metadata": {"namespace": args.gateways_namespace}},
+        }
+        register_all(name, load("samples/gateway.yaml", served), inside)
         self.register_outputs({})
 
 

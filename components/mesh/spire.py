@@ -1,6 +1,6 @@
 """SPIRE on one cluster: every pod of the mesh gets its identity here and nowhere else."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -13,7 +13,7 @@ from components.kube.charts import release
 from components.kube.last_known import ClusterState
 from components.kube.load_balancers import LoadBalancerService
 from components.kube.manifests import as_json, load, load_one, with_registry
-from components.kube.objects import MANAGED, child_of, register, register_all
+from components.kube.objects import MANAGED, child_of, register, register_all, register_chain
 from components.kube.workloads import load_balancer_address, restart_on
 
 NAMESPACE = "spire"
@@ -29,7 +29,7 @@ class SpireArgs:
 
     Attributes:
         cluster: who this cluster is.
-        issuer: ClusterIssuer of cert-manager that signs SPIRE's intermediate CA.
+        cert_manager: what Issuers and Certificates depend on.
         storage_class: StorageClass of the server's volume, None for the cluster's default.
         crds: chart of SPIRE's CRDs.
         settings: lifetimes and sizes.
@@ -39,7 +39,7 @@ class SpireArgs:
     """
 
     cluster: ClusterSpec
-    issuer: pulumi.Input[str]
+    cert_manager: Sequence[pulumi.Resource]
     storage_class: pulumi.Input[str] | None
     crds: ChartSpec
     settings: SpireSettings
@@ -83,7 +83,8 @@ class Spire(pulumi.ComponentResource):
         services = self._services(after_namespace)
         self._csi_driver(child_of(self, *access.values()))
         bundles = self._bundles(after_namespace)
-        server = self._server(child_of(self, self.crds, *access.values(), *services.values(), *bundles))
+        root = register_chain(name, load("spire/root.yaml"), child_of(self, namespace, *args.cert_manager))
+        server = self._server(child_of(self, self.crds, root, *access.values(), *services.values(), *bundles))
         published = register_all(name, load("spire/published.yaml"), child_of(self, server))
         self._agent(published["ConfigMapPatch/spire-bundle"])
         self.bundle = (
@@ -111,7 +112,7 @@ class Spire(pulumi.ComponentResource):
 
     def _server(self, opts: pulumi.ResourceOptions) -> pulumi.CustomResource:
         args = self._args
-        data = pulumi.Output.from_input(args.issuer).apply(lambda issuer: server_data(args, issuer))
+        data = server_data(args)
         config, workload = with_registry(
             load("spire/server.yaml", restart_on("StatefulSet/spire-server", data)), args.registry
         )
@@ -145,7 +146,7 @@ class Spire(pulumi.ComponentResource):
         return read.data.apply(lambda data: (data or {})[BUNDLE_KEY])
 
 
-def server_data(args: SpireArgs, issuer: str) -> dict[str, str]:
+def server_data(args: SpireArgs) -> dict[str, str]:
     """The files of the server's ConfigMap: configs of spire-server and spire-controller-manager."""
     settings = args.settings
     attestor = {"clusters": {args.cluster.name: {"service_account_allow_list": ["spire:spire-agent"]}}}
@@ -159,7 +160,6 @@ def server_data(args: SpireArgs, issuer: str) -> dict[str, str]:
         },
         "plugins": {
             "NodeAttestor": {"k8s_psat": {"plugin_data": attestor}},
-            "UpstreamAuthority": {"cert-manager": {"plugin_data": {"issuer_name": issuer}}},
         },
     }
     manager = {"clusterName": args.cluster.name, "trustDomain": args.cluster.trust_domain}

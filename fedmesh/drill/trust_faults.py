@@ -14,8 +14,8 @@ from fedmesh.probe import wait_for
 from fedmesh.reading import LiveCluster, is_ready
 from fedmesh.topology import SPIRE_NAMESPACE
 
-# As in manifests/cert_manager/chain.yaml and manifests/spire/server.yaml.
-ROOT = "/api/v1/namespaces/cert-manager/secrets/selfsigned-ca"
+# As in manifests/spire/root.yaml and manifests/spire/server.yaml.
+ROOT = "/api/v1/namespaces/spire/secrets/spire-root"
 SPIRE_PODS = f"/api/v1/namespaces/{SPIRE_NAMESPACE}/pods"
 SPIRE_CLAIM = f"/api/v1/namespaces/{SPIRE_NAMESPACE}/persistentvolumeclaims/data-spire-server-0"
 PUBLISHED = f"/api/v1/namespaces/{SPIRE_NAMESPACE}/configmaps/spire-bundle-spiffe"

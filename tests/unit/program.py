@@ -36,7 +36,10 @@ INJECTOR = {
                     "spire": "spec: {}",
                     "grpc-simple": "spec: {}",
                     **{
-                        name: f"spec:\n  volumes:\n{indent}- emptyDir:\n{indent}  name: workload-socket\n{indent}- name: x\n"
+                        name: (
+                            f"spec:\n  volumes:\n{indent}- emptyDir:\n{indent}  name: workload-socket\n"
+                            f"{indent}- name: x\n"
+                        )
                         for name, indent in (("sidecar", "  "), ("gateway", "  "), ("kube-gateway", "      "))
                     },
                 }
@@ -74,6 +77,7 @@ class Object:
     provider: str
     after: frozenset[str]
     ignores: tuple[str, ...]
+    replaced_on: tuple[str, ...]
     secret: bool
     read: bool
 
@@ -151,6 +155,7 @@ class Monitor(pulumi.runtime.mocks.MockMonitor):
                     urn.split("::")[-1] for urn in [*request.dependencies, request.parent] if urn
                 ),
                 ignores=() if read else tuple(request.ignoreChanges),
+                replaced_on=() if read else tuple(request.replaceOnChanges),
                 secret=SECRET in str(inputs),
                 read=read,
             )

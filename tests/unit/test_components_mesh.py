@@ -129,18 +129,13 @@ def test_kubeconfigs_reach_providers_as_secrets(mesh: Program) -> None:
 @pytest.mark.parametrize(
     ("later", "earlier"),
     [
-        ("cluster-1-cert-manager-selfsigned-issuer", "cluster-1-cert-manager-release"),
-        (
-            "cluster-1-cert-manager-selfsigned-ca-clusterissuer",
-            "cluster-1-cert-manager-selfsigned-ca-certificate",
-        ),
-        ("cluster-1-istio-cacerts-certificate", "cluster-1-cert-manager-selfsigned-ca-clusterissuer"),
+        ("cluster-1-spire-spire-self-signed-issuer", "cluster-1-cert-manager-release"),
         ("cluster-1-istio-istiod", "cluster-1-istio-cacerts-certificate"),
         (
             "cluster-1-istio-istiod",
             "cluster-1-istio-base-gateways.networking.istio.io-customresourcedefinition",
         ),
-        ("cluster-1-spire-spire-server-statefulset", "cluster-1-cert-manager-selfsigned-ca-clusterissuer"),
+        ("cluster-1-spire-spire-server-statefulset", "cluster-1-spire-spire-root-issuer"),
         ("cluster-1-spire-spire-server-statefulset", "cluster-1-storage-local-storageclass"),
         ("cluster-1-spire-spire-server-statefulset", "cluster-1-spire-spire-bundle-configmap"),
         ("cluster-1-spire-spire-server-statefulset", "cluster-1-spire-crds"),
@@ -153,8 +148,8 @@ def test_kubeconfigs_reach_providers_as_secrets(mesh: Program) -> None:
             "federation-cluster-1-mesh-workloads-clusterspiffeid",
             "federation-cluster-1-cluster-2-clusterfederatedtrustdomain",
         ),
-        ("cluster-1-gateways-eastwest", "federation-cluster-1-mesh-workloads-clusterspiffeid"),
-        ("cluster-1-gateways-eastwest", "cluster-1-spire-spire-agent-daemonset"),
+        ("cluster-1-gateways-eastwest-gateway", "federation-cluster-1-mesh-workloads-clusterspiffeid"),
+        ("cluster-1-gateways-eastwest-gateway", "cluster-1-spire-spire-agent-daemonset"),
         ("cluster-1-samples-sleep-namespace", "cluster-1-istio-istiod"),
         ("cluster-1-samples-helloworld-v1-deployment", "federation-cluster-1-mesh-workloads-clusterspiffeid"),
         ("cluster-1-istio-default-peerauthentication", "cluster-1-istio-istiod"),
@@ -209,14 +204,6 @@ def test_each_spire_server_has_the_trust_domain_of_its_cluster(mesh: Program) ->
         assert cluster in config["plugins"]["NodeAttestor"]["k8s_psat"]["plugin_data"]["clusters"]
 
 
-def test_spire_is_signed_by_cert_manager(mesh: Program) -> None:
-    authority = server_config(mesh, "cluster-1")["plugins"]["UpstreamAuthority"]["cert-manager"][
-        "plugin_data"
-    ]
-    assert authority["issuer_name"] == "selfsigned-ca"
-    assert authority["issuer_kind"] == "ClusterIssuer"
-
-
 def test_a_changed_config_restarts_the_pods_that_read_it(mesh: Program) -> None:
     def digest(cluster: str, workload: str) -> str:
         template = spec_of(mesh, f"{cluster}-spire-{workload}")["template"]
@@ -265,9 +252,8 @@ def test_a_proxy_without_spire_can_not_take_another_identity(mesh: Program) -> N
 
 def test_gateways_take_their_identity_from_spire(mesh: Program) -> None:
     for gateway in ("ingress", "eastwest"):
-        values = mesh.one(f"cluster-1-gateways-{gateway}").inputs["values"]
+        values = mesh.one(f"cluster-1-gateways-{gateway}-gateway").inputs["values"]
         assert values["podAnnotations"] == {"inject.istio.io/templates": "gateway,spire"}
-    assert values["networkGateway"] == "network-1"
 
 
 def test_the_mesh_accepts_mutual_tls_only(mesh: Program) -> None:
@@ -363,12 +349,12 @@ def test_a_revision_stands_beside_the_one_before_it_until_that_is_left_out(folde
 def test_gateways_and_samples_take_the_revisions_proxies_and_start_anew(folder: Path) -> None:
     mesh = two(folder, istio={"revision": "v1-32"})
     for gateway in ("ingress", "eastwest"):
-        assert mesh.one(f"cluster-1-gateways-{gateway}").inputs["values"]["revision"] == "v1-32"
+        assert mesh.one(f"cluster-1-gateways-{gateway}-gateway").inputs["values"]["revision"] == "v1-32"
     labels = mesh.one("cluster-1-samples-helloworld-namespace").inputs["metadata"]["labels"]
     assert labels == {"istio.io/rev": "v1-32"}
     template = spec_of(mesh, "cluster-1-samples-helloworld-v1-deployment")["template"]
     assert template["metadata"]["annotations"]["fedmesh/istio-revision"] == "v1-32"
-    for later in ("cluster-1-gateways-eastwest", "cluster-1-samples-helloworld-v1-deployment"):
+    for later in ("cluster-1-gateways-eastwest-gateway", "cluster-1-samples-helloworld-v1-deployment"):
         assert mesh.comes_after(later, "cluster-2-istio-istiod-v1-32"), (
             "proxies move when all know the revision"
         )

@@ -1,0 +1,91 @@
+"""The gateways: in a namespace of their own, without rights, each with the ports that its callers need."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.unit.program import LOCAL, Object, Program, members, run
+
+GATEWAYS = {"ingress": "istio-ingressgateway", "eastwest": "istio-eastwestgateway"}
+
+
+def two(folder: Path, **sections: Any) -> Program:
+    return run({"clusters": members(2, folder), "storage": LOCAL, **sections})
+
+
+def gateway(mesh: Program, label: str) -> Object:
+    return mesh.one(f"cluster-1-gateways-{label}-gateway")
+
+
+@pytest.mark.parametrize("label", GATEWAYS)
+def test_gateways_are_alone_in_their_namespace(mesh: Program, label: str) -> None:
+    release = gateway(mesh, label)
+    assert release.inputs["namespace"] == "istio-gateways"
+    assert release.inputs["name"] == GATEWAYS[label]
+    assert mesh.comes_after(release.name, "cluster-1-gateways-istio-gateways-namespace")
+
+
+@pytest.mark.parametrize("label", GATEWAYS)
+def test_a_gateway_has_no_rights_and_no_token_for_the_api_server(mesh: Program, label: str) -> None:
+    values = gateway(mesh, label).inputs["values"]
+    assert values["rbac"] == {"enabled": False}
+    assert values["serviceAccount"] == {"create": False, "name": GATEWAYS[label]}
+    account = mesh.one(f"cluster-1-gateways-{GATEWAYS[label]}-serviceaccount").inputs
+    assert account["metadata"]["namespace"] == "istio-gateways"
+    assert account["automountServiceAccountToken"] is False
+    assert mesh.comes_after(gateway(mesh, label).name, f"cluster-1-gateways-{GATEWAYS[label]}-serviceaccount")
+
+
+def test_the_namespace_of_the_gateways_takes_restricted_pods_only(mesh: Program) -> None:
+    labels = mesh.one("cluster-1-gateways-istio-gateways-namespace").inputs["metadata"]["labels"]
+    assert labels["pod-security.kubernetes.io/enforce"] == "restricted"
+    for label in GATEWAYS:
+        context = gateway(mesh, label).inputs["values"]["securityContext"]
+        assert context["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert context["sysctls"] == [{"name": "net.ipv4.ip_unprivileged_port_start", "value": "0"}]
+
+
+def test_the_east_west_gateway_opens_its_own_port_and_health_only(mesh: Program) -> None:
+    values = gateway(mesh, "eastwest").inputs["values"]
+    assert "networkGateway" not in values, "the chart opens istiod's ports with it"
+    assert [port["port"] for port in values["service"]["ports"]] == [15021, 15443]
+    assert values["labels"] == {"topology.istio.io/network": "network-1"}
+    assert values["env"] == {"ISTIO_META_REQUESTED_NETWORK_VIEW": "network-1"}
+    assert "ports" not in gateway(mesh, "ingress").inputs["values"]["service"]
+
+
+def test_gateway_objects_of_tenants_reach_no_gateway_of_the_platform(mesh: Program) -> None:
+    env = mesh.one("cluster-1-istio-istiod").inputs["values"]["env"]
+    assert env["PILOT_SCOPE_GATEWAY_TO_NAMESPACE"] == "true"
+    for each in mesh.kind("Gateway"):
+        assert each.inputs["metadata"]["namespace"] == "istio-gateways", each.name
+
+
+def test_the_samples_come_in_through_hosts_of_their_namespace(mesh: Program) -> None:
+    (server,) = mesh.one("cluster-1-samples-helloworld-gateway-gateway").inputs["spec"]["servers"]
+    assert server["hosts"] == ["helloworld/*"]
+    route = mesh.one("cluster-1-samples-helloworld-virtualservice").inputs
+    assert route["metadata"]["namespace"] == "helloworld"
+    assert route["spec"]["gateways"] == ["istio-gateways/helloworld-gateway"]
+    assert mesh.comes_after(
+        "cluster-1-samples-helloworld-gateway-gateway", "cluster-1-gateways-istio-gateways-namespace"
+    )
+
+
+def test_previous_gateways_stay_as_they_are_while_addresses_move(folder: Path) -> None:
+    moving = two(folder, istio={"keepPreviousGateways": True})
+    for label, name in GATEWAYS.items():
+        old = moving.one(f"cluster-1-gateways-{label}")
+        assert (old.inputs["namespace"], old.inputs["name"]) == ("istio-system", name)
+        assert {"chart", "version", "values"} <= set(old.ignores)
+        assert gateway(moving, label).inputs["namespace"] == "istio-gateways"
+    env = moving.one("cluster-1-istio-istiod").inputs["values"]["env"]
+    assert env["PILOT_SCOPE_GATEWAY_TO_NAMESPACE"] == "false", "Gateways of tenants serve the old pods"
+    kept = moving.one("cluster-1-istio-cross-network-gateway-gateway").inputs
+    assert kept["metadata"]["namespace"] == "istio-system"
+
+
+def test_previous_gateways_go_when_nobody_keeps_them(mesh: Program) -> None:
+    names = {each.name for each in mesh.objects}
+    assert not names & {"cluster-1-gateways-ingress", "cluster-1-istio-cross-network-gateway-gateway"}
