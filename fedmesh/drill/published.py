@@ -15,7 +15,7 @@ LATENCY = "latency.md"
 # The two loads that a timeline puts beside each other.
 PICTURED = ("mesh", COMPARISON)
 # The timelines that a summary keeps: README.md shows them.
-KEPT = ("03-app-503.svg", "10-cluster-stopped.svg")
+KEPT = ("03-app-hangs.svg", "10-cluster-stopped.svg")
 
 
 def publish(folder: Path, reports: Sequence[DrillReport]) -> None:
