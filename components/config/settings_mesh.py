@@ -23,7 +23,7 @@ OFFICIAL_CHARTS = {
     "istioBase": ("base", ISTIO_CHARTS, "1.31.0"),
     "istiod": ("istiod", ISTIO_CHARTS, "1.31.0"),
     "istioGateway": ("gateway", ISTIO_CHARTS, "1.31.0"),
-    "spireCrds": ("spire-crds", "https://spiffe.github.io/helm-charts-hardened", "0.5.0"),
+    "spireCrds": ("spire-crds", "https://spiffe.github.io/helm-charts-hardened", "0.6.0"),
     "kiali": ("kiali-server", "https://kiali.org/helm-charts", "2.31.0"),
 }
 
