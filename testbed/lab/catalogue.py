@@ -11,7 +11,9 @@ from pathlib import Path
 from testbed.lab.images import Image, Layer
 
 ISTIO = "1.31.0"
-SPIRE = "1.13.3"
+SPIRE = "1.15.3"
+CONTROLLER_MANAGER = "0.7.0"
+CSI_DRIVER = "0.2.3"
 CERT_MANAGER = "v1.21.2"
 CURL = "8.16.0"
 PAUSE = "3.10"
@@ -93,8 +95,11 @@ def _spire(program: Locate) -> list[Image]:
             entrypoint=["/opt/spire/bin/spire-agent", "run"],
             workdir="/opt/spire",
         ),
-        _single("ghcr.io/spiffe/spire-controller-manager:0.6.3", program("spire-controller-manager")),
-        _single("ghcr.io/spiffe/spiffe-csi-driver:0.2.3", program("spiffe-csi-driver")),
+        _single(
+            f"ghcr.io/spiffe/spire-controller-manager:{CONTROLLER_MANAGER}",
+            program("spire-controller-manager"),
+        ),
+        _single(f"ghcr.io/spiffe/spiffe-csi-driver:{CSI_DRIVER}", program("spiffe-csi-driver")),
         Image(
             "registry.k8s.io/sig-storage/csi-node-driver-registrar:v2.13.0",
             Layer(files={"csi-node-driver-registrar": program("csi-registrar")}),
@@ -125,6 +130,19 @@ def _istio(program: Locate, envoy_bootstrap: Path) -> list[Image]:
             entrypoint=["/usr/local/bin/pilot-agent"],
             user="1337:1337",
             environment=[f"ISTIO_META_ISTIO_PROXY_VERSION={ISTIO}"],
+            on_base=True,
+        ),
+        Image(
+            f"docker.io/istio/install-cni:{ISTIO}",
+            Layer(
+                files={
+                    "opt/cni/bin/istio-cni": program("istio-cni"),
+                    "usr/local/bin/install-cni": program("install-cni"),
+                },
+                folders=["tmp"],
+            ),
+            command=["/usr/local/bin/install-cni"],
+            workdir="/opt/cni/bin",
             on_base=True,
         ),
     ]

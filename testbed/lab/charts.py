@@ -13,23 +13,29 @@ from pathlib import Path
 
 from testbed.lab.catalogue import CERT_MANAGER, ISTIO
 
-SPIRE_CRDS = "0.5.0"  # version of the official spire-crds chart with the same CRDs
+SPIRE_CRDS = "0.6.0"  # version of the official spire-crds chart with the same CRDs
 SPIRE_RESOURCES = ("clusterfederatedtrustdomains", "clusterspiffeids", "clusterstaticentries")
-ISTIO_CHARTS = {"base": "base", "istiod": "istio-control/istio-discovery", "gateway": "gateway"}
+ISTIO_CHARTS = {
+    "base": "base",
+    "cni": "istio-cni",
+    "gateway": "gateway",
+    "istiod": "istio-control/istio-discovery",
+}
+WITH_IMAGES = ("cni", "istiod")  # charts whose values name images
 
 Module = Callable[[str], Path]
 
 
 def write_charts(target: Path, module: Module) -> None:
-    """Fills `target` with base, istiod, gateway, cert-manager and spire-crds.
+    """Fills `target` with base, cni, gateway, istiod, cert-manager and spire-crds.
 
     `module` gives the folder of a Go module by its path, as `go list -m` does.
     """
     for name, source in ISTIO_CHARTS.items():
         chart = _copy(module("istio.io/istio") / "manifests/charts" / source, target / name)
         _set_versions(chart, ISTIO)
-        if name == "istiod":
-            _replace(chart / "values.yaml", r"^    hub: .*$", "    hub: docker.io/istio")
+        if name in WITH_IMAGES:
+            _replace(chart / "values.yaml", r"^    hub: [a-z].*$", "    hub: docker.io/istio")
             _replace(chart / "values.yaml", r"^    tag: latest$", f"    tag: {ISTIO}")
     cert_manager = module("github.com/cert-manager/cert-manager") / "deploy/charts/cert-manager"
     _set_versions(_copy(cert_manager, target / "cert-manager"), CERT_MANAGER)

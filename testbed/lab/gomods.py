@@ -19,6 +19,8 @@ from testbed.lab.store import content_key
 TOOLS = Path(__file__).parent / "tools"
 KUBERNETES = "v1.34.4"
 COREDNS = "v1.13.1"
+# Kubernetes needs 3.5.13 or newer: older ones can't report their progress, and watches of lists end after 3 s
+ETCD = "3.6.5"
 PULUMI = "3.259.0"
 PULUMI_KUBERNETES = "4.25.0"
 PROVIDER_MODULE = "github.com/pulumi/pulumi-kubernetes/provider/v4"
@@ -192,13 +194,11 @@ CLUSTER = GoModule(
         "kube": "./cmd/kube",
         "coredns": "./cmd/coredns",
         "csi-registrar": "./cmd/csi-registrar",
+        "etcd": "./cmd/etcd",
         "helloworld": "./cmd/helloworld",
-        "spire-server": "github.com/spiffe/spire/cmd/spire-server",
-        "spire-agent": "github.com/spiffe/spire/cmd/spire-agent",
-        "spire-controller-manager": "github.com/spiffe/spire-controller-manager/cmd",
         "spiffe-csi-driver": "github.com/spiffe/spiffe-csi/cmd/spiffe-csi-driver",
     },
-    {**_KUBERNETES_VERSION, "github.com/spiffe/spire/pkg/common/version.gittag": SPIRE},
+    _KUBERNETES_VERSION,
 )
 ENGINE = GoModule(
     "engine",
@@ -215,6 +215,11 @@ MESH = GoModule(
     {
         "pilot-discovery": "istio.io/istio/pilot/cmd/pilot-discovery",
         "pilot-agent": "istio.io/istio/pilot/cmd/pilot-agent",
+        "istio-cni": "istio.io/istio/cni/cmd/istio-cni",
+        "install-cni": "istio.io/istio/cni/cmd/install-cni",
+        "spire-server": "github.com/spiffe/spire/cmd/spire-server",
+        "spire-agent": "github.com/spiffe/spire/cmd/spire-agent",
+        "spire-controller-manager": "github.com/spiffe/spire-controller-manager/cmd",
         "controller": "./cmd/controller",
         "webhook": "./cmd/webhook",
         "cainjector": "./cmd/cainjector",
@@ -225,6 +230,7 @@ MESH = GoModule(
         "istio.io/istio/pkg/version.buildStatus": "Clean",
         "istio.io/istio/pkg/version.buildHub": "docker.io/istio",
         "github.com/cert-manager/cert-manager/pkg/util.AppVersion": CERT_MANAGER,
+        "github.com/spiffe/spire/pkg/common/version.gittag": SPIRE,
     },
 )
 LOAD = GoModule("load", {"vegeta": "github.com/tsenart/vegeta/v12"})

@@ -21,17 +21,17 @@ from types import FrameType
 from testbed.lab import config
 from testbed.lab.cgroups import cgroup_of, prepare, remove
 from testbed.lab.paths import State
-from testbed.lab.programs import NodeContext, Program, programs, write_configs
+from testbed.lab.programs import CNI_BIN, CNI_FOLDERS, NodeContext, Program, programs, write_configs
 
 # folders that a node has to itself; the overlay keeps their making off the machine's own file system
-OVERLAID = ("/etc", "/var/lib", "/var/log")
+OVERLAID = ("/etc", "/opt", "/var/lib", "/var/log")
 OWN = ("/var/lib/kubelet", "/var/lib/containerd", "/var/lib/cni", "/var/log/pods", "/var/log/containers")
 LONGEST_PAUSE = 5.0
 POLL = 0.1
 
 
 def mount_own(context: NodeContext) -> None:
-    """Mounts the node's own /etc, /var/lib, /var/log and /run; the machine's stay as they are."""
+    """Mounts the node's own /etc, /opt, /var/lib, /var/log and /run; the machine's stay as they are."""
     _run("mount", "--make-rprivate", "/")
     for folder in OVERLAID:
         upper, work = (
@@ -63,6 +63,17 @@ def mount_own(context: NodeContext) -> None:
     for file in network.iterdir():
         file.unlink()
     (network / "10-lab.conflist").write_bytes((context.folder / "10-lab.conflist").read_bytes())
+    link_plugins(Path(CNI_BIN), [Path(folder) for folder in CNI_FOLDERS])
+
+
+def link_plugins(target: Path, sources: list[Path]) -> None:
+    """Links the CNI plugins of the machine into `target`; what is there already stays."""
+    target.mkdir(parents=True, exist_ok=True)
+    for plugin in [plugin for source in sources if source.is_dir() for plugin in source.iterdir()]:
+        place = target / plugin.name
+        if not place.exists():
+            place.unlink(missing_ok=True)
+            place.symlink_to(plugin)
 
 
 def lock(context: NodeContext) -> int | None:

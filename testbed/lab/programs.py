@@ -13,6 +13,8 @@ from testbed.lab.config import Cluster, Node
 from testbed.lab.paths import State
 
 CNI_FOLDERS = ("/usr/lib/cni", "/opt/cni/bin")
+# where a node runs plugins from: DaemonSets such as istio-cni install theirs there
+CNI_BIN = "/opt/cni/bin"
 CONTAINERD_SOCKET = "/run/containerd/containerd.sock"
 WORKER = ("containerd", "kubelet", "kube-proxy")
 CONTROL_PLANE = (
@@ -202,14 +204,13 @@ def _worker(context: NodeContext) -> list[Program]:
 
 
 def _containerd() -> str:
-    plugins = next((folder for folder in CNI_FOLDERS if Path(folder, "ptp").exists()), CNI_FOLDERS[0])
     return f"""version = 2
 [plugins."io.containerd.grpc.v1.cri"]
   sandbox_image = "{PAUSE}"
   # root may lack CAP_SYS_RESOURCE, without which scores below one's own are refused
   restrict_oom_score_adj = true
   [plugins."io.containerd.grpc.v1.cri".cni]
-    bin_dir = "{plugins}"
+    bin_dir = "{CNI_BIN}"
     conf_dir = "/etc/cni/net.d"
   [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
     runtime_type = "io.containerd.runc.v2"

@@ -165,8 +165,8 @@ CASES: list[tuple[str, str, dict[str, Any], dict[str, Any]]] = [
     (
         "images-pinned-and-trusted",
         DEPLOYMENT,
-        deployment("ghcr.io/spiffe/spire-agent:1.13.3"),
-        deployment("evil.example/spire-agent:1.13.3"),
+        deployment("ghcr.io/spiffe/spire-agent:1.15.3"),
+        deployment("evil.example/spire-agent:1.15.3"),
     ),
     (
         "strict-mtls",

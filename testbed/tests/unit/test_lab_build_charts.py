@@ -10,9 +10,7 @@ import yaml
 from testbed.lab.charts import write_charts
 
 CHART = "apiVersion: v2\nname: x\nversion: 1.0.0\nappVersion: 1.0.0\n"
-ISTIOD_VALUES = (
-    "_internal_defaults_do_not_set:\n  global:\n    hub: registry.istio.io/testing\n    tag: latest\n"
-)
+ISTIOD_VALUES = 'global:\n  x:\n    hub: ""\n_internal_defaults_do_not_set:\n  global:\n    hub: registry.istio.io/testing\n    tag: latest\n'
 
 
 @pytest.fixture
@@ -20,10 +18,11 @@ def modules(tmp_path: Path) -> Path:
     """Modules with the folders that the real ones have."""
     root = tmp_path / "modules"
     istio = root / "istio.io/istio/manifests/charts"
-    for name in ("base", "istio-control/istio-discovery", "gateway"):
+    for name in ("base", "istio-cni", "istio-control/istio-discovery", "gateway"):
         (istio / name / "templates").mkdir(parents=True)
         (istio / name / "Chart.yaml").write_text(CHART)
-    (istio / "istio-control/istio-discovery/values.yaml").write_text(ISTIOD_VALUES)
+    for name in ("istio-cni", "istio-control/istio-discovery"):
+        (istio / name / "values.yaml").write_text(ISTIOD_VALUES)
     cert_manager = root / "github.com/cert-manager/cert-manager/deploy/charts/cert-manager"
     cert_manager.mkdir(parents=True)
     (cert_manager / "Chart.yaml").write_text(CHART)
@@ -40,13 +39,13 @@ def test_charts_have_their_versions_and_istiod_its_images(tmp_path: Path, module
     made = {
         chart.parent.name: yaml.safe_load(chart.read_text()) for chart in tmp_path.glob("charts/*/Chart.yaml")
     }
-    assert sorted(made) == ["base", "cert-manager", "gateway", "istiod", "spire-crds"]
-    assert {made[name]["version"] for name in ("base", "istiod", "gateway")} == {"1.31.0"}
+    assert sorted(made) == ["base", "cert-manager", "cni", "gateway", "istiod", "spire-crds"]
+    assert {made[name]["version"] for name in ("base", "cni", "istiod", "gateway")} == {"1.31.0"}
     assert made["cert-manager"]["appVersion"] == "v1.21.2"
-    values = yaml.safe_load((tmp_path / "charts/istiod/values.yaml").read_text())[
-        "_internal_defaults_do_not_set"
-    ]
-    assert values["global"] == {"hub": "docker.io/istio", "tag": "1.31.0"}
+    for name in ("cni", "istiod"):
+        values = yaml.safe_load((tmp_path / "charts" / name / "values.yaml").read_text())
+        defaults = values["_internal_defaults_do_not_set"]["global"]
+        assert defaults == {"hub": "docker.io/istio", "tag": "1.31.0"}
     assert len(list((tmp_path / "charts/spire-crds/templates").iterdir())) == 3
 
 

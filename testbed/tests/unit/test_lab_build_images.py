@@ -17,9 +17,9 @@ from testbed.lab.images import Image, Layer, read_reference, write_archive
 PROGRAMS = {
     "docker.io/istio/pilot:1.31.0": ("/usr/local/bin/pilot-discovery", "1337:1337"),
     "docker.io/istio/proxyv2:1.31.0": ("/usr/local/bin/pilot-agent", "1337:1337"),
-    "ghcr.io/spiffe/spire-server:1.13.3": ("/opt/spire/bin/spire-server", "1000:1000"),
-    "ghcr.io/spiffe/spire-agent:1.13.3": ("/opt/spire/bin/spire-agent", ""),
-    "ghcr.io/spiffe/spire-controller-manager:0.6.3": ("/spire-controller-manager", ""),
+    "ghcr.io/spiffe/spire-server:1.15.3": ("/opt/spire/bin/spire-server", "1000:1000"),
+    "ghcr.io/spiffe/spire-agent:1.15.3": ("/opt/spire/bin/spire-agent", ""),
+    "ghcr.io/spiffe/spire-controller-manager:0.7.0": ("/spire-controller-manager", ""),
     "ghcr.io/spiffe/spiffe-csi-driver:0.2.3": ("/spiffe-csi-driver", ""),
     "quay.io/jetstack/cert-manager-controller:v1.21.2": ("/app/cmd/controller/controller", "1000"),
     "quay.io/jetstack/cert-manager-webhook:v1.21.2": ("/app/cmd/webhook/webhook", "1000"),

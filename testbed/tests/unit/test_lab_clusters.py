@@ -20,6 +20,7 @@ from testbed.lab.config import Cluster, Node
 from testbed.lab.controller import assigned, next_address
 from testbed.lab.environment import engine_environment
 from testbed.lab.interrupted import locked_by_the_dead, recorded_releases
+from testbed.lab.node import link_plugins
 from testbed.lab.paths import State
 from testbed.lab.programs import NodeContext, programs, write_configs
 from testbed.lab.stack import Stack
@@ -205,3 +206,17 @@ def test_the_lock_of_a_process_that_ended_is_taken_away(tmp_path: Path) -> None:
 def test_the_lock_of_a_living_or_unknown_process_stays(tmp_path: Path, host: str) -> None:
     lock(tmp_path, os.getpid(), host)
     assert not locked_by_the_dead(tmp_path)
+
+
+def test_a_node_has_the_machines_cni_plugins_and_keeps_those_installed_on_it(tmp_path: Path) -> None:
+    machine, own = tmp_path / "machine", tmp_path / "own"
+    for folder, name in ((machine, "ptp"), (machine, "portmap"), (own, "portmap"), (own, "istio-cni")):
+        folder.mkdir(exist_ok=True)
+        (folder / name).write_text(folder.name)
+    (own / "ptp").symlink_to(tmp_path / "gone")
+    link_plugins(own, [machine, tmp_path / "absent"])
+    assert {file.name: file.read_text() for file in own.iterdir()} == {
+        "ptp": "machine",
+        "portmap": "own",
+        "istio-cni": "own",
+    }

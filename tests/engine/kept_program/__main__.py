@@ -12,7 +12,7 @@ write = {
     "Action": ["logs:PutLogEvents"],
     "Resource": ["arn:aws:logs:us-east-1:1:log-group:a"],
 }
-image = "ghcr.io/spiffe/spire-agent:1.13.3"
+image = "ghcr.io/spiffe/spire-agent:1.15.3"
 cluster = pulumi.ResourceOptions(provider=k8s.Provider("nowhere", render_yaml_to_directory="rendered"))
 
 aws.eks.Cluster(
