@@ -73,7 +73,7 @@ class EdgeSpec(Model):
     )
     domain: Domain = setting(
         "",
-        description="With `route53`: the domain name that users call, below the apex of the hosted zone.",
+        description="With `route53`: the domain name that users call, in the hosted zone.",
         example="app.example.com",
         default_text="required with `route53`",
         replaces="the records",
@@ -107,13 +107,6 @@ class EdgeSpec(Model):
         for name, value in (("domain", self.domain), ("hostedZoneId", self.zone_id)):
             if not value:
                 raise refusal("is missing: the mode route53 needs domain and hostedZoneId", name)
-        # the zone's own name is not known here, but two labels are always an apex
-        if self.domain.count(".") == 1:
-            raise refusal(
-                f"{self.domain} is the apex of its zone, where no CNAME record can be: use a name below it, such as "
-                f"app.{self.domain}",
-                "domain",
-            )
         return self
 
 

@@ -13,7 +13,7 @@ class Support:
     extended: date
 
 
-# The EKS release calendar, as of 2026-11-25. Clusters are made with standard support alone.
+# The EKS release calendar, as of 2026-11-25.
 KUBERNETES_VERSIONS = {
     "1.30": Support(date(2025, 7, 23), date(2026, 7, 23)),
     "1.31": Support(date(2025, 11, 26), date(2026, 11, 26)),
@@ -96,9 +96,13 @@ def partition_of(region: str) -> str | None:
     return next((partition for partition, regions in REGIONS_BY_PARTITION.items() if region in regions), None)
 
 
-def supported_versions(today: date) -> tuple[str, ...]:
-    """The Kubernetes versions of the table in standard support on a day, oldest first."""
-    return tuple(version for version, support in KUBERNETES_VERSIONS.items() if today <= support.standard)
+def supported_versions(today: date, *, extended: bool) -> tuple[str, ...]:
+    """The Kubernetes versions of the table in standard or extended support on a day, oldest first."""
+    return tuple(
+        version
+        for version, support in KUBERNETES_VERSIONS.items()
+        if today <= (support.extended if extended else support.standard)
+    )
 
 
 def architecture_of(instance_type: str) -> str:

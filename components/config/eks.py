@@ -266,7 +266,8 @@ class EksSpec(Model):
     """One EKS cluster with its VPC."""
 
     version: Version = setting(
-        description="The Kubernetes version, quoted, in EKS's standard support. EKS takes one minor version at a time.",
+        description="The Kubernetes version, quoted, that EKS supports as `supportType` says. EKS takes one minor "
+        "version at a time.",
         example="1.35",
     )
     support_type: Literal["standard", "extended"] = setting(
@@ -317,8 +318,8 @@ class EksSpec(Model):
     )
     admins: tuple[PrincipalArn, ...] = setting(
         (),
-        description="IAM roles and users that administer the cluster, beside the one that makes it, which must not be "
-        "listed. Their names, the last part of the ARN, must differ.",
+        description="The IAM roles and users that administer the cluster. Without any, the principal that creates the "
+        "cluster administers it; else list that principal too.",
         example=["arn:aws:iam::123456789012:role/platform-admin"],
         replaces="the access entry of a changed ARN",
     )
@@ -344,23 +345,6 @@ class EksSpec(Model):
         example="internal",
         replaces="the load balancer of the ingress gateway",
     )
-
-    @field_validator("version", mode="after")
-    @classmethod
-    def _version_that_eks_makes(cls, version: str, info: ValidationInfo) -> str:
-        context = cast(Mapping[str, date], info.context or {})
-        today = context.get("today") or date.today()
-        newest = tuple(KUBERNETES_VERSIONS)[-1]
-        # once the table has aged, its newest version is let through: EKS itself refuses what it does not have
-        oldest = (*supported_versions(today), newest)[0]
-        if _minor(version) < _minor(oldest):
-            known = KUBERNETES_VERSIONS.get(version)
-            extended = known is not None and today <= known.extended
-            ended = "has only extended support for" if extended else "no longer supports"
-            raise refusal(f"EKS {ended} {version}: use {oldest} or newer")
-        if _minor(version) > _minor(newest) + MINORS_AHEAD:
-            raise refusal(f"EKS has no {version}; the newest version that fedmesh knows is {newest}")
-        return version
 
     @field_validator("vpc_cidr", mode="after")
     @classmethod
@@ -412,14 +396,33 @@ class EksSpec(Model):
     @field_validator("admins", mode="after")
     @classmethod
     def _admins_differ(cls, admins: tuple[str, ...]) -> tuple[str, ...]:
-        # access entries are resources by that name
-        seen: dict[str, str] = {}
         for place, arn in enumerate(admins):
-            name = arn.rsplit("/", 1)[1]
-            if name in seen:
-                raise refusal(f"must have a name of its own: {seen[name]} ends in {name} too", place)
-            seen[name] = arn
+            if arn in admins[:place]:
+                raise refusal(f"must be listed once: {arn} is admins[{admins.index(arn)}] too", place)
         return admins
+
+    @model_validator(mode="after")
+    def _version_that_eks_makes(self, info: ValidationInfo) -> Self:
+        context = cast(Mapping[str, date], info.context or {})
+        today = context.get("today") or date.today()
+        newest = tuple(KUBERNETES_VERSIONS)[-1]
+        # once the table has aged, its newest version is let through: EKS itself refuses what it does not have
+        extended = self.support_type == "extended"
+        oldest = (*supported_versions(today, extended=extended), newest)[0]
+        if _minor(self.version) < _minor(oldest):
+            known = KUBERNETES_VERSIONS.get(self.version)
+            reason = f"EKS no longer supports {self.version}: use {oldest} or newer"
+            if known is not None and today <= known.extended:
+                reason = (
+                    f"EKS has only extended support for {self.version}: use {oldest} or newer, or set supportType to "
+                    "extended"
+                )
+            raise refusal(reason, "version")
+        if _minor(self.version) > _minor(newest) + MINORS_AHEAD:
+            raise refusal(
+                f"EKS has no {self.version}; the newest version that fedmesh knows is {newest}", "version"
+            )
+        return self
 
     @property
     def public_endpoint(self) -> bool:

@@ -1,6 +1,7 @@
 """Istio's control plane on one cluster, and the rules that hold for the whole mesh."""
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +26,8 @@ from components.mesh.injection import spire_templates
 
 NAMESPACE = "istio-system"
 OFFICIAL_HUB = "docker.io"
+# Names of objects end at 253 characters, and have a prefix and a checksum beside the host.
+LONGEST_HOST_NAME = 200
 
 
 @dataclass(frozen=True)
@@ -190,8 +193,8 @@ def failover_rules(failover: FailoverSettings) -> list[Document]:
     return [
         failover_rule("failover", EVERY_HOST, failover),
         *(
-            failover_rule(f"failover-{host.replace('.', '-')}", host, spec)
-            for host, spec in failover.hosts.items()
+            failover_rule(f"failover-{name}", host, failover.hosts[host])
+            for host, name in object_names(failover.hosts).items()
         ),
     ]
 
@@ -202,18 +205,36 @@ def retry_routes(failover: FailoverSettings) -> list[Document]:
         load_one(
             "istio/retries.yaml",
             {
-                "metadata": {"name": f"retries-{host.replace('.', '-')}"},
+                "metadata": {"name": f"retries-{name}"},
                 "spec": {
                     "hosts": [host],
                     "http": [
-                        {"route": [{"destination": {"host": host}}], "retries": retry_policy(spec.retries)}
+                        {
+                            "route": [{"destination": {"host": host}}],
+                            "retries": retry_policy(failover.hosts[host].retries),
+                        }
                     ],
                 },
             },
         )
-        for host, spec in failover.hosts.items()
-        if spec.retries != failover.retries
+        for host, name in object_names(failover.hosts).items()
+        if failover.hosts[host].retries != failover.retries
     ]
+
+
+def object_names(hosts: Iterable[str]) -> dict[str, str]:
+    """Part of an object's name for each host: the host with hyphens for dots.
+
+    A wildcard has a legal name and a checksum in its place, as have a very long host and one whose name is taken.
+    """
+    names: dict[str, str] = {}
+    for host in hosts:
+        name = host.replace(".", "-")
+        if "*" in host or len(name) > LONGEST_HOST_NAME or name in names.values():
+            checksum = hashlib.sha256(host.encode()).hexdigest()[:8]
+            name = f"{name.replace('*', 'any')[:LONGEST_HOST_NAME]}-{checksum}"
+        names[host] = name
+    return names
 
 
 def failover_rule(name: str, host: str, spec: FailoverSpec) -> Document:

@@ -4,9 +4,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from components.kube import clusters
 from tests.unit.program import LOCAL, Program, members, run
+
+# A property is true or false; how long a loaded machine takes to see it says nothing.
+settings.register_profile("fedmesh", deadline=None)
+settings.load_profile("fedmesh")
 
 
 @pytest.fixture(scope="module")
