@@ -128,7 +128,8 @@ class LiveCluster:
     def mint(self, spiffe_id: str, seconds: int) -> Json:
         """A short-lived certificate of this trust domain with its key, from the SPIRE server."""
         minted: Any = self.spire_server("x509", "mint", "-spiffeID", spiffe_id, "-ttl", f"{seconds}s")
-        return minted[0]
+        # SPIRE 1.13 gave a list of one
+        return minted[0] if isinstance(minted, list) else minted
 
     def remote_clusters(self, istiod: Json) -> list[Json]:
         """What an istiod pod says of the clusters it reads endpoints from."""

@@ -7,6 +7,7 @@ from pathlib import Path
 
 SPIRE_NAMESPACE = "spire"
 ISTIO_NAMESPACE = "istio-system"
+GATEWAY_NAMESPACE = "istio-gateways"
 OBSERVABILITY_NAMESPACE = "observability"
 CLIENT = "sleep"
 SERVER = "helloworld"

@@ -11,7 +11,7 @@ from fedmesh.attack.attacker import Attacker, attacker_on, member
 from fedmesh.attack.model import AttackSession, Finding, Verdict
 from fedmesh.kube import Json
 from fedmesh.reading import PROXY, LiveCluster, containers, full_name
-from fedmesh.topology import ISTIO_NAMESPACE, SERVER, SPIRE_NAMESPACE
+from fedmesh.topology import GATEWAY_NAMESPACE, SERVER, SPIRE_NAMESPACE
 from fedmesh.verify.istio import CROSS_NETWORK_PORT
 from fedmesh.verify.security import alert_of
 from fedmesh.verify.traffic import calls_to_peer, client_pod
@@ -189,7 +189,7 @@ def _served(pod: Json, services: list[Json]) -> Iterator[int]:
 
 def _front_door(pod: Json, services: list[Json]) -> set[int]:
     """Ports of an ingress gateway that are for callers from outside the mesh."""
-    if pod["metadata"]["namespace"] != ISTIO_NAMESPACE or not pod["metadata"].get("labels", {}).get(
+    if pod["metadata"]["namespace"] != GATEWAY_NAMESPACE or not pod["metadata"].get("labels", {}).get(
         "istio", ""
     ).startswith("ingress"):
         return set()

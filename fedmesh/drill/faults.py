@@ -6,7 +6,7 @@ from fedmesh.drill.scene import TAKEOVER, Drill, Scene
 from fedmesh.kube import Json
 from fedmesh.probe import LABEL, wait_for
 from fedmesh.reading import LiveCluster, is_ready
-from fedmesh.topology import ISTIO_NAMESPACE, SERVER, SPIRE_NAMESPACE
+from fedmesh.topology import GATEWAY_NAMESPACE, ISTIO_NAMESPACE, SERVER, SPIRE_NAMESPACE
 from fedmesh.verify.istio import NETWORK_LABEL
 
 BREAKAGE = "fedmesh-drill-breakage"
@@ -38,7 +38,7 @@ def hang_app(scene: Scene) -> None:
 def kill_gateway(scene: Scene) -> None:
     """Kill one of the peer's east-west gateways while all calls go through them."""
     selector = f"{NETWORK_LABEL}={scene.peer.member.network},istio=eastwestgateway"
-    pods = scene.peer.api.items(f"/api/v1/namespaces/{ISTIO_NAMESPACE}/pods", labelSelector=selector)
+    pods = scene.peer.api.items(f"/api/v1/namespaces/{GATEWAY_NAMESPACE}/pods", labelSelector=selector)
     _delete(scene.peer, [pod for pod in pods if is_ready(pod)][:1])
 
 

@@ -14,7 +14,7 @@ from fedmesh.drill.report import DrillReport, LoadReport, slower
 from fedmesh.drill.samples import Sample
 from fedmesh.drill.scene import Drill, Scene
 from fedmesh.probe import poll
-from fedmesh.topology import ISTIO_NAMESPACE, SERVER, SERVER_HOST, SERVER_PORT
+from fedmesh.topology import GATEWAY_NAMESPACE, SERVER, SERVER_HOST, SERVER_PORT
 
 # Seconds between the command that starts a load and its first request: all loads have started by then.
 LEAD = 0.5
@@ -63,7 +63,7 @@ def ingress_stream(address: str) -> Stream:
 
 def ingress_address(scene: Scene) -> str:
     """The address of the ingress gateway of the calling cluster. Raises LookupError when it has none."""
-    for service in scene.client.api.items(f"/api/v1/namespaces/{ISTIO_NAMESPACE}/services"):
+    for service in scene.client.api.items(f"/api/v1/namespaces/{GATEWAY_NAMESPACE}/services"):
         if service["metadata"].get("labels", {}).get("istio") == "ingressgateway":
             for entry in service.get("status", {}).get("loadBalancer", {}).get("ingress") or []:
                 return entry.get("ip") or entry["hostname"]

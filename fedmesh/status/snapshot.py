@@ -13,7 +13,7 @@ from fedmesh import envoy, spire
 from fedmesh.certs import renewal_due
 from fedmesh.kube import Json, KubeError
 from fedmesh.reading import LiveCluster, condition, full_name
-from fedmesh.topology import CLIENT, ISTIO_NAMESPACE, Member
+from fedmesh.topology import CLIENT, GATEWAY_NAMESPACE, ISTIO_NAMESPACE, Member
 from fedmesh.verify.istio import gateway_addresses
 from fedmesh.verify.model import Failed
 
@@ -123,7 +123,7 @@ def cluster_line(cluster: LiveCluster) -> ClusterLine:
     remotes.pop(cluster.name, None)
     try:
         gateway, reached = (
-            ", ".join(gateway_addresses(cluster.services(ISTIO_NAMESPACE), cluster.member.network)),
+            ", ".join(gateway_addresses(cluster.services(GATEWAY_NAMESPACE), cluster.member.network)),
             True,
         )
     except Failed as failure:

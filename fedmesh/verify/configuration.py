@@ -11,7 +11,7 @@ import yaml
 
 from fedmesh.kube import Json, KubeError
 from fedmesh.reading import LiveCluster, full_name
-from fedmesh.topology import ISTIO_NAMESPACE, SPIRE_NAMESPACE
+from fedmesh.topology import GATEWAY_NAMESPACE, ISTIO_NAMESPACE, SPIRE_NAMESPACE
 from fedmesh.verify.istio import NETWORK_LABEL
 from fedmesh.verify.model import Failed, Mesh, Severity, category, refuse
 
@@ -26,7 +26,9 @@ KINDS = {
 PLACES = ("topology.kubernetes.io/region", "topology.kubernetes.io/zone")
 PROTOCOLS = ("http", "http2", "https", "grpc", "grpc-web", "tcp", "tls", "udp", "mongo", "mysql", "redis")
 # Namespaces of the platform: their ports are not the mesh's users'.
-SYSTEM = frozenset({"kube-system", "kube-public", "kube-node-lease", SPIRE_NAMESPACE, ISTIO_NAMESPACE})
+SYSTEM = frozenset(
+    {"kube-system", "kube-public", "kube-node-lease", SPIRE_NAMESPACE, ISTIO_NAMESPACE, GATEWAY_NAMESPACE}
+)
 WORKLOAD_SOCKET = "workload-socket"
 CSI_DRIVER = "csi.spiffe.io"
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from fedmesh.kube import Json
 from fedmesh.reading import LiveCluster
-from fedmesh.topology import ISTIO_NAMESPACE
+from fedmesh.topology import GATEWAY_NAMESPACE, ISTIO_NAMESPACE
 from fedmesh.verify.model import Failed, Mesh, category, refuse
 
 check = category("Istio")
@@ -42,7 +42,7 @@ def remote_clusters_are_synced(mesh: Mesh, cluster: LiveCluster) -> str:
 )
 def gateway_has_an_address(_mesh: Mesh, cluster: LiveCluster) -> str:
     """The other networks can find this network's gateway."""
-    return ", ".join(gateway_addresses(cluster.services(ISTIO_NAMESPACE), cluster.member.network))
+    return ", ".join(gateway_addresses(cluster.services(GATEWAY_NAMESPACE), cluster.member.network))
 
 
 def judge_istiod(deployments: Sequence[Json]) -> str:

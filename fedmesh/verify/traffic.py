@@ -15,7 +15,7 @@ from fedmesh import curl, envoy
 from fedmesh.kube import Json
 from fedmesh.probe import NETWORKING, Janitor, wait_for
 from fedmesh.reading import LiveCluster
-from fedmesh.topology import CLIENT, ISTIO_NAMESPACE, SERVER, SERVER_HOST, SERVER_PORT
+from fedmesh.topology import CLIENT, GATEWAY_NAMESPACE, SERVER, SERVER_HOST, SERVER_PORT
 from fedmesh.verify.identity import workload_id
 from fedmesh.verify.istio import CROSS_NETWORK_PORT, gateway_addresses
 from fedmesh.verify.model import Failed, Mesh, category, refuse
@@ -40,7 +40,7 @@ def endpoints_are_known(mesh: Mesh, cluster: LiveCluster) -> str:
     endpoints = envoy.parse_endpoints(answer, envoy.outbound(SERVER_PORT, SERVER_HOST))
     local = [pod["status"]["podIP"] for pod in cluster.pods(SERVER, app=SERVER)]
     peers = {
-        peer.name: gateway_addresses(peer.services(ISTIO_NAMESPACE), peer.member.network)
+        peer.name: gateway_addresses(peer.services(GATEWAY_NAMESPACE), peer.member.network)
         for peer in mesh.peers(cluster)
         if peer.pods(SERVER, app=SERVER)
     }
@@ -218,7 +218,7 @@ def calls_to_peer(
 def _make_calls(
     janitor: Janitor, cluster: LiveCluster, client: Json, peer: LiveCluster, servers: Sequence[Json]
 ) -> list[curl.Answer]:
-    gateways = gateway_addresses(peer.services(ISTIO_NAMESPACE), peer.member.network)
+    gateways = gateway_addresses(peer.services(GATEWAY_NAMESPACE), peer.member.network)
     route = peer_route(janitor.run, peer.name, gateways, workload_id(peer.member.trust_domain, servers[0]))
     for plural, body in route.objects:
         janitor.create(cluster.api, f"{NETWORKING}/{CLIENT}/{plural}", body)
