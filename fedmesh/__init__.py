@@ -1,1 +1,1 @@
-"""The operator's command for a mesh that fedmesh built: verify, status, drill, dashboard."""
+"""The operator's command: verify, status, drill, attack, latency, dashboard."""

@@ -1,4 +1,4 @@
-"""X.509 as the mesh uses it: SPIFFE ids in certificates, chains up to a trust bundle, and forged chains."""
+"""X.509: SPIFFE IDs in certificates, validation against a trust bundle, and forged certificates."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 
 def parse_chain(pem: bytes) -> list[x509.Certificate]:
-    """Certificates of a PEM text, leaf first; none when it is empty. Raises ValueError."""
+    """Certificates of a PEM text, leaf first; an empty text has none. Raises ValueError."""
     return x509.load_pem_x509_certificates(pem) if pem.strip() else []
 
 
 def parse_der(encoded: str) -> x509.Certificate:
-    """A certificate from base64 of DER, as SPIRE's JSON carries authorities."""
+    """A certificate in base64-encoded DER, the format of authorities in SPIRE's JSON."""
     return x509.load_der_x509_certificate(base64.b64decode(encoded))
 
 
 def spiffe_id(certificate: x509.Certificate) -> str | None:
-    """The certificate's one URI name, or None when it has none or several."""
+    """The URI SAN of a certificate; None unless there is exactly one."""
     try:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
@@ -36,12 +36,12 @@ def spiffe_id(certificate: x509.Certificate) -> str | None:
 
 
 def fingerprint(certificate: x509.Certificate) -> str:
-    """SHA-256 of the certificate in hex."""
+    """The SHA-256 fingerprint of a certificate in hex."""
     return certificate.fingerprint(hashes.SHA256()).hex()
 
 
 def key_id(certificate: x509.Certificate) -> str | None:
-    """The certificate's subject key id in hex, None when it has none."""
+    """The subject key identifier of a certificate in hex, or None."""
     try:
         return certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value.digest.hex()
     except x509.ExtensionNotFound:
@@ -51,10 +51,10 @@ def key_id(certificate: x509.Certificate) -> str | None:
 def chain_fault(
     chain: Sequence[x509.Certificate], roots: Iterable[x509.Certificate], now: datetime
 ) -> str | None:
-    """Why a chain (leaf first) does not lead to one of the roots, or None when it does."""
+    """The reason why a chain, leaf first, is not valid under any of the roots; None when it is."""
     for certificate in chain:
         if not certificate.not_valid_before_utc <= now <= certificate.not_valid_after_utc:
-            return f"{_subject(certificate)} is valid {_span(certificate)} only"
+            return f"{_subject(certificate)} is valid from {_span(certificate)} only"
     for issued, issuer in pairwise(chain):
         if not _is_ca(issuer) or not _issued_by(issued, issuer):
             return f"{_subject(issued)} was not issued by {_subject(issuer)}"
@@ -65,17 +65,17 @@ def chain_fault(
 
 
 def life(certificate: x509.Certificate) -> timedelta:
-    """How long the certificate is valid in all."""
+    """The validity period of a certificate."""
     return certificate.not_valid_after_utc - certificate.not_valid_before_utc
 
 
 def life_left(certificate: x509.Certificate, now: datetime) -> float:
-    """Share of the certificate's life that is still ahead, 1.0 when new, below 0 when expired."""
+    """The remaining share of a certificate's validity period: 1.0 when new, below 0 when expired."""
     return (certificate.not_valid_after_utc - now) / life(certificate)
 
 
 def renewal_due(svid: x509.Certificate) -> datetime:
-    """When SPIRE's agents renew an SVID: at half of its life."""
+    """The time at which SPIRE's agents renew an SVID: half of its validity period."""
     return svid.not_valid_before_utc + life(svid) / 2
 
 
@@ -95,14 +95,14 @@ def human(left: timedelta) -> str:
 
 @dataclass(frozen=True)
 class ForeignIdentity:
-    """A client certificate of an authority that nobody trusts, with its key, as one PEM text."""
+    """A client certificate of an untrusted authority, with its key, in PEM."""
 
     spiffe_id: str
     pem: str
 
 
 def forge(identity: str, now: datetime | None = None) -> ForeignIdentity:
-    """Make an authority of its own and let it sign a client certificate that claims a SPIFFE id."""
+    """Creates an authority and a client certificate of it with a SPIFFE ID."""
     now = now or datetime.now(UTC)
     trust_domain = identity.removeprefix("spiffe://").split("/")[0]
     ca_key, leaf_key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
@@ -181,7 +181,7 @@ def _is_ca(certificate: x509.Certificate) -> bool:
 
 
 def _subject(certificate: x509.Certificate) -> str:
-    return spiffe_id(certificate) or certificate.subject.rfc4514_string() or "a certificate without a name"
+    return spiffe_id(certificate) or certificate.subject.rfc4514_string() or "a certificate without a subject"
 
 
 def _span(certificate: x509.Certificate) -> str:

@@ -109,6 +109,7 @@ def _of_a_stack(function: Function) -> Function:
 
 def _mesh(environment: Environment, stack: str | None, project: Path | None) -> tuple[Topology, Path]:
     """The mesh of a stack and its project's folder. Raises click.UsageError and click.ClickException."""
+    from components.config.errors import ConfigError
     from fedmesh.stack import load, project_folder
 
     try:
@@ -122,7 +123,7 @@ def _mesh(environment: Environment, stack: str | None, project: Path | None) -> 
                 )
             name = stacks[0]
         return load(folder, name), folder
-    except (FileNotFoundError, ValueError) as error:
+    except (FileNotFoundError, ConfigError) as error:
         raise click.ClickException(str(error)) from error
 
 

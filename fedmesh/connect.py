@@ -1,4 +1,4 @@
-"""Clients of every member at once, so that a dead one costs its own time-out and no more."""
+"""Concurrent connections to all clusters: an unreachable one costs its own time-out and no more."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fedmesh.topology import Member
 
 
 def connect(members: Sequence[Member]) -> tuple[dict[str, LiveCluster], dict[str, str]]:
-    """Readings of each member whose API server answers, by name, and why the others cannot be read."""
+    """The clusters whose API servers answer, and the errors of the others, both by name."""
     clusters: dict[str, LiveCluster] = {}
     unreachable: dict[str, str] = {}
 

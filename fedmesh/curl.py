@@ -1,4 +1,4 @@
-"""curl in a container: the one client that every cluster's probe image has, driven and read as data."""
+"""curl in a container: command lines, and their output as data."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from dataclasses import dataclass
 from fedmesh.kube import Output
 
 _MARK = "\n---fedmesh---\n"
-# A key comes by standard input into a file of memory, so that it is in no request, log or disk.
-# Each call has a file of its own: several may run in one pod at a time.
+# The key is sent to standard input and kept in a file in memory, so that no request, log or disk holds it. Each call
+# has its own file because calls may run concurrently in one pod.
 _WITH_IDENTITY = 'umask 077; f=$(mktemp); head -c "$1" > $f; shift; curl --cert $f "$@"; e=$?; rm $f; exit $e'
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What curl got. `status` is 0 when no HTTP answer came; then `code` and `error` are curl's own.
+    """The result of one request. `status` is 0 without an HTTP answer; `code` and `error` are those of curl.
 
-    `secured`: whether a TLS handshake was completed.
+    `secured`: whether the TLS handshake was completed.
     """
 
     status: int
@@ -30,23 +30,23 @@ class Answer:
 
 
 def command(url: str, *options: str, timeout: float = 3.0) -> list[str]:
-    """Command line of one request whose output `parse` understands."""
+    """The command line of one request, for `parse`."""
     write = f"{_MARK}%{{json}}{_MARK}%{{header_json}}"
     return ["curl", *_options(url, write, timeout, options)]
 
 
 def command_with_identity(url: str, pem: str, *options: str, timeout: float = 3.0) -> list[str]:
-    """Like `command`, presenting the certificate and key that are sent as `pem` to standard input."""
+    """The command line of one request with a client certificate; standard input must be `pem`."""
     write = f"{_MARK}%{{json}}{_MARK}%{{header_json}}"
     size = str(len(pem.encode()))
     return ["sh", "-c", _WITH_IDENTITY, "sh", size, *_options(url, write, timeout, options)]
 
 
 def parse(output: Output) -> Answer:
-    """Read what a command made by this module wrote. Raises ValueError when curl did not even start."""
+    """Parses the output of a command of this module. Raises ValueError when curl did not start."""
     parts = output.stdout.split(_MARK)
     if len(parts) != 3:
-        raise ValueError(f"curl wrote nothing usable (exit {output.code}): {output.stderr.strip()[-200:]}")
+        raise ValueError(f"curl did not run (exit {output.code}): {output.stderr.strip()[-200:]}")
     body, facts = parts[0], json.loads(parts[1])
     headers = {name: values[-1] for name, values in json.loads(parts[2] or "{}").items() if values}
     return Answer(

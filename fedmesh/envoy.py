@@ -1,4 +1,4 @@
-"""What an Envoy proxy says about itself, parsed from its admin interface's JSON."""
+"""The state of an Envoy proxy, parsed from the JSON of its admin interface."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cryptography import x509
 
 from fedmesh.certs import parse_chain
 
-# Names under which Istio asks its secret source for the workload's certificate and for what it trusts.
+# Names of Istio's SDS secrets: the workload's certificate and its trust bundles.
 OWN_CERTIFICATE = "default"
 TRUSTED_ROOTS = "ROOTCA"
 
@@ -29,7 +29,7 @@ class ProxySecrets:
 
 @dataclass(frozen=True)
 class Endpoint:
-    """One address of an upstream cluster; priority 0 is preferred. Counts are since the proxy started."""
+    """An endpoint of an Envoy cluster; priority 0 is preferred. Counters are since the start of the proxy."""
 
     address: str
     port: int
@@ -53,12 +53,12 @@ def parse_secrets(dump: dict[str, Any]) -> ProxySecrets:
 
 
 def parse_endpoints(clusters: dict[str, Any], cluster_name: str) -> list[Endpoint]:
-    """Endpoints of one upstream cluster in the answer of `clusters?format=json`."""
+    """Endpoints of one Envoy cluster in the answer of `clusters?format=json`."""
     return [endpoint for name, endpoint in _endpoints(clusters) if name == cluster_name]
 
 
 def parse_traffic(clusters: dict[str, Any]) -> list[tuple[str, Endpoint]]:
-    """Endpoints of services in the mesh that got requests, each with its service as host:port."""
+    """Endpoints with requests, each with its service as host:port."""
     found: list[tuple[str, Endpoint]] = []
     for name, endpoint in _endpoints(clusters):
         direction, _, rest = name.partition("|")
@@ -69,12 +69,12 @@ def parse_traffic(clusters: dict[str, Any]) -> list[tuple[str, Endpoint]]:
 
 
 def outbound(port: int, host: str) -> str:
-    """Istio's name of the upstream cluster for a host's port."""
+    """The name of the Envoy cluster that Istio makes for a port of a host."""
     return f"outbound|{port}||{host}"
 
 
 def cross_network_sni(port: int, host: str) -> str:
-    """Server name under which an east-west gateway passes a connection on to a host's port."""
+    """The SNI by which an east-west gateway routes a connection to a port of a host."""
     return f"outbound_.{port}_._.{host}"
 
 
@@ -105,7 +105,7 @@ def _is_healthy(status: dict[str, Any]) -> bool:
 
 def _active_secrets(dump: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     for entry in dump.get("configs") or []:
-        # A filtered dump lists the secrets themselves, a whole one lists a SecretsConfigDump.
+        # A filtered dump lists the secrets, a complete one a SecretsConfigDump.
         if "secret" in entry:
             yield entry["name"], entry["secret"]
         for active in entry.get("dynamic_active_secrets") or []:

@@ -1,4 +1,4 @@
-"""One cluster's API server, spoken to in plain dicts so that recorded answers can stand in for it."""
+"""A client of one API server, in plain dicts so that tests can replace it by recorded answers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Json = dict[str, Any]
 
 
 class KubeError(Exception):
-    """The API server refused a request or could not be reached; `status` is 0 in the latter case."""
+    """The API server refused a request, or could not be reached: then `status` is 0."""
 
     def __init__(self, message: str, status: int = 0) -> None:
         super().__init__(message)
@@ -29,7 +29,7 @@ class KubeError(Exception):
 
 @dataclass(frozen=True)
 class Output:
-    """What a command run in a container wrote, and its exit code (-1: it did not end in time)."""
+    """The output of a command in a container, and its exit code (-1: it did not end in time)."""
 
     stdout: str
     stderr: str
@@ -37,7 +37,7 @@ class Output:
 
 
 class Kube:
-    """A client of one API server. Safe to use from several threads. Without a context, the current one.
+    """A client of one API server, safe for use by several threads. Without a context, the current one is used.
 
     Raises KubeError when the kubeconfig file or its context cannot be used.
     """
@@ -56,7 +56,7 @@ class Kube:
             raise KubeError(
                 f"context {context or '(current)'} of {kubeconfig or 'the default kubeconfig'}: {error}"
             ) from error
-        # A retry would hide a flapping API server and triple the wait for a dead one.
+        # Retries would hide a failing API server and triple the wait for an unreachable one.
         self._configuration.retries = urllib3.Retry(0)
         self._configuration.connection_pool_maxsize = 16
         self._api = client.ApiClient(self._configuration)
@@ -69,7 +69,7 @@ class Kube:
     def request(
         self, method: str, path: str, body: Any = None, content_type: str | None = None, **query: str
     ) -> Any:
-        """Send one request; returns the parsed JSON answer, or its text where it is not JSON."""
+        """Sends one request; returns the parsed JSON answer, or the text of another answer. Raises KubeError."""
         path = f"{path}?{urlencode(query)}" if query else path
         response = self._send(method, path, body, content_type)
         raw: bytes = response.read() or b""
@@ -109,7 +109,7 @@ class Kube:
         response = self._send("GET", "/version", None, None)
         response.read()
         middle = asked + (datetime.now(UTC) - asked) / 2
-        # The header is cut to whole seconds: half of one is missing on average.
+        # The header has whole seconds: on average, half a second is cut off.
         there = parsedate_to_datetime(response.headers["date"]) + timedelta(seconds=0.5)
         return (there - middle).total_seconds()
 
@@ -118,15 +118,15 @@ class Kube:
         return list(self.get(path, **query).get("items") or [])
 
     def create(self, path: str, body: Json) -> Json:
-        """Create an object in the collection at an API path."""
+        """Creates an object in the collection at an API path."""
         return self.request("POST", path, body)
 
     def patch(self, path: str, body: Json) -> Json:
-        """Change an object by a JSON merge patch."""
+        """Changes an object by a JSON merge patch."""
         return self.request("PATCH", path, body, content_type="application/merge-patch+json")
 
     def delete(self, path: str, **query: str) -> None:
-        """Delete the object at an API path; one that is already gone is no error."""
+        """Deletes the object at an API path; a missing object is no error."""
         try:
             self.request("DELETE", path, **query)
         except KubeError as error:
@@ -143,8 +143,8 @@ class Kube:
         stdin: str | None = None,
         timeout: float = 8.0,
     ) -> Output:
-        """Run a command in a container. Text for stdin never shows in the request, so keys may go there."""
-        # stream() swaps a method of its client while it connects, so every call gets a client of its own.
+        """Runs a command in a container. Text for stdin is not part of the request, so that it may hold keys."""
+        # stream() replaces a method of its client while it connects: every call needs its own client.
         core = client.CoreV1Api(client.ApiClient(self._configuration))
         try:
             socket: Any = stream(
@@ -164,7 +164,7 @@ class Kube:
         try:
             if stdin is not None:
                 socket.write_stdin(stdin)
-                socket.close_channel(0)  # the end of the input, for commands that read to it
+                socket.close_channel(0)  # commands that read to the end of their input need it
             socket.run_forever(timeout=timeout)
             out, err = socket.read_channel(1) or "", socket.read_channel(2) or ""
             code, complaint = _ended(socket)
@@ -187,7 +187,7 @@ class Kube:
 
 
 def _ended(socket: Any) -> tuple[int, str]:
-    """Exit code of a command, and why it has none of its own: -1 not ended in time, 126 not even started."""
+    """The exit code of a command and, without one, the reason: -1 did not end in time, 126 did not start."""
     if socket.is_open():
         return -1, ""
     status = yaml.safe_load(socket.read_channel(3) or "") or {}
@@ -198,11 +198,11 @@ def _ended(socket: Any) -> tuple[int, str]:
     }
     if "ExitCode" in causes:
         return int(causes["ExitCode"]), ""
-    return 126, str(status.get("message", "the connection ended without a word"))
+    return 126, str(status.get("message", "the connection was closed"))
 
 
 def _handshake(error: ApiException) -> str:
-    # The socket's library puts the whole refusal, headers and all, into one text; the answer's body is its end.
+    # The WebSocket library returns headers and body as one text that ends with the body.
     return _status_message(
         str(error.reason).rsplit("-+-+-", 1)[-1].strip().removeprefix("b'").removesuffix("'")
     )

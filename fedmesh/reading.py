@@ -1,4 +1,4 @@
-"""What is read from one live cluster, each thing once per run however many checks want it."""
+"""Readings of one live cluster, each cached for the length of a run."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Api(Protocol):
 
 
 class LiveCluster:
-    """Readings of one member. Every method raises KubeError when it cannot read."""
+    """Cached readings of one cluster. Every method raises KubeError when the cluster cannot be read."""
 
     def __init__(self, member: Member, api: Api) -> None:
         self.member = member
@@ -70,7 +70,7 @@ class LiveCluster:
         return self.once("nodes", lambda: self.api.items("/api/v1/nodes"))
 
     def pods(self, namespace: str | None = None, app: str | None = None, running: bool = True) -> list[Json]:
-        """Pods of a namespace and `app` label (None: any), by default only those running and not going."""
+        """Pods of a namespace with an `app` label (None: any); by default those that run and are not being deleted."""
         pods = self.once("pods", lambda: self.api.items("/api/v1/pods"))
         return [
             pod
@@ -109,7 +109,7 @@ class LiveCluster:
         return self.once("bundle", lambda: spire.parse_bundle(self.spire_server("bundle", "show")))
 
     def foreign_bundles(self) -> dict[str, spire.Bundle]:
-        """Bundles that this cluster's SPIRE server holds of other trust domains."""
+        """Bundles of other trust domains in this cluster's SPIRE server."""
         return self.once("bundles", lambda: spire.parse_bundles(self.spire_server("bundle", "list")))
 
     def relationships(self) -> list[spire.Relationship]:
@@ -119,7 +119,7 @@ class LiveCluster:
         )
 
     def spire_log(self, minutes: int = 60) -> str:
-        """The SPIRE server's log of the last minutes."""
+        """The log of the SPIRE server for the last minutes."""
         server = self._spire_server()["metadata"]
         path = f"/api/v1/namespaces/{server['namespace']}/pods/{server['name']}/log"
         log = self.api.get(path, container=spire.CONTAINER, sinceSeconds=str(minutes * 60))
@@ -132,16 +132,16 @@ class LiveCluster:
         return minted[0] if isinstance(minted, list) else minted
 
     def remote_clusters(self, istiod: Json) -> list[Json]:
-        """What an istiod pod says of the clusters it reads endpoints from."""
+        """The remote clusters of an istiod pod, with the state of their synchronization."""
         answer = self.run(istiod, "discovery", ["pilot-discovery", "request", "GET", "/debug/clusterz"])
         return json.loads(answer)
 
     def proxy_secrets(self, pod: Json) -> envoy.ProxySecrets:
-        """The certificate and roots that a pod's proxy uses right now."""
+        """The current certificate and trust bundles of a pod's proxy."""
         return envoy.parse_secrets(json.loads(self.proxy(pod, "config_dump?resource=dynamic_active_secrets")))
 
     def proxy(self, pod: Json, path: str) -> str:
-        """Answer of a pod's proxy to a GET of its admin interface."""
+        """The answer of a proxy's admin interface to a GET."""
         return self.run(pod, PROXY, ["pilot-agent", "request", "GET", path])
 
     def istiods(self) -> list[Json]:
@@ -149,7 +149,7 @@ class LiveCluster:
         return self.pods(ISTIO_NAMESPACE, app="istiod")
 
     def mesh_pods(self, starting: bool = False) -> list[Json]:
-        """Running pods with a proxy, gateways among them; with `starting` also those that do not run yet."""
+        """Running pods with a proxy, including gateways; with `starting` also pending ones."""
         return [
             pod
             for pod in self.pods(running=not starting)
@@ -157,7 +157,7 @@ class LiveCluster:
         ]
 
     def run(self, pod: Json, container: str, command: list[str], stdin: str | None = None) -> str:
-        """Standard output of a command in a pod; raises KubeError when the command fails."""
+        """The standard output of a command in a pod. Raises KubeError when the command fails."""
         namespace, name = pod["metadata"]["namespace"], pod["metadata"]["name"]
         output = self.api.exec(namespace, name, container, command, stdin=stdin)
         if output.code != 0:
@@ -175,10 +175,11 @@ class LiveCluster:
         return servers[0]
 
     def spire_server(self, *words: str) -> Json:
-        """Answer of the SPIRE server's command line."""
+        """The JSON output of spire-server in the SPIRE server's pod."""
         return json.loads(self.run(self._spire_server(), spire.CONTAINER, spire.command(*words)))
 
     def once(self, key: str, read: Callable[[], T]) -> T:
+        """The result of `read`, which is called at most once per key."""
         with self._lock:
             lock = self._locks.setdefault(key, threading.Lock())
         with lock:
@@ -188,28 +189,28 @@ class LiveCluster:
 
 
 def containers(pod: Json) -> set[str]:
-    """Names of a pod's containers, native sidecars among them."""
+    """Names of a pod's containers and native sidecars."""
     spec = pod["spec"]
     return {container["name"] for container in [*spec.get("initContainers", []), *spec["containers"]]}
 
 
 def is_running(pod: Json) -> bool:
-    """Whether a pod runs and is not being deleted."""
+    """True when a pod is running and is not being deleted."""
     return pod.get("status", {}).get("phase") == "Running" and "deletionTimestamp" not in pod["metadata"]
 
 
 def is_pending(pod: Json) -> bool:
-    """Whether a pod has yet to run and is not being deleted."""
+    """True when a pod is pending and is not being deleted."""
     return pod.get("status", {}).get("phase") == "Pending" and "deletionTimestamp" not in pod["metadata"]
 
 
 def is_ready(pod: Json) -> bool:
-    """Whether a pod's Ready condition is true."""
+    """True when the condition Ready of a pod is true."""
     return condition(pod, "Ready") is True
 
 
 def condition(item: Json, kind: str) -> bool | None:
-    """A status condition of an object as a truth value; None when it has no such condition."""
+    """A status condition of an object; None when it has no such condition."""
     for entry in item.get("status", {}).get("conditions") or []:
         if entry.get("type") == kind:
             return entry.get("status") == "True"

@@ -1,4 +1,4 @@
-"""What SPIRE's own command line says about agents, bundles and federation, parsed from its JSON."""
+"""Agents, bundles and federation, parsed from the JSON of SPIRE's command line."""
 
 from __future__ import annotations
 
@@ -16,20 +16,17 @@ from fedmesh.certs import fingerprint, parse_der
 COMMAND = "/opt/spire/bin/spire-server"
 SOCKET = "/tmp/spire-server/private/api.sock"  # noqa: S108 (in the container)
 CONTAINER = "spire-server"
-# A quarter of the longest refresh hint that the server takes from an endpoint without one, 5 minutes.
+# The server polls four times per refresh hint, which is 5 minutes for endpoints without one.
 LONGEST_POLL = timedelta(seconds=80)
 _FIELD = re.compile(r'(\w+)=("(?:[^"\\]|\\.)*"|\S+)')
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """A trust domain's keys: X.509 authorities and the ids of its JWT keys."""
+    """The X.509 authorities in the bundle of a trust domain."""
 
     trust_domain: str
     authorities: tuple[x509.Certificate, ...]
-    jwt_keys: frozenset[str]
-    refresh_hint: int
-    sequence: int
 
     @property
     def prints(self) -> frozenset[str]:
@@ -39,7 +36,7 @@ class Bundle:
 
 @dataclass(frozen=True)
 class Agent:
-    """An attested agent; `node_uid` is the UID of the Kubernetes node that k8s_psat put into its id."""
+    """An attested agent; `node_uid` is the UID of the Kubernetes node, which k8s_psat puts into the SPIFFE ID."""
 
     spiffe_id: str
     node_uid: str
@@ -49,30 +46,29 @@ class Agent:
 
 @dataclass(frozen=True)
 class Relationship:
-    """A federation relationship: where a foreign trust domain's bundle is fetched from."""
+    """A federation relationship: the bundle endpoint of a foreign trust domain."""
 
     trust_domain: str
     url: str
-    profile: str
 
 
 @dataclass(frozen=True)
 class FederationEvents:
-    """What a server's log says of one foreign trust domain: the newest change and the newest failed poll."""
+    """The newest bundle refresh and the newest failed poll of a foreign trust domain in a server's log."""
 
     refreshed: datetime | None = None
     failed: datetime | None = None
     error: str = ""
 
     def trouble(self, now: datetime) -> str:
-        """The newest error while it is current. A poll that finds nothing new is silent, so errors age."""
+        """The newest error, unless it is old: SPIRE does not log polls without a change, so that errors must expire."""
         if self.failed is None or now - self.failed > LONGEST_POLL:
             return ""
         return self.error if self.refreshed is None or self.failed > self.refreshed else ""
 
 
 def command(*words: str) -> list[str]:
-    """Command line that asks a SPIRE server for JSON."""
+    """The command line of spire-server with JSON output."""
     return [COMMAND, *words, "-socketPath", SOCKET, "-output", "json"]
 
 
@@ -90,13 +86,10 @@ def parse_agents(answer: dict[str, Any]) -> list[Agent]:
 
 
 def parse_bundle(answer: dict[str, Any]) -> Bundle:
-    """The bundle of `bundle show`, or one of those of `bundle list`."""
+    """The bundle of `bundle show`, or one of `bundle list`."""
     return Bundle(
         trust_domain=answer["trust_domain"],
         authorities=tuple(parse_der(authority["asn1"]) for authority in answer.get("x509_authorities") or []),
-        jwt_keys=frozenset(key["key_id"] for key in answer.get("jwt_authorities") or []),
-        refresh_hint=int(answer.get("refresh_hint", 0)),
-        sequence=int(answer.get("sequence_number", 0)),
     )
 
 
@@ -112,19 +105,18 @@ def parse_relationships(answer: dict[str, Any]) -> list[Relationship]:
         Relationship(
             trust_domain=entry["trust_domain"],
             url=entry.get("bundle_endpoint_url", ""),
-            profile="https_spiffe" if "https_spiffe" in entry else "https_web",
         )
         for entry in answer.get("federation_relationships") or []
     ]
 
 
 def missing_authorities(origin: Bundle, copy: Bundle) -> Sequence[x509.Certificate]:
-    """Authorities that the origin has and the copy lacks."""
+    """Authorities of the origin that are missing in the copy."""
     return [authority for authority in origin.authorities if fingerprint(authority) not in copy.prints]
 
 
 def parse_federation_log(text: str) -> dict[str, FederationEvents]:
-    """Newest federation events by trust domain in a SPIRE server's log, in text or JSON format."""
+    """The newest federation events in a SPIRE server's log (text or JSON), by trust domain."""
     events: dict[str, FederationEvents] = {}
     for line in text.splitlines():
         if "bundle_client" not in line:

@@ -1,1 +1,1 @@
-"""Attacks on the live mesh, and whether each was refused."""
+"""`fedmesh attack`: attacks on the live mesh, each with the evidence of its refusal."""

@@ -1,4 +1,4 @@
-"""An agent of another cluster that wants to be one of this."""
+"""The attack with a SPIRE agent of another cluster that attests to this cluster's server."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import re
 
 from fedmesh.attack import pods
-from fedmesh.attack.model import AttackSession, Finding, Verdict
+from fedmesh.attack.model import AttackResult, AttackSession, Verdict
 from fedmesh.attack.workload import AGENT
 from fedmesh.kube import Json
 from fedmesh.probe import wait_for
@@ -17,37 +17,37 @@ TITLE = "an agent of another cluster attests"
 AUDIENCE = "spire-server"
 ATTESTED = "Node attestation was successful"
 _ERROR = re.compile(r'error="((?:[^"\\]|\\.)*)"')
-# Below this life the API server gives no token.
+# Seconds; the shortest lifetime of a token that the API server issues.
 TOKEN_SECONDS = 600
 DATA = "/run/spire/data"
 PATIENCE = 45.0
 
 
-def run(session: AttackSession, cluster: LiveCluster) -> list[Finding]:
-    """Show a peer's agent's token to this cluster's SPIRE server; then one of its own, as the control.
+def run(session: AttackSession, cluster: LiveCluster) -> list[AttackResult]:
+    """Attests with a token of a peer's agent, and with one of this cluster's as the control.
 
-    With the control the server knows the node's agent by the newer certificate, so the real one attests anew, as after
-    a restart; its workloads notice nothing.
+    The control replaces the certificate of the node's agent, so that the real agent re-attests as after a restart,
+    without effect on workloads.
     """
-    findings: list[Finding] = []
+    findings: list[AttackResult] = []
     said = {peer.name: attest(session, cluster, peer) for peer in session.peers(cluster)}
     own = attest(session, cluster, cluster)
     control = "a token of this cluster is accepted" if own == "" else f"nor is one of its own: {own}"
     for peer, error in said.items():
         verdict, evidence = judge(error, own)
-        findings.append(Finding(TITLE, cluster.name, f"token of {peer}", verdict, evidence, control))
+        findings.append(AttackResult(TITLE, cluster.name, f"token of {peer}", verdict, evidence, control))
     return findings
 
 
 def judge(error: str, own: str) -> tuple[Verdict, str]:
-    """Whether a foreign token was refused where an own one was accepted ("": accepted)."""
+    """The verdict: the foreign token must be refused and the own one accepted ("": accepted)."""
     if not error:
         return Verdict.THROUGH, "attested"
     return (Verdict.REFUSED if own == "" and "k8s_psat" in error else Verdict.UNJUDGED), error
 
 
 def attest(session: AttackSession, cluster: LiveCluster, origin: LiveCluster) -> str:
-    """Run an agent with the token of an agent of `origin`; why the server refused it, "" when it did not."""
+    """Runs an agent with a token of `origin`; returns the server's error, "" when the agent is attested."""
     agent = next(
         pod for pod in origin.pods(SPIRE_NAMESPACE) if pod["metadata"]["name"].startswith("spire-agent-")
     )
@@ -71,18 +71,18 @@ def attest(session: AttackSession, cluster: LiveCluster, origin: LiveCluster) ->
 
 
 def read_log(text: str) -> str | None:
-    """Why an agent was refused, "" when it was attested, None while neither is in its log."""
+    """The error in an agent's log, "" when the agent was attested, None while its log has neither."""
     for line in text.splitlines():
         if ATTESTED in line:
             return ""
-        # while the server cannot be reached, the agent tries again
+        # The agent retries while it cannot reach the server.
         if "attest" in line and "Unavailable" not in line and (found := _ERROR.search(line)):
             return found[1].replace('\\"', '"')
     return None
 
 
 def agent_config(config: str) -> Json:
-    """The config of the cluster's own agents for one that runs elsewhere, with a token of one's choice."""
+    """The configuration of the cluster's agents, changed for a pod that brings its own token."""
     whole = json.loads(config)
     whole["agent"].update(
         data_dir=DATA, socket_path=f"{DATA}/agent.sock", trust_bundle_path=f"{pods.FILES}/bundle"
@@ -94,7 +94,7 @@ def agent_config(config: str) -> Json:
 
 
 def token(origin: LiveCluster, agent: Json) -> str:
-    """A token as the kubelet gives one to an agent's pod."""
+    """A token like the one that the kubelet mounts into an agent's pod."""
     meta = agent["metadata"]
     bound = {"apiVersion": "v1", "kind": "Pod", "name": meta["name"], "uid": meta["uid"]}
     spec = {"audiences": [AUDIENCE], "expirationSeconds": TOKEN_SECONDS, "boundObjectRef": bound}

@@ -1,4 +1,4 @@
-"""Certificates that must not open: expired ones, those of strangers, and those of a namesake."""
+"""Attacks with certificates: expired, of an unknown authority, or of the same account on another cluster."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import time
 
 from fedmesh import certs, curl
 from fedmesh.attack.attacker import attacker_on, member, server, server_address
-from fedmesh.attack.model import AttackSession, Finding, Verdict
+from fedmesh.attack.model import AttackResult, AttackSession, Verdict
 from fedmesh.kube import Json
 from fedmesh.probe import wait_for
 from fedmesh.reading import LiveCluster
@@ -17,14 +17,14 @@ EXPIRED = "a removed workload's certificate after its end"
 STRANGER = "an unfederated trust domain"
 NAMESAKE = "the same service account of another cluster"
 LIFE = 15
-# Clocks of nodes may differ by a moment.
+# Seconds; the clocks of nodes differ slightly.
 GRACE = 2.0
 HEADER = "x-fedmesh-drill"
 POLICIES = f"/apis/security.istio.io/v1/namespaces/{SERVER}/authorizationpolicies"
 
 
-def run_expired(session: AttackSession, cluster: LiveCluster) -> list[Finding]:
-    """Steal a certificate while it is valid, use it, and use it again once it has ended."""
+def run_expired(session: AttackSession, cluster: LiveCluster) -> list[AttackResult]:
+    """Uses a certificate while it is valid and again after it has expired."""
     attacker, (address, port) = attacker_on(session, cluster), server_address(cluster)
     identity = f"spiffe://{cluster.member.trust_domain}/ns/{CLIENT}/sa/removed-{session.janitor.run}"
     stolen = certificate_of(cluster, identity, LIFE)
@@ -34,12 +34,12 @@ def run_expired(session: AttackSession, cluster: LiveCluster) -> list[Finding]:
     time.sleep(max(0.0, left) + GRACE)
     answer = attacker.ask_tls(address, port, stolen)
     verdict, evidence = judge(answer, control)
-    let_in = _let_in(control, "let in while it was valid")
-    return [Finding(EXPIRED, cluster.name, f"{SERVER}: after its end", verdict, evidence, let_in)]
+    let_in = _control(control, "accepted while it was valid")
+    return [AttackResult(EXPIRED, cluster.name, f"{SERVER}: after its end", verdict, evidence, let_in)]
 
 
-def run_stranger(session: AttackSession, cluster: LiveCluster) -> list[Finding]:
-    """Show certificates of an authority that nobody here knows, under a foreign name and under one of ours."""
+def run_stranger(session: AttackSession, cluster: LiveCluster) -> list[AttackResult]:
+    """Uses certificates of an unknown authority, with a foreign SPIFFE ID and with one of this trust domain."""
     attacker, (address, port) = attacker_on(session, cluster), server_address(cluster)
     control = attacker.ask_tls(address, port, member(cluster))
     forged = f"spiffe://{cluster.member.trust_domain}/ns/{CLIENT}/sa/{CLIENT}"
@@ -49,42 +49,42 @@ def run_stranger(session: AttackSession, cluster: LiveCluster) -> list[Finding]:
         "no certificate": None,
     }
     answers = {who: attacker.ask_tls(address, port, pem) for who, pem in shown.items()}
-    let_in = _let_in(control, "a member is let in")
+    let_in = _control(control, "a member is accepted")
     return [
-        Finding(STRANGER, cluster.name, f"{SERVER}: {who}", *judge(answer, control), let_in)
+        AttackResult(STRANGER, cluster.name, f"{SERVER}: {who}", *judge(answer, control), let_in)
         for who, answer in answers.items()
     ]
 
 
-def run_namesake(session: AttackSession, cluster: LiveCluster) -> list[Finding]:
-    """Name one cluster's account in a policy, and call as that account and as its namesake of the other cluster."""
+def run_namesake(session: AttackSession, cluster: LiveCluster) -> list[AttackResult]:
+    """Calls as the account that a policy names, and as the account of the same name on each peer."""
     mode = trust_mode(cluster)
-    findings: list[Finding] = []
+    findings: list[AttackResult] = []
     for peer in session.peers(cluster):
         known, namesake = _call_under_policy(session, cluster, peer)
         target = f"{SERVER} for {CLIENT} of {cluster.name}, called by {CLIENT} of {peer.name}"
         verdict, evidence = judge_namesake(mode, known, namesake)
         findings.append(
-            Finding(
+            AttackResult(
                 NAMESAKE,
                 cluster.name,
                 f"{target} (trust: {mode})",
                 verdict,
                 evidence,
-                _let_in(known, "its own"),
+                _control(known, "its own"),
             )
         )
     return findings
 
 
 def trust_mode(cluster: LiveCluster) -> str:
-    """Which of `fedmesh:istio: trust` the cluster's istiod works by: aliases or strict."""
+    """The value of `trust` in `fedmesh:istio` that the cluster's istiod was configured with: aliases or strict."""
     path = f"/api/v1/namespaces/{ISTIO_NAMESPACE}/configmaps/istio"
     return "aliases" if "trustDomainAliases:" in cluster.api.get(path)["data"]["mesh"] else "strict"
 
 
 def judge_namesake(mode: str, known: curl.Answer, namesake: curl.Answer) -> tuple[Verdict, str]:
-    """Strict trust must tell the two apart; with aliases they are the same, as docs/decisions say."""
+    """The verdict: strict trust must refuse the account of the peer, aliases accept it by design (docs/decisions)."""
     if known.status != 200:
         return (
             Verdict.UNJUDGED,
@@ -95,7 +95,7 @@ def judge_namesake(mode: str, known: curl.Answer, namesake: curl.Answer) -> tupl
     if namesake.status == 200 and mode == "aliases":
         return (
             Verdict.BY_DESIGN,
-            "let in: with aliases both are one; fedmesh:istio: {trust: strict} parts them",
+            "accepted: with aliases both are one principal; fedmesh:istio: {trust: strict} tells them apart",
         )
     if namesake.status:
         return Verdict.THROUGH, f"answered with {namesake.status}"
@@ -103,7 +103,7 @@ def judge_namesake(mode: str, known: curl.Answer, namesake: curl.Answer) -> tupl
 
 
 def policy(run: str, principal: str) -> Json:
-    """Denies everybody but one principal, and looks only at requests that carry the run's header."""
+    """A policy that denies every principal but one, for requests with the header of this run only."""
     return {
         "apiVersion": "security.istio.io/v1",
         "kind": "AuthorizationPolicy",
@@ -124,7 +124,7 @@ def policy(run: str, principal: str) -> Json:
 def _call_under_policy(
     session: AttackSession, cluster: LiveCluster, peer: LiveCluster
 ) -> tuple[curl.Answer, curl.Answer]:
-    """Answers to the account that the policy names, and to its namesake of the peer, once the policy holds."""
+    """Answers to the account that the policy names and to that of the peer, once the policy is in effect."""
     attacker, run = attacker_on(session, cluster), f"{session.janitor.run}-{int(time.monotonic() * 10)}"
     account = f"ns/{CLIENT}/sa/{CLIENT}"
     named = certificate_of(cluster, f"spiffe://{cluster.member.trust_domain}/{account}", 120)
@@ -136,7 +136,7 @@ def _call_under_policy(
         return attacker.ask_tls(address, port, pem, "-H", f"{HEADER}: {run}")
 
     def holds() -> bool | None:
-        # A member under a third name is refused as soon as the proxy has the policy.
+        # The proxy refuses a third account as soon as it has the policy.
         return True if call(member(cluster)).status == 403 else None
 
     wait_for(holds, f"the policy does not reach {server(cluster)['metadata']['name']}", 15.0)
@@ -144,14 +144,14 @@ def _call_under_policy(
 
 
 def judge(answer: curl.Answer, control: curl.Answer) -> tuple[Verdict, str]:
-    """Whether a TLS alert ended the handshake where a member was let in."""
+    """The verdict: a TLS alert must end the handshake, and the control request must be accepted."""
     if answer.status:
-        return Verdict.THROUGH, f"let in with {answer.status}"
+        return Verdict.THROUGH, f"accepted with {answer.status}"
     alert = alert_of(answer.error)
     if not control.status or alert is None:
         return Verdict.UNJUDGED, answer.error
     return Verdict.REFUSED, f"TLS alert: {alert}"
 
 
-def _let_in(control: curl.Answer, words: str) -> str:
-    return f"{words}: {control.status}" if control.status else f"not let in either: {control.error}"
+def _control(control: curl.Answer, words: str) -> str:
+    return f"{words}: {control.status}" if control.status else f"not accepted either: {control.error}"

@@ -16,7 +16,7 @@ from rich.table import Table
 
 from fedmesh.attack import attestation, certificates, federation, pods, ports, workload
 from fedmesh.attack.attacker import attacker_on
-from fedmesh.attack.model import GOOD, Attack, AttackSession, Finding, Verdict
+from fedmesh.attack.model import GOOD, Attack, AttackResult, AttackSession, Verdict
 from fedmesh.console import console_for
 from fedmesh.drill.means import DrillError, Means, every_cluster
 from fedmesh.kube import KubeError
@@ -71,9 +71,7 @@ def attack(topology: Topology, means: Means, as_json: bool, output: Path | None)
     """
     clusters = every_cluster(topology, "fedmesh attack")
     if not topology.samples:
-        raise DrillError(
-            "attacks need the sample apps: set fedmesh:samples: {enabled: true} in the stack file"
-        )
+        raise DrillError("fedmesh attack needs the sample apps: enable fedmesh:samples in the stack file")
     console, began = console_for(stderr=as_json), time.monotonic()
     session = AttackSession(clusters, Janitor(), means)
     for cluster in clusters.values():
@@ -97,7 +95,7 @@ def attack(topology: Topology, means: Means, as_json: bool, output: Path | None)
     return 0 if succeeded(findings) and not left else 1
 
 
-def run_attacks(session: AttackSession, attacks: Sequence[Attack]) -> list[Finding]:
+def run_attacks(session: AttackSession, attacks: Sequence[Attack]) -> list[AttackResult]:
     """Runs attacks on every cluster: concurrent ones first, then exclusive ones, then those that change the mesh."""
     unprepared = [each for each in attacks if each.prepare is None]
     found = _together(session, [each for each in unprepared if not each.exclusive])
@@ -122,13 +120,13 @@ def run_attacks(session: AttackSession, attacks: Sequence[Attack]) -> list[Findi
     return [finding for findings in found for finding in findings]
 
 
-def _together(session: AttackSession, attacks: Sequence[Attack]) -> list[list[Finding]]:
+def _together(session: AttackSession, attacks: Sequence[Attack]) -> list[list[AttackResult]]:
     jobs = [(each, cluster) for each in attacks for cluster in session.clusters.values()]
     with ThreadPoolExecutor(max_workers=max(1, len(jobs))) as pool:
         return list(pool.map(lambda job: run_one(job[0], session, job[1]), jobs))
 
 
-def run_one(each: Attack, session: AttackSession, cluster: LiveCluster) -> list[Finding]:
+def run_one(each: Attack, session: AttackSession, cluster: LiveCluster) -> list[AttackResult]:
     """Runs one attack on one cluster. An attack that cannot be carried out is reported as not judged."""
     try:
         findings = list(each.run(session, cluster))
@@ -137,12 +135,12 @@ def run_one(each: Attack, session: AttackSession, cluster: LiveCluster) -> list[
     return findings or [_unjudged(each, cluster.name, "there was nothing to attack")]
 
 
-def succeeded(findings: Sequence[Finding]) -> bool:
+def succeeded(findings: Sequence[AttackResult]) -> bool:
     """Whether there are findings and each is refused, or open by design."""
     return bool(findings) and all(finding.verdict in GOOD for finding in findings)
 
 
-def print_table(console: Console, findings: Sequence[Finding], seconds: float) -> None:
+def print_table(console: Console, findings: Sequence[AttackResult], seconds: float) -> None:
     """A table per attack, with targets of equal verdict, evidence and control in one row, and a summary."""
     separator = "\n" if console.is_terminal else ", "
     for title in dict.fromkeys(finding.attack for finding in findings):
@@ -164,7 +162,7 @@ def print_table(console: Console, findings: Sequence[Finding], seconds: float) -
     console.print(f"{len(findings)} attacks in {seconds:.0f} s: {summary}")
 
 
-def _json(stack: str, findings: Sequence[Finding], seconds: float, left: Sequence[str]) -> str:
+def _json(stack: str, findings: Sequence[AttackResult], seconds: float, left: Sequence[str]) -> str:
     report = {
         "stack": stack,
         "ok": succeeded(findings) and not left,
@@ -175,5 +173,5 @@ def _json(stack: str, findings: Sequence[Finding], seconds: float, left: Sequenc
     return json.dumps(report, indent=2)
 
 
-def _unjudged(each: Attack, cluster: str, why: str) -> Finding:
-    return Finding(each.title, cluster, "-", Verdict.UNJUDGED, why)
+def _unjudged(each: Attack, cluster: str, why: str) -> AttackResult:
+    return AttackResult(each.title, cluster, "-", Verdict.UNJUDGED, why)

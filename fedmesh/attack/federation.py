@@ -1,4 +1,4 @@
-"""A man in the middle of the bundles' exchange, who hands out one with an authority of his own."""
+"""The attack of a man in the middle of federation, who serves a bundle with an authority of his own."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from fedmesh import certs
 from fedmesh.attack import pods
-from fedmesh.attack.model import AttackSession, Finding, Verdict
+from fedmesh.attack.model import AttackResult, AttackSession, Verdict
 from fedmesh.kube import Json, KubeError
 from fedmesh.probe import wait_for
 from fedmesh.reading import PROXY, LiveCluster
@@ -25,44 +25,48 @@ TITLE = "a tampered bundle on the federation endpoint"
 RELATIONSHIPS = "/apis/spire.spiffe.io/v1alpha1/clusterfederatedtrustdomains"
 PUBLISHED = f"/api/v1/namespaces/{SPIRE_NAMESPACE}/configmaps/spire-bundle-spiffe"
 PATIENCE = 30.0
-# Of the library that SPIRE authenticates endpoints with: a chain that leads nowhere, and somebody else's name.
+# Errors of go-spiffe, which authenticates endpoints for SPIRE: an unknown authority, and an unexpected SPIFFE ID.
 REFUSALS = ("x509svid: could not verify", "unexpected ID")
 RELAY, FORGED, INSIDER = 8443, 9443, 10443
 
 
-def run(session: AttackSession, cluster: LiveCluster) -> list[Finding]:
-    """Send this cluster's SPIRE server to a false endpoint of each peer, by way of a relay to the true one."""
+def run(session: AttackSession, cluster: LiveCluster) -> list[AttackResult]:
+    """Directs this cluster's SPIRE server to a relay to each peer's bundle endpoint, then to false endpoints."""
     return [finding for peer in session.peers(cluster) for finding in _attack(session, cluster, peer)]
 
 
-def _attack(session: AttackSession, cluster: LiveCluster, peer: LiveCluster) -> list[Finding]:
+def _attack(session: AttackSession, cluster: LiveCluster, peer: LiveCluster) -> list[AttackResult]:
     domain = peer.member.trust_domain
     found = next(r for r in cluster.api.items(RELATIONSHIPS) if r["spec"]["trustDomain"] == domain)
     middle = _Middle(session, cluster, peer, found, peer.api.get(PUBLISHED)["data"]["bundle"])
     address = middle.start()
     before = _held(cluster, domain)
     middle.point(f"https://{address}:{RELAY}/")
-    # its Envoy may take a moment to listen
-    relayed = wait_for(lambda: refresh(cluster, domain) == "" or None, "the relay leads nowhere", PATIENCE)
-    control = "by way of a relay the true bundle is fetched" if relayed else ""
+    # The relay's Envoy needs a moment until it listens.
+    relayed = wait_for(
+        lambda: refresh(cluster, domain) == "" or None, "the relay does not reach the peer", PATIENCE
+    )
+    control = "the true bundle is fetched through a relay" if relayed else ""
     shown = {
         FORGED: f"spiffe://{domain}/spire/server, forged",
         INSIDER: f"a genuine certificate of {domain}, not its server's",
     }
-    findings: list[Finding] = []
+    findings: list[AttackResult] = []
     for port, who in shown.items():
         middle.point(f"https://{address}:{port}/")
         verdict, evidence = judge(refresh(cluster, domain), before, _held(cluster, domain), middle.prints)
         target = f"{peer.name}'s endpoint as {who}"
-        findings.append(Finding(TITLE, cluster.name, target, verdict, evidence, control))
+        findings.append(AttackResult(TITLE, cluster.name, target, verdict, evidence, control))
     middle.put_back()
     if error := refresh(cluster, domain):
-        findings.append(Finding(TITLE, cluster.name, peer.name, Verdict.UNJUDGED, f"put back, but: {error}"))
+        findings.append(
+            AttackResult(TITLE, cluster.name, peer.name, Verdict.UNJUDGED, f"restored, but: {error}")
+        )
     return findings
 
 
 def refresh(cluster: LiveCluster, trust_domain: str) -> str:
-    """Have the SPIRE server fetch a peer's bundle now; why it could not, "" when it could."""
+    """Makes the SPIRE server fetch a peer's bundle; returns its error, or ""."""
     try:
         cluster.spire_server("federation", "refresh", "-id", trust_domain)
     except KubeError as error:
@@ -73,18 +77,18 @@ def refresh(cluster: LiveCluster, trust_domain: str) -> str:
 def judge(
     error: str, before: frozenset[str], after: frozenset[str], false: frozenset[str]
 ) -> tuple[Verdict, str]:
-    """Whether a server refused a bundle with an error and keeps the authorities that it had."""
+    """The verdict: the server must refuse the bundle with an error and keep its authorities."""
     if after & false:
         return Verdict.THROUGH, "the attacker's authority is in the bundle"
     if not error:
-        return Verdict.THROUGH, "the endpoint was believed"
+        return Verdict.THROUGH, "the server accepted the endpoint"
     if after != before or not any(words in error for words in REFUSALS):
         return Verdict.UNJUDGED, f"not refused, or the bundle changed meanwhile: {error}"
     return Verdict.REFUSED, f"{error}; the bundle is unchanged"
 
 
 class _Middle:
-    """The attacker's endpoint, and the relationship that is sent there for a while."""
+    """The attacker's endpoint, and the relationship that is directed to it."""
 
     def __init__(
         self, session: AttackSession, cluster: LiveCluster, peer: LiveCluster, relationship: Json, bundle: str
@@ -100,7 +104,7 @@ class _Middle:
         self.prints = frozenset({certs.fingerprint(self._authority)})
 
     def start(self) -> str:
-        """Run the endpoint; returns its address."""
+        """Starts the endpoint and returns its address."""
         insider = f"spiffe://{self._domain}/ns/{CLIENT}/sa/{CLIENT}"
         config = envoy_config(
             urlsplit(self._spec["bundleEndpointURL"]).hostname or "",
@@ -115,35 +119,35 @@ class _Middle:
         return pods.start(self._raid, self._cluster, body)["status"]["podIP"]
 
     def point(self, url: str) -> None:
-        """Send the server elsewhere for the peer's bundle. What it holds stays: the seed is today's bundle."""
+        """Directs the relationship to a URL. The current bundle is the seed, so that the server keeps it."""
         self._raid.undo.push(f"the address in {self._path}", self.put_back)
         self._patch(url, self._bundle)
         self._known(url)
 
     def put_back(self) -> None:
-        """Send the server to the true endpoint, as the program wrote it."""
+        """Restores the relationship as the program wrote it."""
         spec = self._cluster.api.get(self._path)["spec"]
         if spec["bundleEndpointURL"] != self._spec["bundleEndpointURL"]:
             self._patch(self._spec["bundleEndpointURL"], self._bundle)
             self._known(self._spec["bundleEndpointURL"])
-        # The seed counts only when the URL changes: the program's may be older than what is held.
+        # SPIRE reads the seed only when the URL changes; the program's seed may be older than the current bundle.
         self._patch(self._spec["bundleEndpointURL"], self._spec["trustDomainBundle"])
 
     def _known(self, url: str) -> None:
-        """Wait until the controller-manager has told the server."""
+        """Waits until the controller-manager has updated the server."""
 
         def told() -> bool | None:
             answer = parse_relationships(self._cluster.spire_server("federation", "list"))
             return True if any(known.url == url for known in answer) else None
 
-        wait_for(told, f"the server of {self._cluster.name} is not told of {url}", PATIENCE)
+        wait_for(told, f"the server of {self._cluster.name} does not get the URL {url}", PATIENCE)
 
     def _patch(self, url: str, bundle: str) -> None:
         self._cluster.api.patch(self._path, {"spec": {"bundleEndpointURL": url, "trustDomainBundle": bundle}})
 
 
 def tampered(bundle: str, authority: x509.Certificate) -> str:
-    """A bundle in SPIFFE's form with one authority more, newer than any."""
+    """A bundle in SPIFFE's JSON format with one more authority and a higher sequence number."""
     whole = json.loads(bundle)
     whole["spiffe_sequence"] = int(whole.get("spiffe_sequence", 0)) + 1000
     whole["keys"].append(_jwk(authority))
@@ -151,7 +155,7 @@ def tampered(bundle: str, authority: x509.Certificate) -> str:
 
 
 def envoy_config(peer: str, identities: dict[int, str], bundle: str) -> Json:
-    """Envoy that relays RELAY to the peer's endpoint, and on other ports hands out a bundle under an identity."""
+    """Envoy's configuration: port RELAY forwards to the peer, the other ports serve a bundle with an identity."""
     listeners = [
         _listener(RELAY, _relay()),
         *(_listener(p, _answer(bundle), pem) for p, pem in identities.items()),

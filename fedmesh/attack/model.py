@@ -27,7 +27,7 @@ GOOD = (Verdict.REFUSED, Verdict.BY_DESIGN)
 
 
 @dataclass(frozen=True)
-class Finding:
+class AttackResult:
     """The outcome of one attack on one target.
 
     Attributes:
@@ -59,7 +59,7 @@ class AttackSession:
 
 
 # Runs on one cluster and returns a finding per target. May raise KubeError or ValueError: then it is not judged.
-Run = Callable[[AttackSession, LiveCluster], Iterable[Finding]]
+Run = Callable[[AttackSession, LiveCluster], Iterable[AttackResult]]
 
 
 @dataclass(frozen=True)

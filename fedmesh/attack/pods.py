@@ -1,4 +1,4 @@
-"""Pods that an attacker makes: programs of SPIRE and Envoy, run by somebody who should not."""
+"""The attacker's pods, which run programs of SPIRE and Envoy."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fedmesh.probe import CONTAINER, NAMESPACE, RESTRICTED, UNPRIVILEGED, wait_f
 from fedmesh.reading import LiveCluster
 
 CORE = f"/api/v1/namespaces/{NAMESPACE}"
-# What an attacker makes beside pods.
+# Where attacks create objects other than pods.
 COLLECTIONS = (f"{CORE}/secrets", f"{CORE}/serviceaccounts")
 FILES = "/attack"
 LIFE = 170
@@ -27,7 +27,7 @@ def pod(
     labels: Mapping[str, str] | None = None,
     volumes: Sequence[tuple[str, str, Json]] = (),
 ) -> Json:
-    """A pod within the strictest security standard; `volumes` are name, mount path and source."""
+    """A pod under the restricted Pod Security Standard; `volumes` are name, mount path and source."""
     return {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -63,14 +63,14 @@ def pod(
 
 
 def scratch(path: str) -> tuple[str, str, Json]:
-    """A volume of memory that is empty at first."""
+    """An empty volume in memory."""
     return "scratch", path, {"emptyDir": {"medium": "Memory", "sizeLimit": "8Mi"}}
 
 
 def files(
     session: AttackSession, cluster: LiveCluster, name: str, data: Mapping[str, str]
 ) -> tuple[str, str, Json]:
-    """A volume with files, keys among them, at FILES."""
+    """A volume with files, mounted at FILES, from a Secret because keys are among them."""
     encoded = {key: base64.b64encode(text.encode()).decode() for key, text in data.items()}
     secret: Json = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "data": encoded}
     session.janitor.create(cluster.api, f"{CORE}/secrets", secret)
@@ -78,7 +78,7 @@ def files(
 
 
 def start(session: AttackSession, cluster: LiveCluster, body: Json) -> Json:
-    """Make a pod and wait until it has started; returns it with its address."""
+    """Creates a pod and waits until it has started; returns it with its address."""
     made = session.janitor.create(cluster.api, f"{CORE}/pods", body)
     path = f"{CORE}/pods/{made['metadata']['name']}"
 
@@ -90,12 +90,12 @@ def start(session: AttackSession, cluster: LiveCluster, body: Json) -> Json:
 
 
 def log(cluster: LiveCluster, name: str) -> str:
-    """What a pod of the attacker has written so far."""
+    """The log of an attacker's pod."""
     return str(cluster.api.get(f"{CORE}/pods/{name}/log", container=CONTAINER))
 
 
 def image(pod: Json, container: str) -> str:
-    """The image of a pod's container, native sidecars among them."""
+    """The image of a container or native sidecar of a pod."""
     spec = pod["spec"]
     return next(
         c["image"] for c in [*spec.get("initContainers", []), *spec["containers"]] if c["name"] == container

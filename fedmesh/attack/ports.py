@@ -1,4 +1,4 @@
-"""Plaintext to every port of the mesh."""
+"""The attack with plaintext on every port of the mesh."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from fedmesh import curl
 from fedmesh.attack.attacker import Attacker, attacker_on, member
-from fedmesh.attack.model import AttackSession, Finding, Verdict
+from fedmesh.attack.model import AttackResult, AttackSession, Verdict
 from fedmesh.kube import Json
 from fedmesh.reading import PROXY, LiveCluster, containers, full_name
 from fedmesh.topology import GATEWAY_NAMESPACE, SERVER, SPIRE_NAMESPACE
@@ -17,11 +17,11 @@ from fedmesh.verify.security import alert_of
 from fedmesh.verify.traffic import calls_to_peer, client_pod
 
 TITLE = "plaintext to every mesh port"
-# Of a sidecar: Envoy's own inbound and outbound listeners, its administration, one that no app has named, and what
-# its agent answers.
+# Of a sidecar: the inbound and outbound listeners, the admin interface, a port that no app declares, and the ports of
+# the Istio agent.
 SIDECAR_PORTS = (15006, 15001, 15000, 15999, 15020, 15021)
 HEALTH, METRICS = "answers health checks only", "answers metrics only"
-# Nobody's data passes these; probes and Prometheus have no certificates.
+# Ports without workload traffic; the kubelet's probes and Prometheus have no certificates.
 BY_DESIGN: dict[str, dict[int, str]] = {
     PROXY: {15020: METRICS, 15021: HEALTH, 15090: METRICS},
     "discovery": {8080: HEALTH, 15014: f"{METRICS}, and its version"},
@@ -29,11 +29,11 @@ BY_DESIGN: dict[str, dict[int, str]] = {
     "spire-agent": {9982: HEALTH, 9988: METRICS},
     "spire-controller-manager": {8082: METRICS, 8083: HEALTH},
 }
-FRONT_DOOR = "the mesh's front door: callers from outside have no certificates"
-# Where programs tell of themselves and of the mesh: istiod, Go's profiler, Envoy.
-PRYING = ("/", "/debug/configz", "/debug/pprof/", "/config_dump")
+EXTERNAL = "for callers from outside the mesh, who have no certificates"
+# Debug pages of istiod, Go's profiler and Envoy.
+DEBUG_PAGES = ("/", "/debug/configz", "/debug/pprof/", "/config_dump")
 OK = 200
-# curl's: an answer that is not HTTP, empty, cut off while sending or receiving, or no HTTP/2.
+# Exit codes of curl: the answer is not HTTP, is empty, is cut off, or is not HTTP/2.
 CUT_OFF = (1, 16, 52, 55, 56)
 STREAM_CUT_OFF = "before end of the underlying stream"
 CLOSED = 7
@@ -45,30 +45,30 @@ class Port:
     """A port of a pod that belongs to the mesh.
 
     Attributes:
-        door: where a member is let in: the port itself, or where nothing is behind it another of the same proxy.
-        design: why it is open to all, "" when it must not be.
+        control: the port that must accept a member: this one or, if no app listens there, another of the same proxy.
+        design: the reason why the port is open to everyone; "": it must not be.
     """
 
     pod: Json
     number: int
-    door: int
+    control: int
     design: str
 
     @property
     def target(self) -> str:
-        """The port in words."""
+        """Pod and port number."""
         return f"{full_name(self.pod)}:{self.number}"
 
 
-def run(session: AttackSession, cluster: LiveCluster) -> list[Finding]:
-    """Knock at every port with HTTP/1.1 and HTTP/2, without TLS."""
+def run(session: AttackSession, cluster: LiveCluster) -> list[AttackResult]:
+    """Sends HTTP/1.1 and HTTP/2 without TLS to every port."""
     attacker, pem = attacker_on(session, cluster), member(cluster)
     with ThreadPoolExecutor(max_workers=4) as pool:
-        return list(pool.map(lambda port: _knock(session, attacker, port, pem), ports(cluster)))
+        return list(pool.map(lambda port: _attack(session, attacker, port, pem), ports(cluster)))
 
 
 def ports(cluster: LiveCluster) -> list[Port]:
-    """Every TCP port of the pods with a proxy, of istiod and of SPIRE: named by pod or Service, or implied."""
+    """Every TCP port of proxied pods, istiod and SPIRE: those that pods or Services declare, and Istio's own."""
     found: list[Port] = []
     pods = [*cluster.mesh_pods(), *cluster.istiods(), *cluster.pods(SPIRE_NAMESPACE)]
     for pod in pods:
@@ -77,15 +77,15 @@ def ports(cluster: LiveCluster) -> list[Port]:
         named = {*_declared(pod), *_served(pod, services)}
         first = min((number for number in named if not _design(pod, number)), default=0)
         numbers = {*named, *(SIDECAR_PORTS if sidecar else ())}
-        front = _front_door(pod, services)
+        external = _external_ports(pod, services)
         for number in sorted(numbers):
-            design = _design(pod, number) or (FRONT_DOOR if number in front else "")
+            design = _design(pod, number) or (EXTERNAL if number in external else "")
             found.append(Port(pod, number, number if number in named else first, design))
     return found
 
 
 def judge(plain: curl.Answer, http2: curl.Answer, control: curl.Answer | None) -> tuple[Verdict, str, str]:
-    """Verdict, evidence and control for a port that must take no plaintext."""
+    """Verdict, evidence and control for a port that must refuse plaintext."""
     if answered := next((a for a in (plain, http2) if a.status and TLS_ONLY not in a.body), None):
         return Verdict.THROUGH, f"answered with {answered.status}", ""
     if plain.code == http2.code == CLOSED:
@@ -99,13 +99,13 @@ def judge(plain: curl.Answer, http2: curl.Answer, control: curl.Answer | None) -
             f"TLS fails as well: {control.error if control else 'not tried'}",
         )
     evidence = f"{plain.status} {plain.body.strip()}" if plain.status else plain.error
-    return Verdict.REFUSED, evidence, f"TLS is taken{_status(control)}"
+    return Verdict.REFUSED, evidence, f"TLS is accepted{_status(control)}"
 
 
 def judge_open(design: str, pages: Mapping[str, curl.Answer]) -> tuple[Verdict, str]:
-    """Verdict and evidence for a port that is open on purpose, by its answers to what it must not tell."""
+    """Verdict and evidence for a port that is open by design: it must not serve debug pages."""
     if told := [path for path, page in pages.items() if page.status == OK and not _is_metrics(page.body)]:
-        return Verdict.THROUGH, f"{design}, it should be, but it answered {', '.join(told)}"
+        return Verdict.THROUGH, f"should be a port that {design}, but it answered {', '.join(told)}"
     if all(page.code == CLOSED for page in pages.values()):
         return Verdict.REFUSED, "connection refused: nothing listens"
     if silent := [f"{path}: {page.error}" for path, page in pages.items() if not page.status]:
@@ -119,39 +119,39 @@ def _is_metrics(body: str) -> bool:
 
 
 def _cut_off(answer: curl.Answer) -> bool:
-    # By its words: the number is the same where a server speaks HTTP/2 and resets a stream.
+    # By the message: curl has the same exit code for a stream that an HTTP/2 server resets.
     return TLS_ONLY in answer.body or answer.code in CUT_OFF or STREAM_CUT_OFF in answer.error
 
 
-def _knock(session: AttackSession, attacker: Attacker, port: Port, pem: str) -> Finding:
+def _attack(session: AttackSession, attacker: Attacker, port: Port, pem: str) -> AttackResult:
     cluster = attacker.cluster
     address = port.pod["status"]["podIP"]
     url = f"http://{address}:{port.number}"
-    if port.design == FRONT_DOOR:
-        return Finding(TITLE, cluster.name, port.target, Verdict.BY_DESIGN, port.design)
+    if port.design == EXTERNAL:
+        return AttackResult(TITLE, cluster.name, port.target, Verdict.BY_DESIGN, port.design)
     if port.design:
-        pages = {path: attacker.ask(url + path) for path in PRYING}
-        return Finding(TITLE, cluster.name, port.target, *judge_open(port.design, pages))
+        pages = {path: attacker.ask(url + path) for path in DEBUG_PAGES}
+        return AttackResult(TITLE, cluster.name, port.target, *judge_open(port.design, pages))
     plain = attacker.ask(f"{url}/hello")
     http2 = attacker.ask(f"{url}/hello", "--http2-prior-knowledge")
-    control = None if plain.code == CLOSED else _control(session, attacker, port, pem)
-    return Finding(TITLE, cluster.name, port.target, *judge(plain, http2, control))
+    control = None if plain.code == CLOSED else _authorized(session, attacker, port, pem)
+    return AttackResult(TITLE, cluster.name, port.target, *judge(plain, http2, control))
 
 
-def _control(session: AttackSession, attacker: Attacker, port: Port, pem: str) -> curl.Answer:
-    """How somebody fares who comes as the port wants it."""
+def _authorized(session: AttackSession, attacker: Attacker, port: Port, pem: str) -> curl.Answer:
+    """Positive control: an authorized request."""
     if port.number == CROSS_NETWORK_PORT:
         return _across(session, attacker.cluster)
     address = port.pod["status"]["podIP"]
     if PROXY in containers(port.pod):
-        return attacker.ask_tls(address, port.door, pem)
-    # istiod and SPIRE don't know the mesh's certificates: a TLS alert of theirs, too, shows that TLS is taken
-    answer = attacker.ask_tls(address, port.door, None)
+        return attacker.ask_tls(address, port.control, pem)
+    # istiod and SPIRE do not accept the mesh's certificates: their TLS alert shows as well that they speak TLS.
+    answer = attacker.ask_tls(address, port.control, None)
     return replace(answer, secured=answer.secured or alert_of(answer.error) is not None)
 
 
 def _across(session: AttackSession, cluster: LiveCluster) -> curl.Answer:
-    """A call from a peer by way of the gateway, which passes on the mesh's own TLS and no other."""
+    """A call from a peer through the east-west gateway, which forwards the mesh's mutual TLS only."""
     peer = session.peers(cluster)[0]
     calls = calls_to_peer(session.janitor, peer, client_pod(peer), cluster, cluster.pods(SERVER, app=SERVER))
     return replace(calls[0], secured=calls[0].status > 0)
@@ -179,7 +179,7 @@ def _declared(pod: Json) -> Iterator[int]:
 
 
 def _served(pod: Json, services: list[Json]) -> Iterator[int]:
-    """Ports to which Services send; by number alone, as named ones are declared by the pod."""
+    """Target ports of Services, if numeric: the pod declares named ones."""
     for service in _services_of(pod, services):
         for port in service["spec"].get("ports") or []:
             target = port.get("targetPort", port["port"])
@@ -187,8 +187,8 @@ def _served(pod: Json, services: list[Json]) -> Iterator[int]:
                 yield target
 
 
-def _front_door(pod: Json, services: list[Json]) -> set[int]:
-    """Ports of an ingress gateway that are for callers from outside the mesh."""
+def _external_ports(pod: Json, services: list[Json]) -> set[int]:
+    """Ports of an ingress gateway for callers from outside the mesh."""
     if pod["metadata"]["namespace"] != GATEWAY_NAMESPACE or not pod["metadata"].get("labels", {}).get(
         "istio", ""
     ).startswith("ingress"):

@@ -1,14 +1,13 @@
-"""A workload that asks for another's identity."""
+"""The attack of a workload that requests the identity of another."""
 
 from __future__ import annotations
 
 import json
-import time
 
 from fedmesh.attack import pods
-from fedmesh.attack.model import AttackSession, Finding, Verdict
+from fedmesh.attack.model import AttackResult, AttackSession, Verdict
 from fedmesh.kube import Json, Output
-from fedmesh.probe import CONTAINER, NAMESPACE, wait_for
+from fedmesh.probe import CONTAINER, NAMESPACE, poll, wait_for
 from fedmesh.reading import LiveCluster
 from fedmesh.topology import CLIENT, SPIRE_NAMESPACE
 
@@ -17,14 +16,14 @@ AGENT = "/opt/spire/bin/spire-agent"
 SOCKETS = "/run/spire/agent-sockets"
 SOCKET = f"{SOCKETS}/spire-agent.sock"
 CSI: Json = {"csi": {"driver": "csi.spiffe.io", "readOnly": True}}
-# An identity needs the controller-manager's entry, and that the agent has heard of it.
+# Seconds until the controller-manager has made an entry and the agent has synchronized it.
 PATIENCE = 45.0
 TRIES = 4
 DENIED = "PermissionDenied"
 
 
-def run(session: AttackSession, cluster: LiveCluster) -> list[Finding]:
-    """Ask the Workload API from a pod that dresses up as the sample client, and from one outside the mesh."""
+def run(session: AttackSession, cluster: LiveCluster) -> list[AttackResult]:
+    """Calls the Workload API from a pod with the labels of the sample client, and from one outside the mesh."""
     domain = cluster.member.trust_domain
     coveted = f"spiffe://{domain}/ns/{CLIENT}/sa/{CLIENT}"
     account = f"fedmesh-probe-{session.janitor.run}"
@@ -40,21 +39,23 @@ def run(session: AttackSession, cluster: LiveCluster) -> list[Finding]:
     outside = _fetch(cluster, stranger)
     let_in = f"asked for {own}: " + ("given" if control.code == 0 else f"refused: {_error(control)}")
     return [
-        Finding(TITLE, cluster.name, f"dressed up as {coveted}", *judge_given(given, own), let_in),
-        Finding(TITLE, cluster.name, f"names {coveted}", *judge_refusal(named, control.code == 0), let_in),
-        Finding(
+        AttackResult(TITLE, cluster.name, f"dressed up as {coveted}", *judge_given(given, own), let_in),
+        AttackResult(
+            TITLE, cluster.name, f"names {coveted}", *judge_refusal(named, control.code == 0), let_in
+        ),
+        AttackResult(
             TITLE, cluster.name, "a pod outside the mesh asks", *judge_refusal(outside, bool(given)), let_in
         ),
     ]
 
 
 def judge_given(given: list[str], own: str) -> tuple[Verdict, str]:
-    """Whether a workload was given its own identity and nothing else."""
+    """The verdict: the workload must get its own identity and no other."""
     return (Verdict.REFUSED if given == [own] else Verdict.THROUGH), f"given {', '.join(given)} only"
 
 
 def judge_refusal(answer: Output, control: bool) -> tuple[Verdict, str]:
-    """Whether SPIRE's agent denied an identity, which it gives to those who may have it."""
+    """The verdict: the agent must deny the identity, and the control request must be accepted."""
     if answer.code == 0:
         return Verdict.THROUGH, "the identity was given"
     denied = DENIED in answer.stderr + answer.stdout and control
@@ -70,7 +71,7 @@ def _start(
     body = pods.pod(
         name,
         pods.image(server, "spire-agent"),
-        # it keeps asking, and so keeps the pod running
+        # `watch` does not end, so that the pod stays running.
         [AGENT, "api", "watch", "-socketPath", SOCKET],
         account=account,
         labels=labels,
@@ -89,7 +90,7 @@ def _ask(cluster: LiveCluster, pod: str, *words: str) -> Output:
     command = [AGENT, "api", "fetch", kind, "-socketPath", SOCKET, "-timeout", "3s", *rest]
     answer = cluster.api.exec(NAMESPACE, pod, CONTAINER, command)
     for _ in range(TRIES):
-        # neither given nor denied: a busy agent was late
+        # The agent answered too late to judge.
         if answer.code == 0 or DENIED in answer.stderr + answer.stdout:
             break
         answer = cluster.api.exec(NAMESPACE, pod, CONTAINER, command)
@@ -97,15 +98,18 @@ def _ask(cluster: LiveCluster, pod: str, *words: str) -> Output:
 
 
 def _allowed(cluster: LiveCluster, pod: str, *words: str) -> Output:
-    """Ask for what one may have, again for a while when it is denied: an agent that attests anew denies everything."""
-    end = time.monotonic() + PATIENCE
-    while (answer := _ask(cluster, pod, *words)).code != 0 and time.monotonic() < end:
-        time.sleep(1.0)
-    return answer
+    """Requests the workload's own identity until it is given: an agent that re-attests denies every request."""
+    last: list[Output] = []
+
+    def given() -> Output | None:
+        last[:] = [_ask(cluster, pod, *words)]
+        return last[0] if last[0].code == 0 else None
+
+    return poll(given, PATIENCE, 1.0) or last[0]
 
 
 def _ids(answer: Output) -> list[str] | None:
-    """SPIFFE ids of the certificates in an answer, None when there is none."""
+    """SPIFFE IDs of the certificates in an answer; None when the request failed."""
     return [each["spiffe_id"] for each in json.loads(answer.stdout)["svids"]] if answer.code == 0 else None
 
 

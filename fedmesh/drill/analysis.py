@@ -1,4 +1,4 @@
-"""From single requests to what callers noticed of a fault."""
+"""Analysis of a load: losses, latencies, takeover and failback."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from dataclasses import dataclass
 
 from fedmesh.drill.samples import NOBODY, Sample
 
-# An answer later than this is one that a caller notices.
+# Seconds; a slower answer counts as slow.
 SLOW = 0.5
 
 
 @dataclass(frozen=True)
-class Phase:
-    """One stretch of a drill. Latencies in seconds, of answered requests; None where there were none."""
+class LoadPhase:
+    """One phase of a drill. Latencies are of answered requests, in seconds; None without any."""
 
     name: str
     sent: int
@@ -28,14 +28,14 @@ class Phase:
 
 @dataclass(frozen=True)
 class Findings:
-    """What one load noticed. Times in seconds since the fault began, `failback` since it ended.
+    """The findings of one load. Times are in seconds since the start of the fault, `failback` since its end.
 
-    takeover: the first answer of somebody who did not answer before; None when nobody had to.
-    failback: the first answer of the one that answered before, after the fault's end; None without takeover.
-    steady: the end of the last request that was lost or slow; 0 when there was none.
+    takeover: the first answer of another cluster; None without a takeover.
+    failback: the first answer of the former cluster after the fault; None without a takeover.
+    steady: the end of the last lost or slow request; 0 without one.
     """
 
-    phases: tuple[Phase, Phase, Phase]
+    phases: tuple[LoadPhase, LoadPhase, LoadPhase]
     sent: int
     lost: int
     first_error: float | None
@@ -47,7 +47,7 @@ class Findings:
 
 
 def analyse(samples: Sequence[Sample], start: float, end: float) -> Findings:
-    """Find what a load noticed of a fault between two times, in seconds since the load's start."""
+    """Analyses a load with a fault between `start` and `end`, in seconds since the start of the load."""
     before = [sample for sample in samples if sample.at < start]
     during = [sample for sample in samples if start <= sample.at < end]
     after = [sample for sample in samples if sample.at >= end]
@@ -56,7 +56,7 @@ def analyse(samples: Sequence[Sample], start: float, end: float) -> Findings:
     taken = next((s.at + s.latency for s in during if s.by not in (usual, NOBODY)), None)
     back = next((s.at + s.latency for s in after if s.by == usual), None)
     rough = [s.at + s.latency for s in samples if s.at >= start and (s.lost or s.latency > SLOW)]
-    # A service that was spread over both clusters before has nothing to take over and nothing to fail back.
+    # A load that several clusters shared before the fault has no takeover and no failback.
     spread = usual is None
     return Findings(
         phases=(_phase("before", before), _phase("during", during), _phase("after", after)),
@@ -72,7 +72,7 @@ def analyse(samples: Sequence[Sample], start: float, end: float) -> Findings:
 
 
 def usual_answerer(before: Sequence[Sample]) -> str | None:
-    """Who answered all but a few of the requests before the fault; None when several shared them."""
+    """The cluster that answered at least 95 % of the requests before the fault; None without one."""
     answered = Counter(sample.by for sample in before if not sample.lost)
     if not answered:
         return None
@@ -81,15 +81,15 @@ def usual_answerer(before: Sequence[Sample]) -> str | None:
 
 
 def percentile(values: Sequence[float], share: float) -> float | None:
-    """The smallest value that at least `share` of the values do not exceed; None of no values."""
+    """The smallest value that at least `share` of the values do not exceed; None without values."""
     if not values:
         return None
     return sorted(values)[max(0, math.ceil(share * len(values)) - 1)]
 
 
-def _phase(name: str, samples: Sequence[Sample]) -> Phase:
+def _phase(name: str, samples: Sequence[Sample]) -> LoadPhase:
     latencies = [sample.latency for sample in samples if not sample.lost]
-    return Phase(
+    return LoadPhase(
         name=name,
         sent=len(samples),
         lost=sum(sample.lost for sample in samples),
@@ -104,5 +104,5 @@ def _kind(sample: Sample) -> str:
     if sample.status:
         said = sample.error.partition(": ")[2]
         return f"HTTP {sample.status}" + (f" ({said[-90:]})" if said else "")
-    # Go's errors name the request and the addresses first; what went wrong is at the end.
+    # Errors of Go end with the cause, after the request and the addresses.
     return sample.error.rsplit(": ", 1)[-1][:80] or "no answer"

@@ -1,7 +1,7 @@
-"""The set-up of Istio's own documents, beside ours and in the same run: what would callers notice with it?
+"""The set-up of Istio's documentation, for comparison under the same load.
 
-helloworld gets a second name. Calls to it go to the same pods, with Istio's default load balancing over both
-clusters, its default retries and no outlier detection: the documented multi-primary set-up and nothing more.
+helloworld gets a second host name for the same pods, with Istio's default load balancing over both clusters, its
+default retries and no outlier detection: the documented multi-primary set-up and nothing more.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from fedmesh.topology import SERVER, SERVER_PORT
 
 NAME = f"{SERVER}-documents"
 HOST = second_name.host(NAME)
-# Istio's own default, which the mesh's setting replaces elsewhere.
+# Istio's default, which the program replaces for all other hosts.
 RETRIES = {"attempts": 2, "retryOn": "connect-failure,refused-stream,unavailable,cancelled"}
 
 
 def stream() -> Stream:
-    """Calls of a pod in the mesh to the second name."""
+    """Calls of a pod in the mesh to the second host name."""
     return Stream(
         COMPARISON,
         "From inside the mesh, set up as in Istio's documents",
@@ -32,13 +32,13 @@ def stream() -> Stream:
 
 
 def make(janitor: Janitor, cluster: LiveCluster) -> None:
-    """Make the second name on one cluster."""
+    """Creates the second host name on one cluster."""
     for collection, body in objects():
         janitor.create(cluster.api, collection, body)
 
 
 def objects() -> list[tuple[str, Json]]:
-    """The second name's Service and its rules, each with the collection it belongs to."""
+    """The Service and the rules of the second host name, each with its API collection."""
     return second_name.objects(
         NAME,
         {"trafficPolicy": {"loadBalancer": {"simple": "LEAST_REQUEST"}}},

@@ -1,4 +1,4 @@
-"""Faults that are made through the API servers alone, so on any cluster."""
+"""Drills that need the API servers only, and so run on any cluster."""
 
 from __future__ import annotations
 
@@ -10,40 +10,40 @@ from fedmesh.topology import GATEWAY_NAMESPACE, ISTIO_NAMESPACE, SERVER, SPIRE_N
 from fedmesh.verify.istio import NETWORK_LABEL
 
 BREAKAGE = "fedmesh-drill-breakage"
-# The one kind of Istio's that has no v1.
+# EnvoyFilter has no version v1.
 ENVOY_FILTERS = "/apis/networking.istio.io/v1alpha3/namespaces"
 
 
 def scale_app_away(scene: Scene) -> None:
-    """Scale the caller's local helloworld to 0."""
+    """Scales helloworld on the calling cluster to 0."""
     for deployment in _deployments(scene.client, SERVER, SERVER):
         scale(scene, scene.client, deployment, 0)
 
 
 def kill_app(scene: Scene) -> None:
-    """Kill the pods of the caller's local helloworld; their Deployment makes new ones."""
+    """Kills the pods of helloworld on the calling cluster; their Deployment replaces them."""
     _kill(scene.client, SERVER, f"app={SERVER}")
 
 
 def break_app(scene: Scene) -> None:
-    """Let the local helloworld's own proxy answer 503 in its place."""
+    """Makes the proxy of helloworld on the calling cluster answer 503."""
     _break(scene, {"abort": {"http_status": 503, "percentage": {"numerator": 100}}})
 
 
 def hang_app(scene: Scene) -> None:
-    """Let the local helloworld's own proxy hold every request for a minute."""
+    """Makes the proxy of helloworld on the calling cluster delay every request by a minute."""
     _break(scene, {"delay": {"fixed_delay": "60s", "percentage": {"numerator": 100}}})
 
 
 def kill_gateway(scene: Scene) -> None:
-    """Kill one of the peer's east-west gateways while all calls go through them."""
+    """Kills one of the peer's east-west gateways while all calls pass through them."""
     selector = f"{NETWORK_LABEL}={scene.peer.member.network},istio=eastwestgateway"
     pods = scene.peer.api.items(f"/api/v1/namespaces/{GATEWAY_NAMESPACE}/pods", labelSelector=selector)
     _delete(scene.peer, [pod for pod in pods if is_ready(pod)][:1])
 
 
 def calls_go_to_the_peer(scene: Scene) -> None:
-    """Scale the caller's local helloworld to 0 until the load is over, so that every call crosses."""
+    """Scales helloworld on the calling cluster to 0 for the whole load, so that the peer answers every call."""
     for deployment in _deployments(scene.client, SERVER, SERVER):
         scale(scene, scene.client, deployment, 0, situation=True)
 
@@ -51,16 +51,16 @@ def calls_go_to_the_peer(scene: Scene) -> None:
         left = scene.client.api.items(f"/api/v1/namespaces/{SERVER}/pods", labelSelector=f"app={SERVER}")
         return None if left else True
 
-    wait_for(gone, f"helloworld does not leave {scene.client.name}", 30.0)
+    wait_for(gone, f"pods of helloworld remain on {scene.client.name}", 30.0)
 
 
 def kill_istiod(scene: Scene) -> None:
-    """Kill the control planes of the caller's cluster."""
+    """Kills istiod on the calling cluster."""
     _kill(scene.client, ISTIO_NAMESPACE, "app=istiod")
 
 
 def take_spire_server(scene: Scene) -> None:
-    """Scale the SPIRE server of the caller's cluster to 0 and keep it away."""
+    """Scales the SPIRE server of the calling cluster to 0."""
     path = f"/apis/apps/v1/namespaces/{SPIRE_NAMESPACE}/statefulsets"
     for item in scene.client.api.items(path):
         if item["metadata"]["name"] == "spire-server":
@@ -68,17 +68,17 @@ def take_spire_server(scene: Scene) -> None:
 
 
 def kill_spire_agent(scene: Scene) -> None:
-    """Kill the SPIRE agents of the caller's cluster."""
+    """Kills the SPIRE agents of the calling cluster."""
     pods = scene.client.api.items(f"/api/v1/namespaces/{SPIRE_NAMESPACE}/pods")
     agents = [pod for pod in pods if pod["metadata"]["name"].startswith("spire-agent-")]
-    # Agents share the node's network: a new one beside one that is not quite gone finds its ports taken.
+    # Agents use the host network: the ports of a new one are taken until the old one has ended.
     _delete(scene.client, agents, grace=1)
 
 
 def scale(
     scene: Scene, cluster: LiveCluster, deployment: Json, replicas: int, *, situation: bool = False
 ) -> None:
-    """Scale a Deployment, and note how to scale it back."""
+    """Scales a Deployment, and pushes the way back."""
     meta = deployment["metadata"]
     path = f"/apis/apps/v1/namespaces/{meta['namespace']}/deployments/{meta['name']}"
     _scale(scene, cluster, path, int(deployment["spec"].get("replicas", 1)), replicas, situation=situation)
@@ -105,7 +105,7 @@ def _break(scene: Scene, fault: Json) -> None:
 
 
 def breakage(fault: Json) -> Json:
-    """An EnvoyFilter that puts Envoy's own fault filter before helloworld, on the server's side of the call."""
+    """An EnvoyFilter that adds Envoy's fault filter to the inbound listener of helloworld."""
     kind = "type.googleapis.com/envoy.extensions.filters.http.fault.v3.HTTPFault"
     patch: Json = {
         "applyTo": "HTTP_FILTER",
@@ -145,7 +145,7 @@ def _delete(cluster: LiveCluster, pods: list[Json], grace: int = 0) -> None:
         raise LookupError(f"there is no ready pod to kill on {cluster.name}")
     for pod in pods:
         meta = pod["metadata"]
-        # No grace by default: a crash gives none.
+        # Without a grace period, as in a crash.
         cluster.api.delete(
             f"/api/v1/namespaces/{meta['namespace']}/pods/{meta['name']}", gracePeriodSeconds=str(grace)
         )

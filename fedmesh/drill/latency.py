@@ -1,7 +1,7 @@
-"""`fedmesh latency`: what a call that crosses clusters takes longer than one that stays, by connections new and kept.
+"""`fedmesh latency`: the latency that a call to another cluster adds, over new and kept connections.
 
-helloworld gets another name whose paths lead to the caller's own cluster or to the peer's, over connections that are
-kept or made anew for every request: the caller's to its proxy and the proxy's mTLS connection to the other side.
+helloworld gets another host name. Its paths lead to the calling cluster or to the peer, over connections that are
+kept or opened for every request: the caller's to its proxy, and the mTLS connection of the proxy.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ from fedmesh.topology import SERVER, SERVER_PORT, Topology
 
 NAME = f"{SERVER}-latency"
 HOST = second_name.host(NAME)
-# Istio puts it on every endpoint.
+# Istio adds it to every endpoint.
 CLUSTER_LABEL = "topology.istio.io/cluster"
 CONNECTIONS = ("kept", "new")
 PLACES = ("local", "remote")
 RATE, ROUND_SECONDS, ROUNDS, TIMEOUT = 40, 10.0, 3, 5.0
-# Until every proxy and gateway knows the other name.
+# Seconds until every proxy and gateway has the host name.
 SETTLE = 8.0
 FIGURES = "latency.json"
 
 
 @dataclass(frozen=True)
 class Figures:
-    """Calls of one kind: the version that answered, how many, how many of them lost, p50 and p99 in seconds."""
+    """Calls of one kind: the version that answered, the numbers sent and lost, p50 and p99 in seconds."""
 
     place: str
     connections: str
@@ -56,8 +56,8 @@ class Figures:
 
 
 @dataclass(frozen=True)
-class Report:
-    """Calls from `client` to itself and to `peer`."""
+class LatencyReport:
+    """The latencies of calls from the cluster `client` to itself and to `peer`."""
 
     at: datetime
     client: str
@@ -66,15 +66,15 @@ class Report:
     figures: tuple[Figures, ...]
 
     def of(self, place: str, connections: str) -> Figures:
-        """The figures of one kind of calls."""
+        """The figures of one kind of call."""
         return next(f for f in self.figures if (f.place, f.connections) == (place, connections))
 
 
 def latency(topology: Topology, as_json: bool, docs: Path | None, image: str = LOAD_IMAGE) -> int:
-    """Measure, print, and write `latency.md` and `latency.json` into a folder; 1 when a request was lost."""
-    clusters = every_cluster(topology, "latency")
+    """Measures and prints the latencies, and writes them into the folder `docs`; returns 1 when a request was lost."""
+    clusters = every_cluster(topology, "fedmesh latency")
     if not topology.samples:
-        raise DrillError("latency is measured with the samples: turn them on in the stack file")
+        raise DrillError("fedmesh latency needs the sample apps: enable fedmesh:samples in the stack file")
     client, peer = list(clusters.values())[:2]
     janitor = Janitor()
     try:
@@ -86,7 +86,7 @@ def latency(topology: Topology, as_json: bool, docs: Path | None, image: str = L
         report = measure(pod, client, peer)
     finally:
         for path in janitor.clean():
-            print(f"could not be removed, do so by hand: {path}", file=sys.stderr)
+            print(f"not removed, remove it by hand: {path}", file=sys.stderr)
     _print(Console(stderr=as_json), report)
     if as_json:
         print(as_text(report))
@@ -97,10 +97,10 @@ def latency(topology: Topology, as_json: bool, docs: Path | None, image: str = L
     return 1 if any(figures.lost for figures in report.figures) else 0
 
 
-def measure(pod: LoadPod, client: LiveCluster, peer: LiveCluster) -> Report:
-    """Send each kind of call in turn, several times around, so that what the machine does besides meets all alike.
+def measure(pod: LoadPod, client: LiveCluster, peer: LiveCluster) -> LatencyReport:
+    """Sends the kinds of calls in turn, in several rounds, so that other load on the machines affects all alike.
 
-    Raises DrillError when calls were not answered where they should be.
+    Raises DrillError when local and remote calls were answered by the same version.
     """
     at = datetime.now(UTC)
     met: dict[tuple[str, str], list[Sample]] = {}
@@ -111,12 +111,12 @@ def measure(pod: LoadPod, client: LiveCluster, peer: LiveCluster) -> Report:
                 pod.fire(stream, Rate(RATE, TIMEOUT, ROUND_SECONDS), keepalive=connections == "kept")
                 time.sleep(ROUND_SECONDS + LEAD)
                 found = pod.collect(stream, 0.0, {})
-                # The first of each round finds proxies that have not called for a while.
+                # The first second of each round has proxies without open connections.
                 met.setdefault((place, connections), []).extend(found[RATE:])
     figures = tuple(summary(*kind, samples) for kind, samples in met.items())
     if {f.by for f in figures if f.place == "local"} & {f.by for f in figures if f.place == "remote"}:
         raise DrillError("local and remote calls were answered by the same version of helloworld")
-    return Report(at, client.name, peer.name, RATE, figures)
+    return LatencyReport(at, client.name, peer.name, RATE, figures)
 
 
 def stream_of(place: str, connections: str, round_number: int) -> Stream:
@@ -137,7 +137,7 @@ def summary(place: str, connections: str, samples: Sequence[Sample]) -> Figures:
 
 
 def objects(client: str, peer: str) -> list[tuple[str, Json]]:
-    """The other name's Service and rules, each with its collection. Gateways of the peer need the subsets as well."""
+    """The Service and rules of the host name, each with its API collection. Gateways need the subsets too."""
     subsets: list[Json] = []
     routes: list[Json] = []
     for place, cluster in zip(PLACES, (client, peer), strict=True):
@@ -158,14 +158,14 @@ def objects(client: str, peer: str) -> list[tuple[str, Json]]:
     return second_name.objects(NAME, {"subsets": subsets}, routes)
 
 
-def as_text(report: Report) -> str:
+def as_text(report: LatencyReport) -> str:
     """The report as JSON; times in seconds."""
     whole = {**asdict(report), "at": report.at.isoformat(timespec="seconds")}
     return json.dumps(whole, indent=2)
 
 
-def rows(report: Report) -> list[tuple[str, ...]]:
-    """Connections, percentile, local, cross-cluster, and what is added, ready to print."""
+def rows(report: LatencyReport) -> list[tuple[str, ...]]:
+    """Rows of connections, percentile, local, cross-cluster and added latency."""
     found: list[tuple[str, ...]] = []
     for connections in CONNECTIONS:
         for share in ("p50", "p99"):
@@ -174,16 +174,16 @@ def rows(report: Report) -> list[tuple[str, ...]]:
     return found
 
 
-def document(report: Report) -> str:
+def document(report: LatencyReport) -> str:
     """The report as a page of Markdown."""
     lines = [
-        "# What crossing clusters costs",
+        "# Added latency across clusters",
         "",
         f"Made by `fedmesh latency` on {report.at:%Y-%m-%d}, in the lab: a pod in the mesh on {report.client} calls "
         f"helloworld on {report.client} and on {report.peer} (through its east-west gateway) at {report.rate} "
         f"requests/s, {ROUNDS} times {ROUND_SECONDS:g} s of each kind in turn, of which the first second is left out. "
-        "Kept: one connection for many requests. New: every request with a connection of its own, from the caller to "
-        "its proxy and with mTLS from the proxy to the other side.",
+        "Kept: one connection for many requests. New: every request opens a connection from the caller to its proxy "
+        "and an mTLS connection from the proxy.",
         "",
         "| connections | | local | cross-cluster | added |",
         "| --- | --- | --- | --- | --- |",
@@ -193,7 +193,7 @@ def document(report: Report) -> str:
     return "\n".join([*lines, "", f"{lost} of {sent} requests lost.", ""])
 
 
-def _print(console: Console, report: Report) -> None:
+def _print(console: Console, report: LatencyReport) -> None:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("connections", "", "local", "cross-cluster", "added"):
         table.add_column(column)

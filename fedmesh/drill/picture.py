@@ -1,4 +1,4 @@
-"""The timeline of a load as plain shapes: who answered, how fast, and what was lost."""
+"""The timeline of a load as shapes: the cluster that answered, latencies and lost requests."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from fedmesh.drill.samples import NOBODY, Sample
 
 WIDTH, HEIGHT = 960.0, 260.0
 LEFT, RIGHT, TOP, BOTTOM = 56.0, 12.0, 30.0, 66.0
-# Latency is drawn by its logarithm: a local answer takes 1 ms, a failed-over one a thousand times as long.
+# The latency axis is logarithmic: a local answer takes 1 ms, a retried one a thousand times as long.
 FASTEST, SLOWEST = 0.0005, 10.0
 TICKS = (0.001, 0.01, 0.1, 1.0, 10.0)
-# Told apart by people who see few colours as well.
+# Colours that colour-blind people can distinguish.
 COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9")
 LOST = "#d00000"
 
@@ -27,13 +27,13 @@ class Dots:
 
     @property
     def path(self) -> str:
-        """All of them as one SVG path of lines without length, whose round ends are the dots."""
+        """One SVG path of zero-length lines, whose round caps are the dots."""
         return "".join(f"M{x:g} {y:g}h0" for x, y in self.places)
 
 
 @dataclass(frozen=True)
 class Bar:
-    """The requests of one slice of time: one stretch per answerer, from the bottom up."""
+    """The requests of half a second that one cluster answered, as a part of a stacked bar."""
 
     x: float
     y: float
@@ -52,7 +52,7 @@ class Mark:
 
 @dataclass(frozen=True)
 class Picture:
-    """Everything to draw, in pixels of a WIDTH x HEIGHT canvas."""
+    """The shapes of a timeline, in pixels of a WIDTH x HEIGHT canvas."""
 
     dots: tuple[Dots, ...]
     crosses: tuple[float, ...]
@@ -71,7 +71,7 @@ class Picture:
 
 
 def draw(samples: Sequence[Sample], start: float, end: float, seconds: float) -> Picture:
-    """Lay out a load of some seconds with a fault between `start` and `end`."""
+    """Lays out a load of `seconds` with a fault between `start` and `end`."""
 
     def x(at: float) -> float:
         return round(LEFT + (WIDTH - LEFT - RIGHT) * min(max(at, 0.0), seconds) / seconds, 1)
@@ -88,7 +88,7 @@ def draw(samples: Sequence[Sample], start: float, end: float, seconds: float) ->
         dots=tuple(
             Dots(
                 colours[name],
-                # many requests fall on the same spot
+                # Many requests have the same pixel.
                 tuple(dict.fromkeys((x(s.at), y(s.latency)) for s in samples if s.by == name and not s.lost)),
             )
             for name in names

@@ -42,7 +42,7 @@ def _write_timelines(folder: Path, reports: Sequence[DrillReport]) -> None:
 
 
 def picture_name(drilled: DrillReport) -> str:
-    """File name of a drill's picture."""
+    """The file name of a drill's timeline."""
     return f"{drilled.number:02}-{drilled.fault}.svg"
 
 
@@ -73,11 +73,7 @@ def readme(
         "",
         "p99 is of the answers while the fault lasts; *steady* is when the last lost or slow (> 0.5 s) request ended.",
         "",
-        *(
-            [f"What a call across clusters takes longer than a local one: [{LATENCY}]({LATENCY}).", ""]
-            if measured
-            else []
-        ),
+        *([f"Added latency of calls across clusters: [{LATENCY}]({LATENCY}).", ""] if measured else []),
         "| drill | fault | objective | from inside the mesh | through the ingress gateway | Istio's documents |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
@@ -95,12 +91,12 @@ def _row(drilled: DrillReport) -> str:
 
 
 def heading(drilled: DrillReport) -> str:
-    """Title of a drill's chapter."""
+    """The heading of a drill's chapter."""
     return f"{drilled.number}. {drilled.title}"
 
 
 def anchor(text: str) -> str:
-    """The link target that GitHub gives a heading."""
+    """The anchor that GitHub gives a heading."""
     kept = "".join(each for each in text.lower() if each.isalnum() or each in " -_")
     return kept.replace(" ", "-")
 

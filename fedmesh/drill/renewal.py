@@ -1,4 +1,4 @@
-"""The SPIRE server away while certificates are due for renewal."""
+"""The drill that stops the SPIRE server while certificates are due for renewal."""
 
 from __future__ import annotations
 
@@ -18,66 +18,70 @@ from fedmesh.reading import LiveCluster, full_name
 
 # As in manifests/federation/workloads.yaml.
 WORKLOADS = "/apis/spire.spiffe.io/v1alpha1/clusterspiffeids/mesh-workloads"
-# A life of which the second half outlasts the server's absence and the agents' longest pause after it.
+# Half of it is longer than the absence of the server and the longest back-off of the agents after it.
 LIFE = timedelta(minutes=6)
 AWAY = 90.0
-# The load starts this long before the first renewal is due, and the server goes some seconds later.
+# Seconds between the start of the load and the first renewal; the server stops some seconds into the load.
 LEAD = 40.0
-# Agents ask ever less often while nobody answers: half as long again as they have been asking.
+# Seconds; agents back off while the server does not answer, by half of the time since they began.
 RENEWED_WITHIN = 90.0
 
 
 def shorten_lives(scene: Scene) -> None:
-    """Give the caller's cluster certificates of a short life, and wait until their renewal is near."""
+    """Shortens the lifetime of the calling cluster's certificates, and waits until their renewal is near."""
     client = scene.client
     old = client.api.get(WORKLOADS)["spec"].get("ttl")
     scene.situation.push(
-        f"give {WORKLOADS} on {client.name} its ttl again",
+        f"restore the ttl of {WORKLOADS} on {client.name}",
         lambda: client.api.patch(WORKLOADS, {"spec": {"ttl": old}}),
     )
     client.api.patch(WORKLOADS, {"spec": {"ttl": f"{LIFE.total_seconds():.0f}s"}})
-    held = wait_for(lambda: _all_short(client), f"certificates of {client.name} keep their life", 60.0)
+    held = wait_for(lambda: _all_short(client), f"certificates of {client.name} keep their lifetime", 60.0)
     time.sleep(max(0.0, until_due(client, held)[0] - LEAD))
 
 
 def miss_renewals(scene: Scene) -> None:
-    """Take the caller's SPIRE server until after every renewal was due, and wait until all are made up for.
+    """Stops the SPIRE server of the calling cluster past every renewal, and waits until all are made up for.
 
-    Raises LookupError when a renewal came just before the server went.
+    Raises LookupError when a certificate was renewed just before the server stopped.
     """
     client = scene.client
     take_spire_server(scene)
     gone = time.monotonic()
-    wait_for(lambda: _server_is_gone(client), f"the SPIRE server of {client.name} does not go", 30.0)
+    wait_for(lambda: _server_is_gone(client), f"the SPIRE server of {client.name} does not stop", 30.0)
     held = certificates(client)
     first, last = until_due(client, held)
     if last > AWAY:
-        raise LookupError(f"a proxy of {client.name} renewed its certificate just before the server went")
+        raise LookupError(f"a proxy of {client.name} renewed its certificate just before the server stopped")
     time.sleep(max(0.0, gone + AWAY - time.monotonic()))
     if complaints := scene.taken.run():
         raise KubeError("; ".join(complaints))
     back = time.monotonic()
-    wait_for(lambda: _all_renewed(client, held), f"a proxy of {client.name} gets no new one", RENEWED_WITHIN)
+    wait_for(
+        lambda: _all_renewed(client, held),
+        f"a proxy of {client.name} gets no new certificate",
+        RENEWED_WITHIN,
+    )
     renewed = time.monotonic()
     spare = min(_seconds_to(client, leaf.not_valid_after_utc) for leaf in held.values())
     scene.remarks.append(
-        f"the server was away for {back - gone:.0f} s; the {len(held)} proxies' renewals were due {first:.0f} to "
-        f"{last:.0f} s after it had gone"
+        f"the server was stopped for {back - gone:.0f} s; the renewals of {len(held)} proxies were due {first:.0f} to "
+        f"{last:.0f} s after it had stopped"
     )
     scene.remarks.append(
-        f"every proxy had a new certificate {renewed - back:.0f} s after the server was asked back, {spare:.0f} s "
-        f"before the first old one ended"
+        f"every proxy had a new certificate {renewed - back:.0f} s after the server was started, {spare:.0f} s "
+        f"before the first old one expired"
     )
 
 
 def certificates(cluster: LiveCluster) -> dict[str, Certificate]:
-    """What the proxy of every pod in the mesh shows right now, by the pod's full name."""
+    """The current certificate of every pod in the mesh, by the pod's full name."""
     chains = {full_name(pod): cluster.proxy_secrets(pod).chain for pod in cluster.fresh().mesh_pods()}
     return {name: chain[0] for name, chain in chains.items() if chain}
 
 
 def until_due(cluster: LiveCluster, held: Mapping[str, Certificate]) -> tuple[float, float]:
-    """Seconds until the renewals of the first and the last of these are due."""
+    """Seconds until the first and the last renewal are due."""
     due = sorted(_seconds_to(cluster, renewal_due(leaf)) for leaf in held.values())
     return due[0], due[-1]
 
@@ -88,7 +92,7 @@ def _seconds_to(cluster: LiveCluster, moment: datetime) -> float:
 
 def _all_short(cluster: LiveCluster) -> dict[str, Certificate] | None:
     held = certificates(cluster)
-    # SPIRE dates certificates back by some seconds
+    # SPIRE backdates certificates by some seconds.
     short = all(life(leaf) < LIFE + timedelta(minutes=1) for leaf in held.values())
     return held if held and short else None
 
@@ -108,7 +112,7 @@ DRILLS = (
     Drill(
         6,
         "spire-server",
-        "the SPIRE server is away past a renewal",
+        "the SPIRE server is stopped past a renewal",
         miss_renewals,
         shorten_lives,
         seconds=160.0,

@@ -1,4 +1,4 @@
-"""What a drill found: a table for people, JSON for programs, one page with a picture for everybody."""
+"""The report of a drill: a table, JSON, and one page with timelines."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from jinja2 import Environment, FileSystemLoader, select_autoescape
 from rich.console import Console
 from rich.table import Table
 
-from fedmesh.drill.analysis import Findings, Phase
+from fedmesh.drill.analysis import Findings
 from fedmesh.drill.picture import HEIGHT, WIDTH, Picture, draw
 from fedmesh.drill.samples import Sample
 from fedmesh.drill.scene import NOTHING_LOST, Objective
 
-# The load that shows what Istio's documents alone would give; no bar holds for it.
+# The load on the set-up of Istio's documentation, which has no objective.
 COMPARISON = "documents"
 
 
 @dataclass(frozen=True)
 class LoadReport:
-    """One load's findings and its requests; `retried` is None where no proxy counts them."""
+    """One load: its findings and requests; `retried` is None where no proxy counts retries."""
 
     name: str
     title: str
@@ -34,9 +34,9 @@ class LoadReport:
 
 @dataclass(frozen=True)
 class DrillReport:
-    """One drill. Times in seconds since the loads' start.
+    """One drill. Times are in seconds since the start of the loads.
 
-    `remarks` tell what else went on and what was worse meanwhile, `notes` what must not be: a drill with notes failed.
+    `remarks` are observations, `notes` are faults of the drill itself: a drill with notes has failed.
     """
 
     number: int
@@ -58,7 +58,7 @@ class DrillReport:
 
 
 def as_dict(report: DrillReport) -> dict[str, object]:
-    """The report without its single requests, ready for JSON."""
+    """The report without its single requests, for JSON."""
     loads = [
         {"name": load.name, "title": load.title, "retried": load.retried, **asdict(load.findings)}
         for load in report.loads
@@ -74,7 +74,7 @@ def as_dict(report: DrillReport) -> dict[str, object]:
 
 
 def missed(report: DrillReport) -> list[str]:
-    """Where a drill is below its bar, in words; empty when it passed."""
+    """The missed objectives of a drill, in words; empty when it passed."""
     found = list(report.notes)
     for load in report.loads:
         findings, p99 = load.findings, load.findings.phases[1].p99
@@ -99,7 +99,7 @@ def as_json(reports: Sequence[DrillReport]) -> str:
 
 
 def print_table(console: Console, report: DrillReport) -> None:
-    """A drill's figures: a line per load and phase, then what happened when."""
+    """Prints a row per load and phase, then the findings in words."""
     console.print(
         f"[bold]drill {report.number}: {report.title}[/] ({report.rate}/s, fault of {length(report):.0f} s)"
     )
@@ -139,7 +139,7 @@ def in_words(load: LoadReport) -> str:
 
 
 def page(reports: Sequence[DrillReport]) -> str:
-    """One HTML page that needs nothing from elsewhere: a picture and the figures of every drill."""
+    """One self-contained HTML page with a timeline and the figures of every drill."""
     drills = [
         (report, [(load, in_words(load), _picture(report, load)) for load in report.loads], missed(report))
         for report in reports
@@ -148,7 +148,7 @@ def page(reports: Sequence[DrillReport]) -> str:
 
 
 def timelines(report: DrillReport, names: Sequence[str]) -> str:
-    """One SVG picture with the timelines of some loads, one below the other."""
+    """One SVG with the timelines of some loads, one below the other."""
     rows = [
         (load.title, f"{load.findings.lost} of {load.findings.sent} lost", _picture(report, load))
         for load in report.loads
@@ -169,30 +169,25 @@ def _templates() -> Environment:
 
 
 def slower(load: LoadReport) -> str:
-    """How long answers took while the fault lasted and before it."""
+    """The latencies during the fault and before it, in words."""
     before, during, _ = load.findings.phases
     figures = [
         f"{name} {milliseconds(now)} instead of {milliseconds(then)}"
         for name, now, then in (("p50", during.p50, before.p50), ("p99", during.p99, before.p99))
     ]
-    return f"while it lasts: answers, {load.title[0].lower()}{load.title[1:]}: {', '.join(figures)}"
+    return f"during the fault: answers, {load.title[0].lower()}{load.title[1:]}: {', '.join(figures)}"
 
 
 def milliseconds(value: float | None) -> str:
-    """Seconds as milliseconds in two or three digits."""
+    """Seconds, in milliseconds with two or three digits."""
     if value is None:
         return "-"
     return f"{value * 1000:.0f} ms" if value >= 0.01 else f"{value * 1000:.1f} ms"
 
 
 def length(report: DrillReport) -> float:
-    """Seconds that the fault lasted."""
+    """The duration of the fault in seconds."""
     return report.end - report.start
-
-
-def worst(phases: Sequence[Phase]) -> float:
-    """The longest answer of some phases in seconds, 0 without answers."""
-    return max((phase.longest or 0.0 for phase in phases), default=0.0)
 
 
 def _picture(report: DrillReport, load: LoadReport) -> Picture:

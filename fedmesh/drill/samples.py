@@ -1,4 +1,4 @@
-"""Requests of a load, one by one, as vegeta writes them down."""
+"""The requests of a load, parsed from the output of vegeta."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _NANO = 1e9
 
 @dataclass(frozen=True)
 class Sample:
-    """One request: when it was sent (seconds since the load's start), how long it took (s), who answered."""
+    """One request: time (seconds since the start of the load), latency (seconds), and the cluster that answered."""
 
     at: float
     latency: float
@@ -24,14 +24,14 @@ class Sample:
 
     @property
     def lost(self) -> bool:
-        """Whether the caller did not get what it asked for."""
+        """True unless the request was answered with 200."""
         return self.status != 200
 
 
 def parse(lines: Iterable[str], origin: float, answerers: Mapping[str, str]) -> list[Sample]:
-    """Requests in the order in which they were sent, from `vegeta encode -to csv`.
+    """Requests in the order of sending, from `vegeta encode -to csv`.
 
-    `origin` is the load's start in Unix seconds; `answerers` gives a cluster for each helloworld version.
+    `origin` is the start of the load in Unix seconds; `answerers` maps versions of helloworld to clusters.
     """
     samples = [_sample(row, origin, answerers) for row in csv.reader(lines) if row]
     return sorted(samples, key=lambda sample: sample.at)
@@ -46,7 +46,7 @@ def _sample(row: list[str], origin: float, answerers: Mapping[str, str]) -> Samp
         latency=int(latency) / _NANO,
         status=int(status),
         by=_answerer(text, answerers) if answered else NOBODY,
-        # A proxy says in the body why it refused.
+        # A proxy gives the reason of a refusal in the body.
         error="" if answered else f"{error}: {text}" if text else error,
     )
 

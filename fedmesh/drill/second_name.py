@@ -1,4 +1,4 @@
-"""helloworld under another name: the same pods, with rules of the name's own that keep the mesh-wide ones away."""
+"""Another host name for the pods of helloworld, with its own rules instead of the mesh-wide ones."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from fedmesh.topology import SERVER, SERVER_PORT
 
 
 def host(name: str) -> str:
-    """The name in full, as rules call it."""
+    """The fully qualified host name."""
     return f"{name}.{SERVER}.svc.cluster.local"
 
 
 def objects(name: str, rule: Json, routes: list[Json]) -> list[tuple[str, Json]]:
-    """The name's Service, its DestinationRule and its VirtualService, each with the collection it belongs to.
+    """The Service, DestinationRule and VirtualService of the name, each with its API collection.
 
     Args:
-        rule: what the DestinationRule says besides the host.
-        routes: the VirtualService's HTTP routes.
+        rule: the spec of the DestinationRule, without the host.
+        routes: the HTTP routes of the VirtualService.
     """
     service: Json = {
         "apiVersion": "v1",

@@ -1,4 +1,4 @@
-"""Changes under load, and losses of trust: a new CA, a new Istio, a SPIRE server that lost what it knew."""
+"""Drills on trust and upgrades: a new root CA, another Istio revision, a SPIRE server that loses its data."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ SUBJECT = "upstream_authority_subject_key_id"
 
 
 def rotate_ca(scene: Scene) -> None:
-    """Give the peer a new root, and take the old one away once nobody needs it, by SPIRE's own commands."""
+    """Rotates the peer's root CA with SPIRE's commands, and removes the old root when no proxy uses it."""
     peer, began = scene.peer, time.monotonic()
 
-    def say(what: str) -> None:
-        scene.remarks.append(f"{time.monotonic() - began:.0f} s: {what}")
+    def say(text: str) -> None:
+        scene.remarks.append(f"{time.monotonic() - began:.0f} s: {text}")
 
     old_id = peer.spire_server("localauthority", "x509", "show")["active"][SUBJECT]
     old = _root(peer, old_id)
     make_new_root(peer)
-    prepared = wait_for(lambda: _prepared(peer, old_id), "SPIRE gets no CA under the new root", 30.0)
+    prepared = wait_for(lambda: _prepared(peer, old_id), "SPIRE gets no CA of the new root", 30.0)
     new = _root(peer, prepared[SUBJECT])
     wait_for(lambda: _trusted(scene, new), "a proxy does not trust the new root", 90.0)
-    say("every proxy of every cluster trusts the new root beside the old one")
+    say("every proxy of every cluster trusts both roots")
     peer.spire_server("localauthority", "x509", "activate", "-authorityID", prepared["authority_id"])
     peer.spire_server("upstreamauthority", "taint", "-subjectKeyID", old_id)
-    wait_for(lambda: _signed(peer, new), "a proxy keeps its certificate under the old root", 90.0)
-    say(f"every proxy of {peer.name} has a certificate under the new root")
+    wait_for(lambda: _signed(peer, new), "a proxy keeps its certificate of the old root", 90.0)
+    say(f"every proxy of {peer.name} has a certificate of the new root")
     peer.spire_server("upstreamauthority", "revoke", "-subjectKeyID", old_id)
     wait_for(lambda: _forgotten(scene, old), "a proxy still trusts the old root", 90.0)
     say("no proxy of any cluster trusts the old root")
@@ -47,22 +47,22 @@ def rotate_ca(scene: Scene) -> None:
 
 
 def upgrade(scene: Scene) -> None:
-    """Run `pulumi up` with another revision of Istio, and go back the same way when the fault ends."""
+    """Runs `pulumi up` with another revision of Istio, and again with the stack's own when the fault ends."""
 
     def back() -> None:
-        scene.remarks.append(f"`pulumi up` back to the revision before took {scene.means.up():.0f} s")
+        scene.remarks.append(f"`pulumi up` with the stack's own revision took {scene.means.up():.0f} s")
 
     scene.taken.push("run `pulumi up` with the stack's own revision", back)
     scene.remarks.append(f"`pulumi up` with another revision took {scene.means.up(revision='drill'):.0f} s")
 
 
 def lose_volume(scene: Scene) -> None:
-    """Take the SPIRE server's volume, with its keys, entries and bundles, while it runs."""
+    """Deletes the volume of the SPIRE server, with its keys, entries and bundles."""
     _lose_volume(scene, scene.client)
 
 
 def lose_root(scene: Scene) -> None:
-    """Take the volume and the root's Secret, wait for the new root, and run `pulumi up`."""
+    """Deletes the volume and the Secret of the root CA, waits for the new root, and runs `pulumi up`."""
     client = scene.client
     published = client.api.get(PUBLISHED)["data"]["bundle"]
     make_new_root(client)
@@ -76,7 +76,7 @@ def lose_root(scene: Scene) -> None:
 
 
 def make_new_root(cluster: LiveCluster) -> None:
-    """Delete the Secret of the cluster's CA, and wait until cert-manager has made another, with a new key."""
+    """Deletes the Secret of the root CA, and waits until cert-manager has created one with a new key."""
     old = cluster.api.get(ROOT)["data"]["tls.crt"]
     cluster.api.delete(ROOT)
 
@@ -88,7 +88,7 @@ def make_new_root(cluster: LiveCluster) -> None:
                 raise
             return None
 
-    wait_for(another, f"cert-manager makes no new CA on {cluster.name}", 30.0)
+    wait_for(another, f"cert-manager creates no new root CA on {cluster.name}", 30.0)
 
 
 def _lose_volume(scene: Scene, cluster: LiveCluster) -> None:
@@ -106,12 +106,12 @@ def _lose_volume(scene: Scene, cluster: LiveCluster) -> None:
                 raise
             return None
 
-    wait_for(back, f"the SPIRE server of {cluster.name} does not come back on a new volume", 90.0)
-    scene.remarks.append(f"the server was back on an empty volume after {time.monotonic() - began:.0f} s")
+    wait_for(back, f"the SPIRE server of {cluster.name} is not ready on a new volume", 90.0)
+    scene.remarks.append(f"the server was ready on an empty volume after {time.monotonic() - began:.0f} s")
 
 
 def _root(cluster: LiveCluster, subject: str) -> str:
-    """Fingerprint of the root with a key id; raises LookupError when it is not in the cluster's bundle."""
+    """The fingerprint of the root with a key identifier. Raises LookupError when the bundle has no such root."""
     for authority in cluster.fresh().bundle().authorities:
         if key_id(authority) == subject:
             return fingerprint(authority)
@@ -119,7 +119,7 @@ def _root(cluster: LiveCluster, subject: str) -> str:
 
 
 def _prepared(cluster: LiveCluster, old: str) -> Json | None:
-    """An authority that is not signed by the old root; cert-manager may take a moment to see the new one."""
+    """A prepared authority of the new root; None while cert-manager still signs with the old one."""
     made = cluster.spire_server("localauthority", "x509", "prepare")["prepared_authority"]
     return None if made[SUBJECT] == old else made
 
@@ -133,7 +133,7 @@ def _forgotten(scene: Scene, root: str) -> bool | None:
 
 
 def _all(scene: Scene, judge: Callable[[frozenset[str]], bool]) -> bool | None:
-    """True when all proxies of all clusters pass, by what they trust of the peer's."""
+    """True when `judge` accepts the peer's roots in all proxies of all clusters, else None."""
     domain = scene.peer.member.trust_domain
     for cluster in scene.clusters.values():
         for pod in cluster.fresh().mesh_pods():
@@ -144,7 +144,7 @@ def _all(scene: Scene, judge: Callable[[frozenset[str]], bool]) -> bool | None:
 
 
 def _signed(cluster: LiveCluster, root: str) -> bool | None:
-    """Whether the certificates of all proxies of a cluster lead to a root."""
+    """True when the certificates of all proxies of a cluster are valid under a root, else None."""
     fresh = cluster.fresh()
     authorities = [authority for authority in fresh.bundle().authorities if fingerprint(authority) == root]
     chains = [fresh.proxy_secrets(pod).chain for pod in fresh.mesh_pods()]
@@ -155,7 +155,7 @@ DRILLS = (
     Drill(
         13,
         "ca-rotation",
-        "the peer's CA is rotated, root and all",
+        "the peer's root CA is rotated",
         rotate_ca,
         calls_go_to_the_peer,
         seconds=90.0,
@@ -184,7 +184,7 @@ DRILLS = (
     Drill(
         15,
         "spire-root",
-        "the SPIRE server loses its volume, its keys and the root",
+        "the SPIRE server loses its volume, its keys and the root CA",
         lose_root,
         seconds=120.0,
         destructive=True,

@@ -1,1 +1,1 @@
-"""`fedmesh status`: the mesh at a glance, once or live."""
+"""`fedmesh status`: the state of the mesh, once or live."""

@@ -1,21 +1,21 @@
-"""`fedmesh status`: print the mesh's state, once or again and again."""
+"""`fedmesh status`: prints the state of the mesh, once or repeatedly."""
 
 from __future__ import annotations
 
 import time
 
-from rich.console import Console
 from rich.live import Live
 
 from fedmesh.connect import connect
+from fedmesh.console import console_for
 from fedmesh.status.snapshot import Snapshot, take
 from fedmesh.status.view import draw
 from fedmesh.topology import Topology
 
 
 def status(topology: Topology, watch: bool, interval: float) -> int:
-    """Show the mesh; with `watch` until interrupted, every `interval` seconds. 1 when a part cannot be read."""
-    console = Console()
+    """Prints the state, with `watch` every `interval` seconds until Ctrl-C; returns 1 when a part cannot be read."""
+    console = console_for()
     snapshot = _snapshot(topology)
     if not watch:
         console.print(draw(snapshot))

@@ -1,4 +1,4 @@
-"""What the status shows, read from live clusters; a part that cannot be read is told, never left out."""
+"""The state of the mesh, read from live clusters; it includes the errors of parts that cannot be read."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Line = TypeVar("Line")
 
 @dataclass(frozen=True)
 class ClusterLine:
-    """One cluster's state in a few words each."""
+    """The state of one cluster."""
 
     name: str
     trust_domain: str
@@ -46,7 +46,7 @@ class CertificateLine:
 
 @dataclass(frozen=True)
 class FederationLine:
-    """One trust domain's bundle as held by another cluster."""
+    """The bundle of one trust domain on another cluster."""
 
     cluster: str
     trust_domain: str
@@ -71,7 +71,7 @@ class TrafficLine:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Everything the status shows, at one moment."""
+    """The state of the mesh at one moment."""
 
     at: datetime
     clusters: tuple[ClusterLine, ...]
@@ -84,7 +84,7 @@ class Snapshot:
 def take(
     members: Sequence[Member], clusters: dict[str, LiveCluster], unreachable: dict[str, str]
 ) -> Snapshot:
-    """Read the mesh now. Readings of a LiveCluster are kept, so each snapshot needs new ones."""
+    """Reads the mesh. A LiveCluster caches its readings, so that each snapshot needs new ones."""
     now = datetime.now(UTC)
     unread: list[str] = [f"{name}: {why}" for name, why in unreachable.items()]
     present = [clusters[member.name] for member in members if member.name in clusters]
@@ -164,7 +164,7 @@ def certificate_lines(cluster: LiveCluster, now: datetime) -> list[CertificateLi
 def federation_lines(
     cluster: LiveCluster, present: Sequence[LiveCluster], now: datetime
 ) -> list[FederationLine]:
-    """Every other trust domain's bundle as this cluster holds it."""
+    """The bundles of the other trust domains on this cluster."""
     held, events = cluster.foreign_bundles(), spire.parse_federation_log(cluster.spire_log())
     lines: list[FederationLine] = []
     for peer in present:
@@ -183,7 +183,7 @@ def federation_lines(
 
 
 def traffic_lines(cluster: LiveCluster) -> list[TrafficLine]:
-    """Requests of the sample client's proxy by service and endpoint; none where there is no sample."""
+    """Requests of the sample client's proxy by service and endpoint; none without the samples."""
     lines: list[TrafficLine] = []
     for pod in cluster.pods(CLIENT, app=CLIENT)[:1]:
         answer = json.loads(cluster.proxy(pod, "clusters?format=json"))

@@ -1,4 +1,4 @@
-"""The snapshot drawn for a terminal."""
+"""The tables of a snapshot."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SOON = timedelta(minutes=2)
 
 
 def draw(snapshot: Snapshot, before: Snapshot | None = None) -> RenderableType:
-    """Tables of clusters, certificates, federation and traffic; rates need the snapshot before."""
+    """Tables of clusters, certificates, federation and traffic; rates need the previous snapshot."""
     parts: list[RenderableType] = [
         _table(
             f"clusters at {snapshot.at:%H:%M:%S} UTC",
@@ -77,7 +77,7 @@ def _rates(snapshot: Snapshot, before: Snapshot | None) -> dict[tuple[str, str, 
         return {}
     seconds = (snapshot.at - before.at).total_seconds()
     old = {_key(line): line.requests for line in before.traffic}
-    # A proxy that started anew counts from zero: no rate for that interval.
+    # The counters of a restarted proxy begin at zero: no rate for that interval.
     return {
         _key(line): f"{(line.requests - old[_key(line)]) / seconds:.1f}"
         for line in snapshot.traffic

@@ -1,4 +1,4 @@
-"""cert-manager: are issuers and certificates ready, and will they stay so."""
+"""Checks of cert-manager: issuers and certificates are ready and renewed."""
 
 from __future__ import annotations
 
@@ -12,13 +12,11 @@ from fedmesh.verify.model import Failed, Mesh, category, refuse
 
 check = category("Certificates")
 
-# cert-manager renews within seconds of the renewal time; later than this it is stuck.
+# cert-manager renews within seconds of the renewal time.
 RENEWAL_GRACE = timedelta(minutes=10)
 
 
-@check(
-    "issuers are ready", "See `kubectl describe` of the issuer: its message says why cert-manager refuses it."
-)
+@check("issuers are ready", "Read the message in `kubectl describe` of the issuer.")
 def issuers_are_ready(_mesh: Mesh, cluster: LiveCluster) -> str:
     """Every Issuer and ClusterIssuer is ready."""
     return judge_issuers([*cluster.cert_manager("clusterissuers"), *cluster.cert_manager("issuers")])
@@ -33,11 +31,9 @@ def certificates_are_ready(mesh: Mesh, cluster: LiveCluster) -> str:
 
 
 def judge_issuers(issuers: Sequence[Json]) -> str:
-    """Whether there are issuers and all are ready."""
+    """Raises Failed unless there are issuers and all of them are ready."""
     if not issuers:
-        raise Failed(
-            "there are no issuers", "Has `pulumi up` run? It makes the issuers that SPIRE signs with."
-        )
+        raise Failed("there are no issuers", "Run `pulumi up`: it creates the issuers of SPIRE's CA.")
     refuse(
         [
             f"{full_name(issuer)}: {_message(issuer)}"
@@ -49,11 +45,9 @@ def judge_issuers(issuers: Sequence[Json]) -> str:
 
 
 def judge_certificates(certificates: Sequence[Json], now: datetime) -> str:
-    """Whether there are certificates, all ready, none expired, none overdue for renewal."""
+    """Raises Failed unless there are certificates, all ready, not expired and not overdue for renewal."""
     if not certificates:
-        raise Failed(
-            "there are no certificates", "Has `pulumi up` run? It makes the mesh's root and istiod's CA."
-        )
+        raise Failed("there are no certificates", "Run `pulumi up`: it creates the root CA and istiod's CA.")
     faults: list[str] = []
     expiries: list[tuple[timedelta, str]] = []
     for certificate in certificates:
@@ -76,7 +70,7 @@ def _message(item: Json) -> str:
     for entry in item.get("status", {}).get("conditions") or []:
         if entry.get("type") == "Ready":
             return str(entry.get("message") or entry.get("reason") or "not ready")
-    return "not ready yet: cert-manager has not looked at it"
+    return "cert-manager has not processed it yet"
 
 
 CHECKS = (

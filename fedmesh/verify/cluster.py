@@ -1,4 +1,4 @@
-"""Are the clusters there at all: API servers and nodes."""
+"""Checks of the clusters: API servers, nodes and clocks."""
 
 from __future__ import annotations
 
@@ -12,19 +12,21 @@ from fedmesh.verify.runner import REACH
 
 check = category("Clusters")
 
-# Seconds that clocks may differ: certificates are valid from a minute or so before they are issued.
+# Seconds; certificates are backdated by about a minute.
 CLOCKS = 10.0
-# Seconds in which a kubelet renews its lease at the latest, with room for one that is missed.
+# Seconds; a kubelet renews its lease every 10 s, and may miss a renewal.
 LEASE = 30.0
 
 
-@check(REACH, "Is the cluster up, and are path and context of its kubeconfig in the stack file right?")
+@check(
+    REACH, "Check that the cluster is running, and the path and context of its kubeconfig in the stack file."
+)
 def api_answers(_mesh: Mesh, cluster: LiveCluster) -> str:
     """The API server answers."""
     return cluster.version()
 
 
-@check("nodes are ready", "Look at `kubectl describe node` and at the kubelet's log on the node.")
+@check("nodes are ready", "Read `kubectl describe node`, and the log of the kubelet on the node.")
 def nodes_are_ready(_mesh: Mesh, cluster: LiveCluster) -> str:
     """Every node is ready."""
     return judge_nodes(cluster.nodes())
@@ -32,7 +34,7 @@ def nodes_are_ready(_mesh: Mesh, cluster: LiveCluster) -> str:
 
 @check(
     "clocks of the clusters agree",
-    "Is time synchronised (chrony, NTP) on the nodes? Certificates are not yet or no longer valid otherwise.",
+    "Synchronise the clocks of the nodes (chrony, NTP): certificates are not yet or no longer valid otherwise.",
 )
 def clocks_agree(mesh: Mesh, cluster: LiveCluster) -> str:
     """The API servers' clocks agree with each other, and every node's with its API server's."""
@@ -43,7 +45,13 @@ def clocks_agree(mesh: Mesh, cluster: LiveCluster) -> str:
 
 
 def judge_clocks(own: float, peers: Mapping[str, float], nodes: Mapping[str, float]) -> str:
-    """Whether clocks agree: seconds by which each is ahead of ours, and of nodes ahead of their API server's."""
+    """Raises Failed when clocks differ too much.
+
+    Args:
+        own: seconds by which the API server is ahead of this machine.
+        peers: the same of the peers' API servers, by cluster.
+        nodes: seconds by which nodes are ahead of their API server, by name.
+    """
     faults = [
         f"the clock differs by {abs(own - ahead):.0f} s from that of {peer}"
         for peer, ahead in peers.items()
@@ -56,7 +64,7 @@ def judge_clocks(own: float, peers: Mapping[str, float], nodes: Mapping[str, flo
 
 
 def node_clocks(leases: Sequence[Json], now: datetime) -> dict[str, float]:
-    """Seconds by which the last renewal of each node's lease, by the node's clock, is ahead of `now`."""
+    """Seconds by which the last renewal of each node's lease, a time of the node's clock, is ahead of `now`."""
     return {
         lease["metadata"]["name"]: (datetime.fromisoformat(lease["spec"]["renewTime"]) - now).total_seconds()
         for lease in leases
@@ -65,7 +73,7 @@ def node_clocks(leases: Sequence[Json], now: datetime) -> dict[str, float]:
 
 
 def judge_nodes(nodes: Sequence[Json]) -> str:
-    """Whether there are nodes and all are ready."""
+    """Raises Failed unless there are nodes and all of them are ready."""
     if not nodes:
         raise Failed("the cluster has no nodes")
     refuse([f"{full_name(node)} is not ready" for node in nodes if condition(node, "Ready") is not True])

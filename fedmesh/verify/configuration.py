@@ -1,4 +1,4 @@
-"""Configuration: mistakes whose symptoms show elsewhere, named where they are made."""
+"""Checks of the configuration, whose mistakes cause failures elsewhere."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ KINDS = {
 }
 PLACES = ("topology.kubernetes.io/region", "topology.kubernetes.io/zone")
 PROTOCOLS = ("http", "http2", "https", "grpc", "grpc-web", "tcp", "tls", "udp", "mongo", "mysql", "redis")
-# Namespaces of the platform: their ports are not the mesh's users'.
+# Namespaces of the platform, whose ports users do not control.
 SYSTEM = frozenset(
     {"kube-system", "kube-public", "kube-node-lease", SPIRE_NAMESPACE, ISTIO_NAMESPACE, GATEWAY_NAMESPACE}
 )
@@ -33,9 +33,12 @@ WORKLOAD_SOCKET = "workload-socket"
 CSI_DRIVER = "csi.spiffe.io"
 
 
-@check("the mesh's kinds are installed", "Run `pulumi up`: a chart of CRDs is missing or was removed.")
+@check(
+    "the mesh's kinds are installed",
+    "Run `pulumi up`: CustomResourceDefinitions are missing or were deleted.",
+)
 def kinds_are_installed(_mesh: Mesh, cluster: LiveCluster) -> str:
-    """Every kind that the mesh is made of is served by the API server."""
+    """The API server serves every kind of cert-manager, Istio and SPIRE that the mesh consists of."""
     served: dict[str, set[str]] = {}
     for group in KINDS:
         try:
@@ -49,19 +52,19 @@ def kinds_are_installed(_mesh: Mesh, cluster: LiveCluster) -> str:
 
 @check(
     "nodes name their region and zone",
-    "Label the nodes: locality decides where calls go when a cluster fails.",
+    "Label the nodes: Istio chooses the endpoints of a failover by locality.",
 )
 def nodes_name_their_place(_mesh: Mesh, cluster: LiveCluster) -> str:
-    """Every node has the labels that locality is made of."""
+    """Every node has the labels that Istio derives the locality from."""
     return judge_places(cluster.nodes())
 
 
 @check(
     "istio-system is labelled with its network",
-    "Run `pulumi up`: without the label, istiod takes the peers' pods for reachable without a gateway.",
+    "Run `pulumi up`: without the label, istiod sends calls to the peers' pods without a gateway.",
 )
 def network_is_labelled(_mesh: Mesh, cluster: LiveCluster) -> str:
-    """The namespace of istiod carries the network that the stack gives the cluster."""
+    """The label of istiod's namespace is the network of the cluster in the stack file."""
     labels = cluster.api.get(f"/api/v1/namespaces/{ISTIO_NAMESPACE}")["metadata"].get("labels", {})
     if labels.get(NETWORK_LABEL) != cluster.member.network:
         raise Failed(
@@ -84,10 +87,10 @@ def trust_domains_are_accepted(mesh: Mesh, cluster: LiveCluster) -> str:
 
 @check(
     "remote secrets hold tokens that the peers accept",
-    "Delete the remote secret and run `pulumi up`: it makes a new one from the peer's reader token.",
+    "Delete the remote secret and run `pulumi up`, which creates one with the peer's reader token.",
 )
 def remote_tokens_are_accepted(mesh: Mesh, cluster: LiveCluster) -> str:
-    """For every peer there is a remote secret with a token that the peer's API server knows."""
+    """Every peer has a remote secret with a token that its API server accepts."""
     path = f"/api/v1/namespaces/{ISTIO_NAMESPACE}/secrets"
     secrets = cluster.api.items(path, labelSelector="istio/multiCluster=true")
     faults: list[str] = []
@@ -114,7 +117,7 @@ def federation_is_addressed(mesh: Mesh, cluster: LiveCluster) -> str:
 
 @check(
     "mesh pods are injected with the spire template",
-    "Restart the pod: it was made before istiod had the template, or its annotation leaves `spire` out.",
+    "Restart the pod: it was created before istiod had the template, or its annotation omits `spire`.",
 )
 def pods_have_the_socket(_mesh: Mesh, cluster: LiveCluster) -> str:
     """Every pod with a proxy mounts SPIRE's socket through the CSI driver."""
@@ -128,7 +131,7 @@ def pods_have_the_socket(_mesh: Mesh, cluster: LiveCluster) -> str:
     severity=Severity.WARNING,
 )
 def ports_are_named(_mesh: Mesh, cluster: LiveCluster) -> str:
-    """Every Service port of namespaces in the mesh says its protocol."""
+    """Every Service port of namespaces in the mesh declares its protocol."""
     namespaces = {pod["metadata"]["namespace"] for pod in cluster.mesh_pods()} - SYSTEM
     return judge_ports([service for name in sorted(namespaces) for service in cluster.services(name)])
 
@@ -143,7 +146,7 @@ def mutual_tls_is_strict(_mesh: Mesh, cluster: LiveCluster) -> str:
 
 
 def judge_kinds(served: Mapping[str, set[str]]) -> str:
-    """Whether every kind of KINDS is among those served, by group and version."""
+    """Raises Failed unless every kind of KINDS is served; the keys are group and version."""
     refuse(
         [
             f"{group} has no {', '.join(missing)}" if served[group] else f"nothing of {group} is installed"
@@ -155,7 +158,7 @@ def judge_kinds(served: Mapping[str, set[str]]) -> str:
 
 
 def judge_places(nodes: Sequence[Json]) -> str:
-    """Whether every node has a region and a zone."""
+    """Raises Failed unless every node has a region and a zone."""
     faults = [
         f"{full_name(node)} has no label {label}"
         for node in nodes
@@ -167,7 +170,7 @@ def judge_places(nodes: Sequence[Json]) -> str:
 
 
 def judge_trust_domains(config: Mapping[str, Any], own: str, others: Sequence[str]) -> str:
-    """Whether a mesh config has a trust domain of its own and accepts the others."""
+    """Raises Failed unless a mesh config has the own trust domain and accepts the others."""
     accepted = set(config.get("trustDomainAliases") or [])
     for authority in config.get("caCertificates") or []:
         accepted.update(authority.get("trustDomains") or [])
@@ -201,7 +204,7 @@ def bundle_addresses(services: Sequence[Json]) -> list[str]:
 
 
 def judge_federation(trusts: Sequence[Json], endpoints: Mapping[str, Sequence[str]]) -> str:
-    """Whether every trust domain has a relationship, at one of the addresses of its endpoint."""
+    """Raises Failed unless every trust domain has a relationship with one of its endpoint's addresses."""
     urls = {trust["spec"]["trustDomain"]: trust["spec"]["bundleEndpointURL"] for trust in trusts}
     faults: list[str] = []
     for domain, addresses in endpoints.items():
@@ -216,7 +219,7 @@ def judge_federation(trusts: Sequence[Json], endpoints: Mapping[str, Sequence[st
 
 
 def judge_sockets(pods: Sequence[Json]) -> str:
-    """Whether every pod's workload socket is a volume of SPIRE's CSI driver."""
+    """Raises Failed unless the workload socket of every pod is a volume of SPIRE's CSI driver."""
     bare = [
         f"{full_name(pod)} has no socket of SPIRE"
         for pod in pods
@@ -230,7 +233,7 @@ def judge_sockets(pods: Sequence[Json]) -> str:
 
 
 def judge_ports(services: Sequence[Json]) -> str:
-    """Whether every port names a protocol, by its name's first part or appProtocol."""
+    """Raises Failed unless every port declares a protocol, by the prefix of its name or by appProtocol."""
     faults: list[str] = []
     count = 0
     for service in services:
@@ -245,7 +248,7 @@ def judge_ports(services: Sequence[Json]) -> str:
 
 
 def judge_strictness(policies: Sequence[Json]) -> str:
-    """Whether the mesh-wide policy is STRICT and no other is weaker."""
+    """Raises Failed unless the mesh-wide policy is STRICT and no policy is weaker."""
     modes = {full_name(policy): policy["spec"].get("mtls", {}).get("mode", "UNSET") for policy in policies}
     root = [
         mode

@@ -1,4 +1,4 @@
-"""Identity: is every proxy's certificate from its own cluster's SPIRE, and does it trust every peer."""
+"""The check of identities: certificates of proxies come from SPIRE, and proxies trust every peer."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from fedmesh.verify.model import Failed, Mesh, category, refuse
 
 check = category("Identity")
 
-# SPIRE renews at half of a certificate's life; one with this little left is not being renewed.
+# SPIRE renews a certificate at half of its validity period.
 LEAST_LIFE = 0.2
-# A pod that takes longer to start does not merely start slowly.
+# A pod that is pending for longer does not merely start slowly.
 PATIENCE = timedelta(minutes=1)
 
 
@@ -52,7 +52,7 @@ def certificates_are_from_spire(mesh: Mesh, cluster: LiveCluster) -> str:
 
 
 def waiting_for_identity(pods: Sequence[Json], now: datetime) -> list[str]:
-    """Pods whose proxy has been starting for too long, as it does when SPIRE gives it no identity."""
+    """Pods whose proxy has been starting for too long, as without an identity from SPIRE."""
     return [
         f"the proxy of {full_name(pod)} has been waiting for an identity for {human(now - made)}"
         for pod in pods
@@ -63,7 +63,7 @@ def waiting_for_identity(pods: Sequence[Json], now: datetime) -> list[str]:
 
 
 def proxy_statuses(pod: Json) -> list[Json]:
-    """Statuses of a pod's containers, native sidecars among them."""
+    """Statuses of a pod's containers and native sidecars."""
     status = pod.get("status", {})
     return [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]
 
@@ -71,7 +71,7 @@ def proxy_statuses(pod: Json) -> list[Json]:
 def judge_secrets(
     pod: Json, secrets: ProxySecrets, bundle: Bundle, trusted: Sequence[str], now: datetime
 ) -> str | None:
-    """What is wrong with a proxy's certificate or with what it trusts, or None."""
+    """The fault of a proxy's certificate or trust bundles, or None."""
     name, leaf = full_name(pod), secrets.chain[0]
     expected = workload_id(bundle.trust_domain, pod)
     if spiffe_id(leaf) != expected:
@@ -86,7 +86,7 @@ def judge_secrets(
 
 
 def workload_id(trust_domain: str, pod: Json) -> str:
-    """The SPIFFE id that a pod must have in a trust domain."""
+    """The SPIFFE ID of a pod in a trust domain."""
     account = pod["spec"].get("serviceAccountName", "default")
     return f"spiffe://{trust_domain}/ns/{pod['metadata']['namespace']}/sa/{account}"
 

@@ -1,4 +1,4 @@
-"""Istio: is the control plane up, does it read every other cluster, can the other clusters reach this one."""
+"""Checks of Istio: the control plane, its remote clusters, and the east-west gateway."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ def istiod_is_ready(_mesh: Mesh, cluster: LiveCluster) -> str:
     "Is the remote secret in istio-system there, its token valid, the peer's API server reachable from here?",
 )
 def remote_clusters_are_synced(mesh: Mesh, cluster: LiveCluster) -> str:
-    """Every istiod replica has read every other cluster."""
+    """Every istiod replica is synchronized with every other cluster."""
     istiods = cluster.istiods()
     if not istiods:
-        raise Failed("no istiod pod runs")
+        raise Failed("no pod of istiod is running")
     wanted = [peer.name for peer in mesh.peers(cluster)]
     for istiod in istiods:
         judge_remote_clusters(wanted, cluster.remote_clusters(istiod))
@@ -41,15 +41,15 @@ def remote_clusters_are_synced(mesh: Mesh, cluster: LiveCluster) -> str:
     "See the gateway's Service: is a load balancer controller running, and are the gateway's pods ready?",
 )
 def gateway_has_an_address(_mesh: Mesh, cluster: LiveCluster) -> str:
-    """The other networks can find this network's gateway."""
+    """The east-west gateway of this network has an address."""
     return ", ".join(gateway_addresses(cluster.services(GATEWAY_NAMESPACE), cluster.member.network))
 
 
 def judge_istiod(deployments: Sequence[Json]) -> str:
-    """Whether istiod's Deployments (one per revision) have all their replicas available."""
+    """Raises Failed unless all replicas of istiod's Deployments, one per revision, are available."""
     istiods = [d for d in deployments if d["metadata"].get("labels", {}).get("app") == "istiod"]
     if not istiods:
-        raise Failed("there is no Deployment of istiod", "Has `pulumi up` run?")
+        raise Failed("there is no Deployment of istiod", "Run `pulumi up`.")
     faults: list[str] = []
     for istiod in istiods:
         wanted, available = (
@@ -63,7 +63,7 @@ def judge_istiod(deployments: Sequence[Json]) -> str:
 
 
 def judge_remote_clusters(wanted: Iterable[str], remotes: Sequence[Json]) -> None:
-    """Whether the clusters that istiod reads include all that are wanted, each synced."""
+    """Raises Failed unless istiod is synchronized with every wanted cluster."""
     states = {remote["id"]: remote.get("syncStatus", "unknown") for remote in remotes}
     faults: list[str] = []
     for name in wanted:
@@ -75,7 +75,7 @@ def judge_remote_clusters(wanted: Iterable[str], remotes: Sequence[Json]) -> Non
 
 
 def gateway_addresses(services: Sequence[Json], network: str) -> list[str]:
-    """Addresses under which other networks reach this one; raises Failed when there are none."""
+    """The addresses of the east-west gateway of a network. Raises Failed when there are none."""
     gateways = [s for s in services if s["metadata"].get("labels", {}).get(NETWORK_LABEL) == network]
     gateways = [
         s for s in gateways if any(p["port"] == CROSS_NETWORK_PORT for p in s["spec"].get("ports", []))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from queue import Empty, Queue
 
 from fedmesh.kube import KubeError
@@ -20,14 +20,12 @@ def run(
     checks: Sequence[Check],
     unreachable: dict[str, str],
     deadline: float,
-    seen: Callable[[Result], None] = lambda _: None,
 ) -> list[Result]:
     """Runs every check on every cluster and returns the results in the order of the checks.
 
     Args:
         unreachable: the error of each cluster that does not answer, by name.
         deadline: in seconds; a check that has not finished by then, or that raises an exception, has failed.
-        seen: called with each result as it comes in.
     """
     jobs = [
         (check, name)
@@ -55,7 +53,6 @@ def run(
             break
         results[index] = result
         waiting -= 1
-        seen(result)
     for index, (check, name) in enumerate(jobs):
         late = f"no answer within {deadline:.0f} s"
         results.setdefault(index, result_of(check, name, False, late, hint=check.hint, duration=deadline))

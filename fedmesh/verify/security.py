@@ -1,7 +1,7 @@
-"""Security: is everybody refused who is not of the mesh.
+"""Checks of refusals: the mesh refuses callers that are not members.
 
-A pod without a proxy, gone afterwards, knocks at helloworld's own port. Each refusal has its counterpart: the
-same handshake with a certificate of the cluster's SPIRE server is let in, so a dead port never looks safe.
+A temporary pod without a proxy sends requests to the port of a helloworld pod. Each refusal has a control: the same
+handshake with a certificate of the cluster's SPIRE server must be accepted, so that a closed port does not pass.
 """
 
 from __future__ import annotations
@@ -27,58 +27,58 @@ TRIES = 8
 
 @check(
     "plaintext from outside the mesh is refused",
-    "Is the mesh-wide PeerAuthentication STRICT in istio-system, and not overridden in helloworld?",
+    "Check that the PeerAuthentication in istio-system is STRICT, and that none in helloworld overrides it.",
     samples=True,
 )
 def plaintext_is_refused(mesh: Mesh, cluster: LiveCluster) -> str:
-    """A pod without a proxy gets no answer over plain HTTP, though it reaches the port."""
-    knock = _outsider(mesh, cluster)
-    return judge_plaintext(knock("http", None), knock("https", _own_identity(mesh, cluster)))
+    """A pod without a proxy reaches the port and gets no answer over plain HTTP."""
+    request = _outsider(mesh, cluster)
+    return judge_plaintext(request("http", None), request("https", _own_identity(mesh, cluster)))
 
 
 @check(
     "certificates of unfederated trust domains are refused",
-    "Does the proxy validate SPIFFE ids (ROOTCA with a validator per trust domain)?",
+    "Check that the proxy validates SPIFFE IDs (ROOTCA with a validator per trust domain).",
     samples=True,
 )
 def foreign_certificates_are_refused(mesh: Mesh, cluster: LiveCluster) -> str:
-    """Neither an unknown trust domain nor a forged member of this one gets through the handshake."""
-    knock = _outsider(mesh, cluster)
-    control = knock("https", _own_identity(mesh, cluster))
+    """Certificates of an unknown trust domain and forged ones of this trust domain fail the handshake."""
+    request = _outsider(mesh, cluster)
+    control = request("https", _own_identity(mesh, cluster))
     forged = f"spiffe://{cluster.member.trust_domain}/ns/{CLIENT}/sa/{CLIENT}"
     attempts = {
-        "an unfederated trust domain": knock("https", certs.forge(FOREIGN).pem),
-        "a forged certificate of this trust domain": knock("https", certs.forge(forged).pem),
-        "no certificate": knock("https", None),
+        "an unfederated trust domain": request("https", certs.forge(FOREIGN).pem),
+        "a forged certificate of this trust domain": request("https", certs.forge(forged).pem),
+        "no certificate": request("https", None),
     }
-    return "; ".join(judge_handshake(who, answer, control) for who, answer in attempts.items())
+    return "; ".join(judge_handshake(caller, answer, control) for caller, answer in attempts.items())
 
 
 def judge_plaintext(answer: curl.Answer, control: curl.Answer) -> str:
-    """Whether plain HTTP was cut off while the same port let a member in."""
-    # First: a port that takes plaintext may take no other TLS than the mesh's own.
+    """Raises Failed unless plain HTTP was cut off and the same port accepted a member."""
+    # Before the control: a port that accepts plaintext may refuse TLS.
     if answer.status:
         raise Failed(f"plaintext was answered with {answer.status}")
     _judge_control(control)
-    # 52: closed without an answer, 56: reset. Anything else (7: refused, 28: silence) proves no refusal.
+    # 52: closed without an answer, 56: reset. Other codes (7: connection refused, 28: time-out) prove no refusal.
     if answer.code not in (52, 56):
         raise Failed(f"plaintext did not reach the proxy: {answer.error}")
-    return f"refused ({answer.error}), a member let in with {control.status}"
+    return f"refused ({answer.error}), a member accepted with {control.status}"
 
 
-def judge_handshake(who: str, answer: curl.Answer, control: curl.Answer) -> str:
-    """Whether the server ended a handshake with a TLS alert while it let a member in."""
+def judge_handshake(caller: str, answer: curl.Answer, control: curl.Answer) -> str:
+    """Raises Failed unless the server ended a handshake with a TLS alert and accepted a member."""
     _judge_control(control)
     if answer.status:
-        raise Failed(f"{who} was let in with {answer.status}")
+        raise Failed(f"{caller} was accepted with {answer.status}")
     alert = alert_of(answer.error)
     if alert is None:
-        raise Failed(f"{who} was not refused by the server: {answer.error}")
-    return f"{who}: {alert}"
+        raise Failed(f"{caller} was not refused by the server: {answer.error}")
+    return f"{caller}: {alert}"
 
 
 def alert_of(error: str) -> str | None:
-    """Name of the TLS alert about certificates in curl's error, or None when there is none."""
+    """The TLS alert about certificates in an error of curl, or None."""
     text = error.lower().replace("_", " ")
     names = (
         "unknown ca",
@@ -96,20 +96,20 @@ def alert_of(error: str) -> str | None:
 def _judge_control(control: curl.Answer) -> None:
     if not control.status:
         raise Failed(
-            f"a certificate of the cluster's own SPIRE was not let in either: {control.error}",
-            "So the refusals prove nothing. Is helloworld reachable from namespace default?",
+            f"a certificate of the cluster's SPIRE was not accepted either: {control.error}",
+            "The refusals prove nothing. Check that helloworld can be reached from the namespace default.",
         )
 
 
 def _own_identity(_mesh: Mesh, cluster: LiveCluster) -> str:
-    """A minute-long certificate of this cluster's SPIRE, with its key, as PEM."""
+    """A certificate of this cluster's SPIRE, valid for a minute, with its key, in PEM."""
 
     identity = f"spiffe://{cluster.member.trust_domain}/fedmesh/probe"
     return cluster.once("own identity", lambda: certificate_of(cluster, identity, MINT_SECONDS))
 
 
 def certificate_of(cluster: LiveCluster, identity: str, seconds: int) -> str:
-    """A certificate of the cluster's SPIRE for any SPIFFE id of its trust domain, with its key, as PEM."""
+    """A certificate of the cluster's SPIRE for a SPIFFE ID of its trust domain, with its key, in PEM."""
     minted = cluster.mint(identity, seconds)
     chain = [ssl.DER_cert_to_PEM_cert(base64.b64decode(der)) for der in minted["x509_svid"]]
     return "".join(chain) + _pem("PRIVATE KEY", minted["private_key"])
@@ -120,23 +120,23 @@ def _pem(kind: str, encoded: str) -> str:
     return "\n".join([f"-----BEGIN {kind}-----", *lines, f"-----END {kind}-----", ""])
 
 
-Knock = Callable[[str, str | None], curl.Answer]
-# Up to TLS 1.2 a server judges the client's certificate before the client may speak. In 1.3 the client learns of its
-# refusal afterwards, if its own words do not meet a closed door first: so 1.2 where the server lets a member use it.
+Request = Callable[[str, str | None], curl.Answer]
+# Up to TLS 1.2 a server verifies the client's certificate before the client sends data. In 1.3 the alert comes later,
+# and the client may see a closed connection first: so 1.2 is used where the server accepts it.
 JUDGED_FIRST = ("--tls-max", "1.2")
 
 
-def _outsider(mesh: Mesh, cluster: LiveCluster) -> Knock:
+def _outsider(mesh: Mesh, cluster: LiveCluster) -> Request:
     servers = cluster.pods(SERVER, app=SERVER)
     if not servers:
-        raise Failed(f"no pod of {SERVER} runs to knock at")
+        raise Failed(f"no pod of {SERVER} is running")
     pod = cluster.once(
         "outsider", lambda: start_outsider(mesh.janitor, cluster, image_of(client_pod(cluster)))
     )
     address = servers[0]["status"]["podIP"]
 
     def ask(scheme: str, pem: str | None, *options: str) -> curl.Answer:
-        # The server's certificate has no DNS name, hence -k; who it is was checked elsewhere.
+        # -k because the server's certificate has no DNS name; another check verifies its SPIFFE ID.
         url = f"{scheme}://{address}:{SERVER_PORT}/hello"
         words = (
             curl.command(url, "-k", *options)
@@ -148,7 +148,7 @@ def _outsider(mesh: Mesh, cluster: LiveCluster) -> Knock:
     def tls() -> tuple[str, ...]:
         return JUDGED_FIRST if ask("https", _own_identity(mesh, cluster), *JUDGED_FIRST).status else ()
 
-    def knock(scheme: str, pem: str | None) -> curl.Answer:
+    def request(scheme: str, pem: str | None) -> curl.Answer:
         options = cluster.once("tls", tls) if scheme == "https" else ()
         answer = ask(scheme, pem, *options)
         for _ in range(0 if options or scheme == "http" else TRIES):
@@ -157,11 +157,11 @@ def _outsider(mesh: Mesh, cluster: LiveCluster) -> Knock:
             answer = ask(scheme, pem)
         return answer
 
-    return knock
+    return request
 
 
 def image_of(pod: Json) -> str:
-    """The image of the sample client: it has curl, and every node may pull it."""
+    """The image of the sample client, which has curl and is on the cluster already."""
     return next(c["image"] for c in pod["spec"]["containers"] if c["name"] == CLIENT)
 
 

@@ -1,4 +1,4 @@
-"""SPIRE: are its agents attested on every node, and does every trust domain know the others."""
+"""Checks of SPIRE: agents on every node, and the bundles of all trust domains."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ AGENT = "spire-agent"
     "Compare the logs of the node's spire-agent pod and of spire-server: they name the refused attestation.",
 )
 def agents_are_attested(mesh: Mesh, cluster: LiveCluster) -> str:
-    """Every node that agents may run on has an attested one."""
+    """Every node that the agents' DaemonSet covers has an attested agent."""
     daemonset = cluster.daemonset(SPIRE_NAMESPACE, AGENT)
     pods = [pod for pod in cluster.pods(SPIRE_NAMESPACE) if pod["metadata"]["name"].startswith(f"{AGENT}-")]
     ready = {pod["spec"].get("nodeName") for pod in pods if is_ready(pod)}
@@ -43,7 +43,7 @@ def agents_are_attested(mesh: Mesh, cluster: LiveCluster) -> str:
     "See `kubectl get clusterfederatedtrustdomains` and the peer's Service spire-bundle: is it reachable?",
 )
 def bundles_are_federated(mesh: Mesh, cluster: LiveCluster) -> str:
-    """Each peer's bundle is here, refreshed by federation and equal to its origin's."""
+    """The bundle of each peer is complete, and a federation relationship refreshes it."""
     origins = [peer.bundle() for peer in mesh.peers(cluster)]
     try:
         return judge_bundles(origins, cluster.foreign_bundles(), cluster.relationships())
@@ -56,7 +56,7 @@ def bundles_are_federated(mesh: Mesh, cluster: LiveCluster) -> str:
 
 
 def judge_agents(nodes: Sequence[Json], daemonset: Json, agents: Sequence[Agent], now: datetime) -> str:
-    """Whether each node that the agents' DaemonSet covers has an agent with a valid, unbanned identity."""
+    """Raises Failed unless each node that the DaemonSet covers has an agent that is neither expired nor banned."""
     covered = [node for node in nodes if tolerates(daemonset, node)]
     if not covered:
         raise Failed("no node is covered by the agents' DaemonSet", "Its tolerations match no node's taints.")
@@ -77,7 +77,7 @@ def judge_agents(nodes: Sequence[Json], daemonset: Json, agents: Sequence[Agent]
 def judge_bundles(
     origins: Iterable[Bundle], held: Mapping[str, Bundle], relationships: Sequence[Relationship]
 ) -> str:
-    """Whether every origin's bundle is held, complete, and bound to an endpoint that refreshes it."""
+    """Raises Failed unless every origin's bundle is held, complete, and refreshed by a relationship."""
     refreshed = {relationship.trust_domain for relationship in relationships}
     faults: list[str] = []
     names: list[str] = []
@@ -87,25 +87,25 @@ def judge_bundles(
         if not origin.authorities:
             faults.append(f"{name} has no authorities at its own server")
         elif name not in held:
-            faults.append(f"the bundle of {name} is not here")
+            faults.append(f"the bundle of {name} is missing")
         elif missing := missing_authorities(origin, held[name]):
             faults.append(
                 f"the bundle of {name} lacks {len(missing)} of {len(origin.authorities)} authorities"
             )
         elif name not in refreshed:
-            faults.append(f"the bundle of {name} is a copy that no federation relationship refreshes")
+            faults.append(f"no federation relationship refreshes the bundle of {name}")
     refuse(faults)
     return ", ".join(names) or "no peers"
 
 
 def tolerates(daemonset: Json, node: Json) -> bool:
-    """Whether a DaemonSet's pods may be scheduled to a node, by taints and nodeSelector."""
+    """True when a DaemonSet's pods can be scheduled to a node, by taints and nodeSelector."""
     spec = daemonset["spec"]["template"]["spec"]
     labels = node["metadata"].get("labels", {})
     if any(labels.get(key) != value for key, value in (spec.get("nodeSelector") or {}).items()):
         return False
     taints = [t for t in node["spec"].get("taints") or [] if t["effect"] in ("NoSchedule", "NoExecute")]
-    # The DaemonSet controller tolerates the conditions of a sick node by itself.
+    # The DaemonSet controller adds tolerations for the conditions of a node.
     taints = [taint for taint in taints if not taint["key"].startswith("node.kubernetes.io/")]
     return all(any(_matches(t, taint) for t in spec.get("tolerations") or []) for taint in taints)
 

@@ -1,8 +1,8 @@
-"""Traffic: does every version answer from every cluster, and under whose identities.
+"""Checks of traffic: every version of the sample answers on every cluster, with the right identities.
 
-Local-first failover keeps plain calls in their own cluster, so the peers are called through a name of their
-own: a ServiceEntry, seen by the client's namespace alone and gone afterwards, whose only endpoint is the
-peer's east-west gateway. The call leaves the client's proxy and enters the peer's just as in a failover.
+Locality load balancing keeps plain calls in their own cluster. A peer is called by a host name of its own: a temporary
+ServiceEntry, visible to the client's namespace only, whose endpoint is the peer's east-west gateway. The call takes the
+same path as after a failover.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ check = category("Traffic")
 SERVER_SAW = "x-fedmesh-server"
 CLIENT_WAS = "x-fedmesh-client"
 URL = f"http://{SERVER}.{SERVER}:{SERVER_PORT}/hello"
-# Two identical requests to the same name must both be answered: one might be luck.
+# Several requests, because a single one may be answered by chance.
 CALLS = 3
 
 
 @check(
     "helloworld's endpoints of every cluster are known and healthy",
-    "Is helloworld ready on the peer, and does istiod read the peer?",
+    "Check that helloworld is ready on the peer, and that istiod is synchronized with the peer.",
     samples=True,
 )
 def endpoints_are_known(mesh: Mesh, cluster: LiveCluster) -> str:
@@ -53,7 +53,7 @@ def endpoints_are_known(mesh: Mesh, cluster: LiveCluster) -> str:
     samples=True,
 )
 def every_version_answers(mesh: Mesh, cluster: LiveCluster) -> str:
-    """Plain calls are answered at home, and calls to each peer by each version that runs there."""
+    """The own cluster answers plain calls, and each version on a peer answers calls to that peer."""
     client = client_pod(cluster)
     seen = [f"{cluster.name}: {_local_versions(cluster, client)}"] if cluster.pods(SERVER, app=SERVER) else []
     for peer in mesh.peers(cluster):
@@ -70,7 +70,7 @@ def every_version_answers(mesh: Mesh, cluster: LiveCluster) -> str:
     samples=True,
 )
 def identities_cross(mesh: Mesh, cluster: LiveCluster) -> str:
-    """The TLS connection to a peer shows this side's SPIFFE id and the peer's."""
+    """The TLS connection to a peer has the SPIFFE IDs of this client and of the peer's server."""
     client = client_pod(cluster)
     crossed: list[str] = []
     for peer in mesh.peers(cluster):
@@ -80,13 +80,13 @@ def identities_cross(mesh: Mesh, cluster: LiveCluster) -> str:
         call = calls_to_peer(mesh.janitor, cluster, client, peer, servers)[0]
         expected = workload_id(peer.member.trust_domain, servers[0])
         crossed.append(judge_identities(call, workload_id(cluster.member.trust_domain, client), expected))
-    return "; ".join(crossed) or "no peer runs helloworld"
+    return "; ".join(crossed) or "helloworld runs on no peer"
 
 
 def judge_endpoints(
     endpoints: Sequence[envoy.Endpoint], local: Sequence[str], peers: dict[str, list[str]]
 ) -> str:
-    """Whether local pods and one address of each peer's gateway are among the healthy endpoints."""
+    """Raises Failed unless the local pods and one address of each peer's gateway are healthy endpoints."""
     healthy = {endpoint.address for endpoint in endpoints if endpoint.healthy}
     faults = [
         f"the local pod {address} is not a healthy endpoint" for address in local if address not in healthy
@@ -100,7 +100,7 @@ def judge_endpoints(
 
 
 def judge_versions(wanted: set[str], calls: Sequence[curl.Answer]) -> str:
-    """Whether each wanted version answered, and every call was answered."""
+    """Raises Failed unless every call was answered, and each wanted version answered one."""
     bad = [call for call in calls if call.status != 200]
     if bad:
         raise Failed(
@@ -113,7 +113,7 @@ def judge_versions(wanted: set[str], calls: Sequence[curl.Answer]) -> str:
 
 
 def judge_identities(call: curl.Answer, client: str, server: str) -> str:
-    """Whether the connection of a call was made by one SPIFFE id and answered by another."""
+    """Raises Failed unless the connection of a call has the SPIFFE IDs of client and server."""
     if call.status != 200:
         raise Failed(f"the call failed: {call.status} {call.error or call.body[:120]}")
     was, saw = call.headers.get(CLIENT_WAS, "nobody"), call.headers.get(SERVER_SAW, "nobody")
@@ -138,23 +138,25 @@ def versions(pods: Sequence[Json]) -> set[str]:
 
 
 def client_pod(cluster: LiveCluster) -> Json:
-    """The sample client of a cluster; raises Failed when none runs."""
+    """A pod of the sample client. Raises Failed when none is running."""
     pods = cluster.pods(CLIENT, app=CLIENT)
     if not pods:
-        raise Failed(f"no pod of {CLIENT} runs", "Deploy the samples, or turn them off in the stack file.")
+        raise Failed(
+            f"no pod of {CLIENT} is running", "Deploy the samples, or disable them in the stack file."
+        )
     return pods[0]
 
 
 @dataclass(frozen=True)
 class PeerRoute:
-    """A name of its own for a service on one peer."""
+    """A host name of helloworld on one peer, and its objects."""
 
     host: str
     objects: tuple[tuple[str, Json], ...]
 
 
 def peer_route(run: str, peer: str, gateways: Sequence[str], server_id: str) -> PeerRoute:
-    """Objects, by the plural of their kind, that give helloworld on one peer a name of its own."""
+    """The objects, by the plural of their kind, of a host name that leads to helloworld on one peer."""
     host = f"{SERVER}.{peer}.{run}.fedmesh.internal"
     name = f"fedmesh-probe-{run}-{peer}"
     numeric = all(address.replace(".", "").isdigit() or ":" in address for address in gateways)
@@ -177,7 +179,7 @@ def peer_route(run: str, peer: str, gateways: Sequence[str], server_id: str) -> 
             }
         },
     }
-    # The client's own proxy writes into the answer who it was and whom it found on its TLS connection.
+    # The client's proxy adds the SPIFFE IDs of its TLS connection to the answer.
     seen = {CLIENT_WAS: "%UPSTREAM_LOCAL_URI_SAN%", SERVER_SAW: "%UPSTREAM_PEER_URI_SAN%"}
     service: Json = {
         "hosts": [host],
@@ -211,7 +213,7 @@ def _local_versions(cluster: LiveCluster, client: Json) -> str:
 def calls_to_peer(
     janitor: Janitor, cluster: LiveCluster, client: Json, peer: LiveCluster, servers: Sequence[Json]
 ) -> list[curl.Answer]:
-    """Answers of helloworld on one peer to calls from another cluster, by way of the peer's gateway."""
+    """Answers of helloworld on one peer to calls from another cluster through the peer's gateway."""
     return cluster.once(f"calls to {peer.name}", lambda: _make_calls(janitor, cluster, client, peer, servers))
 
 
@@ -222,7 +224,7 @@ def _make_calls(
     route = peer_route(janitor.run, peer.name, gateways, workload_id(peer.member.trust_domain, servers[0]))
     for plural, body in route.objects:
         janitor.create(cluster.api, f"{NETWORKING}/{CLIENT}/{plural}", body)
-    # The name is not in DNS: the request goes to helloworld's address, the proxy routes it by name.
+    # The name is not in DNS: curl connects to helloworld's address, and the proxy routes by the Host header.
     command = curl.command(
         f"http://{route.host}:{SERVER_PORT}/hello", "--connect-to", f"::{SERVER}.{SERVER}:{SERVER_PORT}"
     )
@@ -230,7 +232,7 @@ def _make_calls(
 
     def routed() -> curl.Answer | None:
         last[:] = [_call(cluster, client, command)]
-        # Only the proxy's route for this name writes the header: until then the route is not there yet.
+        # The header shows that the proxy has the route.
         return last[0] if SERVER_SAW in last[0].headers and last[0].status == 200 else None
 
     try:

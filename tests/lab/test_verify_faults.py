@@ -140,7 +140,7 @@ def test_a_bundle_that_is_old(patient):
 def test_a_bundle_that_is_missing(patient, bundle_put_back):
     done = bundles(patient, "delete", "-id", bundle_put_back, "-mode", "dissociate")
     assert done.code == 0, done.stderr
-    named(patient.ask(BUNDLES), "the bundle of wsc-cluster2.com is not here")
+    named(patient.ask(BUNDLES), "the bundle of wsc-cluster2.com is missing")
 
 
 def test_a_relationship_that_is_missing(patient):
@@ -303,7 +303,7 @@ def test_a_spire_server_that_is_away(patient):
 def test_an_istiod_that_is_away(patient):
     patient.scale("/apis/apps/v1/namespaces/istio-system/deployments/istiod", 0)
     until_gone(patient, f"{ISTIO}/pods", "app=istiod")
-    named(patient.ask("istiod reads every other cluster"), "no istiod pod runs")
+    named(patient.ask("istiod reads every other cluster"), "no pod of istiod is running")
 
 
 def test_a_kind_that_is_missing(patient):

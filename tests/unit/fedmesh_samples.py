@@ -54,8 +54,8 @@ def inline(*certificates):
     return {"inline_bytes": base64.b64encode(pem(*certificates)).decode()}
 
 
-def bundle(trust_domain, *certificates, jwt=("k1",)):
-    return Bundle(trust_domain, tuple(certificates), frozenset(jwt), refresh_hint=60, sequence=1)
+def bundle(trust_domain, *certificates):
+    return Bundle(trust_domain, tuple(certificates))
 
 
 def pod(

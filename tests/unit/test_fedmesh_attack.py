@@ -13,8 +13,7 @@ from fedmesh import certs, curl
 from fedmesh.attack import attestation, federation, ports, workload
 from fedmesh.attack.certificates import judge, judge_namesake, policy
 from fedmesh.attack.command import print_table, refuse_unconfirmed, run_attacks, run_one, succeeded
-from fedmesh.attack.model import Attack, AttackSession, Finding, Verdict
-from fedmesh.cli import main
+from fedmesh.attack.model import Attack, AttackResult, AttackSession, Verdict
 from fedmesh.drill.means import DrillError
 from fedmesh.kube import Output
 from fedmesh.probe import Janitor
@@ -110,7 +109,7 @@ def test_every_port_is_knocked_at_that_a_pod_or_a_service_names_and_those_of_env
         "sleep/sleep-1:15999",
         "istio-system/istiod:15012",
     }
-    assert found["istio-system/ingress:8081"] == ports.FRONT_DOOR
+    assert found["istio-system/ingress:8081"] == ports.EXTERNAL
     assert set(found) - strict >= {"istio-system/istiod:8080", "istio-system/ingress:15021"} | {
         f"sleep/sleep-1:{number}" for number in (15020, 15021, 15090)
     }
@@ -120,7 +119,7 @@ METRICS = "# HELP up Whether it is.\nup 1\n"
 
 
 def pages(**differing):
-    return {path: differing.get(path.strip("/"), answer(404)) for path in ports.PRYING}
+    return {path: differing.get(path.strip("/"), answer(404)) for path in ports.DEBUG_PAGES}
 
 
 def test_a_port_that_is_open_on_purpose_tells_nothing_but_that():
@@ -138,7 +137,7 @@ def test_a_port_that_tells_more_than_it_should_is_a_way_in():
 def test_an_open_port_that_does_not_answer_is_not_judged_and_a_closed_one_is_shut():
     silent, closed = answer(code=28, error="timed out"), answer(code=7)
     assert ports.judge_open(ports.HEALTH, pages(config_dump=silent))[0] is Verdict.UNJUDGED
-    assert ports.judge_open(ports.HEALTH, dict.fromkeys(ports.PRYING, closed))[0] is Verdict.REFUSED
+    assert ports.judge_open(ports.HEALTH, dict.fromkeys(ports.DEBUG_PAGES, closed))[0] is Verdict.REFUSED
 
 
 def test_a_certificate_is_refused_by_an_alert_and_by_nothing_else():
@@ -228,7 +227,7 @@ def test_a_tampered_bundle_is_newer_and_has_one_authority_more():
 
 
 def finding(verdict):
-    return Finding("attack", "cluster-1", "[target]", verdict, "evidence")
+    return AttackResult("attack", "cluster-1", "[target]", verdict, "evidence")
 
 
 def test_the_drill_succeeds_only_when_every_attack_was_judged_and_refused():
@@ -288,12 +287,3 @@ def test_outside_the_lab_the_stacks_name_must_be_typed():
     refuse_unconfirmed(contained=False, stack="prod", typed="prod")
     with pytest.raises(DrillError, match="--destructive"):
         refuse_unconfirmed(contained=False, stack="prod", typed=None)
-
-
-def test_security_is_an_alias_of_attack_with_a_hint(capsys):
-    assert main(["drill", "-s", "dev", "--security", "all"]) == 2
-    assert "`fedmesh attack`" in capsys.readouterr().err
-    assert main(["drill", "-s", "dev", "--security"]) == 2
-    told = capsys.readouterr().err
-    assert "is now `fedmesh attack`" in told
-    assert "--destructive dev" in told

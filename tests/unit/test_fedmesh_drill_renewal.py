@@ -85,8 +85,8 @@ def test_the_renewals_are_made_up_for_once_the_server_is_back(scene, monkeypatch
     renewal.miss_renewals(scene)
     assert back == [1]
     away, whole = scene.remarks
-    assert "renewals were due 25 to 25 s" in away
-    assert "210 s before the first old one ended" in whole
+    assert "the renewals of 1 proxies were due 25 to 25 s" in away
+    assert "210 s before the first old one expired" in whole
     assert slept[0] == pytest.approx(renewal.AWAY, abs=1)
 
 

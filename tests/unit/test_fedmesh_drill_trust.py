@@ -87,7 +87,7 @@ def test_a_lost_volume_is_back_when_both_volume_and_server_are_new():
     stage = scene(api)
     trust_faults.lose_volume(stage)
     assert api.deleted == [trust_faults.SPIRE_CLAIM, server]
-    assert "back on an empty volume" in stage.remarks[0]
+    assert "ready on an empty volume" in stage.remarks[0]
 
 
 # The program, and what is found afterwards

@@ -4,7 +4,16 @@ from datetime import UTC, datetime
 
 import pytest
 
-from fedmesh.drill.latency import CLUSTER_LABEL, Report, as_text, document, measure, objects, rows, summary
+from fedmesh.drill.latency import (
+    CLUSTER_LABEL,
+    LatencyReport,
+    as_text,
+    document,
+    measure,
+    objects,
+    rows,
+    summary,
+)
 from fedmesh.drill.means import DrillError
 from fedmesh.drill.samples import Sample
 
@@ -51,7 +60,7 @@ def test_what_is_added_is_the_difference_of_the_percentiles():
         ("remote", "new", 0.005),
     ]
     figures = tuple(summary(p, c, samples([s], "v1" if p == "local" else "v2")) for p, c, s in kinds)
-    report = Report(datetime(2026, 1, 2, tzinfo=UTC), "cluster-1", "cluster-2", 40, figures)
+    report = LatencyReport(datetime(2026, 1, 2, tzinfo=UTC), "cluster-1", "cluster-2", 40, figures)
     assert rows(report)[0] == ("kept", "p50", "1.00 ms", "1.50 ms", "+0.50 ms")
     assert rows(report)[2] == ("new", "p50", "2.00 ms", "5.00 ms", "+3.00 ms")
     assert "| new | p99 | 2.00 ms | 5.00 ms | +3.00 ms |" in document(report)

@@ -58,20 +58,24 @@ def test_one_of_several_stacks_is_named_by_option_or_variable(tmp_path, monkeypa
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["verify", "-s", "red"], "Pulumi.red.yaml does not exist; stacks here: blue"),
+        (["verify", "-s", "red"], "Pulumi.red.yaml does not exist; stacks here: blue, faulty"),
         (["verify", "--timeout", "0"], "--timeout"),
         (["drill"], "app-scaled"),
         (["drill", "77"], "there is no drill 77"),
         (["drill", "node"], "needs a test environment"),
         (["drill", "istiod"], "confirm it with --destructive blue"),
         (["attack"], "confirm them with --destructive blue"),
+        (["drill", "--security", "all"], "`fedmesh attack`"),
+        (["drill", "--security"], "`drill --security` is now `fedmesh attack`"),
+        (["verify", "-s", "faulty"], "fedmesh:clusters"),
         (["fly"], "No such command"),
     ],
 )
 def test_a_wrong_call_is_told_in_one_message_and_ends_with_2(tmp_path, monkeypatch, capsys, arguments, told):
-    monkeypatch.delenv("PULUMI_STACK", raising=False)
     monkeypatch.chdir(tmp_path)
     stack_file(tmp_path, "blue")
+    (tmp_path / "Pulumi.faulty.yaml").write_text("config:\n  fedmesh:clusters: []\n")
+    monkeypatch.setenv("PULUMI_STACK", "blue")
     assert cli.main(arguments) == 2
     error = capsys.readouterr().err
     assert told in error

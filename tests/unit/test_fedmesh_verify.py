@@ -86,7 +86,7 @@ def test_the_first_certificate_to_expire_is_told():
         (certificate(ready="False"), "cacerts: the issuer is missing"),
         (certificate(notAfter="2026-11-23T11:00:00Z"), "expired 1h ago"),
         (certificate(renewalTime="2026-11-23T11:00:00Z"), "should have been renewed at"),
-        ({"metadata": {"name": "new", "namespace": "x"}}, "cert-manager has not looked at it"),
+        ({"metadata": {"name": "new", "namespace": "x"}}, "cert-manager has not processed it yet"),
     ],
 )
 def test_a_certificate_that_is_not_well_is_named(broken, complaint):
@@ -329,7 +329,7 @@ def test_only_an_alert_of_the_server_counts_as_a_refusal(error, alert):
 
 
 def test_a_foreign_certificate_that_is_let_in_or_merely_lost_fails():
-    with pytest.raises(Failed, match="let in with 403"):
+    with pytest.raises(Failed, match="accepted with 403"):
         judge_handshake("x", answer(status=403), answer())
     with pytest.raises(Failed, match="not refused by the server"):
         judge_handshake("x", answer(status=0, error="timed out"), answer())
