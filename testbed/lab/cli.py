@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
-import shutil
 import subprocess
 import sys
 import time
@@ -28,6 +27,7 @@ from testbed.lab.environment import engine_environment
 from testbed.lab.gomods import BuildError
 from testbed.lab.paths import State
 from testbed.lab.pki import PkiError
+from testbed.lab.preflight import PreflightError
 from testbed.lab.progress import clock
 from testbed.lab.stack import Stack
 
@@ -35,11 +35,19 @@ Command = Callable[[argparse.Namespace], int]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command and gives its exit code: 0 when all went well, 1 with a message on standard error when not."""
+    """Runs one command and returns its exit code, with a message on standard error unless it is 0.
+
+    0 success, 1 failure, 2 wrong usage, wrong configuration, or a machine that lacks something.
+    """
     options = _parser().parse_args(arguments)
     try:
+        if options.needs_root:
+            preflight.require_root()
         return options.command(options)
-    except (BuildError, LabConfigError, LabError, PkiError, TimeoutError) as problem:
+    except (LabConfigError, PreflightError) as problem:
+        print(f"lab: {problem}", file=sys.stderr)
+        return 2
+    except (BuildError, LabError, PkiError, OSError) as problem:
         print(f"lab: {problem}", file=sys.stderr)
     except subprocess.CalledProcessError as failed:
         print(
@@ -55,10 +63,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    def add(name: str, command: Command, text: str) -> argparse.ArgumentParser:
+    def add(name: str, command: Command, text: str, needs_root: bool = False) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=text, description=text)
         sub.add_argument("-q", "--quiet", action="store_true", help="say only what fails")
-        sub.set_defaults(command=command)
+        sub.set_defaults(command=command, needs_root=needs_root)
         return sub
 
     add("preflight", _preflight, "say what the machine lacks").add_argument(
@@ -68,8 +76,8 @@ def _parser() -> argparse.ArgumentParser:
     build.add_argument(
         "--for-engine", action="store_true", help="only what the engine and one API server need"
     )
-    add("up", _up, "start the clusters")
-    add("down", _down, "stop the clusters and leave nothing of them")
+    add("up", _up, "start the clusters", needs_root=True)
+    add("down", _down, "stop the clusters and remove every trace of them", needs_root=True)
     add("status", _status, "show the nodes")
     logs = add("logs", _logs, "show the ends of the logs")
     logs.add_argument("cluster", nargs="?", help="one cluster's only")
@@ -83,7 +91,9 @@ def _parser() -> argparse.ArgumentParser:
     engine.add_argument("--stack", default="lab")
     engine.add_argument("verb", help="a verb of pulumi's, or `unchanged`: an up that must change nothing")
     engine.add_argument("arguments", nargs=argparse.REMAINDER, help="passed on to pulumi")
-    fault = add("fault", _fault, "make a fault on a cluster or node, or take all faults back (heal)")
+    fault = add(
+        "fault", _fault, "inject a fault into a cluster or node, or remove all faults (heal)", needs_root=True
+    )
     fault.add_argument("kind", choices=[*faults.FAULTS, "kill", "heal"])
     fault.add_argument("target", help="a cluster or a node")
     fault.add_argument("program", nargs="?", help="what to kill, such as kubelet")
@@ -97,21 +107,14 @@ def _state() -> State:
 
 
 def _preflight(options: argparse.Namespace) -> int:
-    lab = config.load()
-    lacks = list(preflight.lacks(lab, paths.cache()))
-    packages = sorted({lack.package for lack in lacks if lack.package})
-    if options.install and packages and shutil.which("apt-get"):
-        if not options.quiet:
-            print(f"installing {', '.join(packages)}", flush=True)
-        preflight.install(packages)
-        lacks = list(preflight.lacks(lab, paths.cache()))
-    for lack in lacks:
-        hint = f" (Debian: apt-get install {lack.package})" if lack.package else ""
-        print(f"the lab needs {lack.what}{hint}", file=sys.stderr)
-    return 1 if lacks else 0
+    preflight.require(config.load(), paths.cache(), options.install, _sayer(options))
+    return 0
 
 
 def _build(options: argparse.Namespace) -> int:
+    if not options.for_engine:
+        # images are unpacked with their owners
+        preflight.require_root()
     tools = builder.build(paths.cache(), options.quiet, builder.FOR_ENGINE if options.for_engine else None)
     if not options.for_engine:
         image_store.ensure(paths.cache(), [image.path for image in tools.images])

@@ -1,4 +1,4 @@
-"""What the machine must have before the lab changes anything on it, and what Debian's packages can add."""
+"""Checks what the lab needs of the machine, and installs missing Debian packages."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import os
 import platform
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from testbed.lab import network
+from testbed.lab import network, paths
 from testbed.lab.config import Lab, ranges
+from testbed.lab.node import OVERLAID
 from testbed.lab.programs import CNI_FOLDERS
 
 MEMORY_GIB = 7.5
@@ -32,14 +33,47 @@ COMMANDS = {
     "git": "git",
 }
 CNI_PACKAGE = "containernetworking-plugins"
+ROOT = "root privileges, to make namespaces, mounts and cgroups (for example: sudo -E)"
 
 
 @dataclass(frozen=True)
 class Lack:
-    """One thing that the machine lacks, and the Debian package that brings it where there is one."""
+    """One thing that the machine lacks, and the Debian package that provides it where there is one."""
 
     what: str
     package: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.what} (Debian: apt-get install {self.package})" if self.package else self.what
+
+
+class PreflightError(Exception):
+    """The machine lacks something that the lab needs; the message lists all of it."""
+
+    def __init__(self, found: Sequence[Lack]) -> None:
+        super().__init__("\n  - ".join(["the machine lacks:", *map(str, found)]))
+
+
+def require(lab: Lab, cache: Path, install_packages: bool, say: Callable[[str], None]) -> None:
+    """Returns when the machine has everything that the lab needs.
+
+    `install_packages` installs missing Debian packages, but only where these are all that is missing: a machine that
+    can't run the lab stays as it is. Raises PreflightError, or CalledProcessError when apt-get fails.
+    """
+    found = list(lacks(lab, cache))
+    packages = sorted({lack.package for lack in found if lack.package})
+    if install_packages and packages and all(lack.package for lack in found) and shutil.which("apt-get"):
+        say(f"installing {', '.join(packages)}")
+        install(packages)
+        found = list(lacks(lab, cache))
+    if found:
+        raise PreflightError(found)
+
+
+def require_root() -> None:
+    """Raises PreflightError when this process does not run as root."""
+    if os.geteuid() != 0:
+        raise PreflightError([Lack(ROOT)])
 
 
 def lacks(lab: Lab, cache: Path) -> Iterator[Lack]:
@@ -48,7 +82,10 @@ def lacks(lab: Lab, cache: Path) -> Iterator[Lack]:
         yield Lack(f"Linux on x86_64 (this is {platform.system()} on {platform.machine()})")
         return
     if os.geteuid() != 0:
-        yield Lack("root: namespaces, mounts and cgroups are made (run as root, for example with sudo -E)")
+        yield Lack(ROOT)
+    place = paths.project()
+    if any(place.is_relative_to(folder) for folder in OVERLAID):
+        yield Lack(f"a checkout outside of {', '.join(OVERLAID)}, which nodes cover ({place})")
     if "overlay" not in Path("/proc/filesystems").read_text():
         yield Lack("overlayfs in the kernel (`modprobe overlay`)")
     if not any(Path("/sys/fs/cgroup").iterdir()):
@@ -59,7 +96,7 @@ def lacks(lab: Lab, cache: Path) -> Iterator[Lack]:
             yield Lack(f"the command {command}", package)
     if not any(Path(folder, "ptp").exists() for folder in CNI_FOLDERS):
         yield Lack(f"CNI's ptp plugin in one of {', '.join(CNI_FOLDERS)}", CNI_PACKAGE)
-    if shutil.which("gcc") and not _static_libc():
+    if not _static_libc():
         yield Lack("the C library's static form (libc.a)", "libc6-dev")
     if not _go():
         yield Lack(f"Go {'.'.join(map(str, MIN_GO))} or newer on PATH (https://go.dev/doc/install)")
@@ -79,6 +116,8 @@ def _sizes(cache: Path) -> Iterator[Lack]:
 
 
 def _static_libc() -> bool:
+    if shutil.which("gcc") is None:
+        return False
     command = ["gcc", "-print-file-name=libc.a"]
     return Path(
         subprocess.run(command, check=False, capture_output=True, text=True).stdout.strip()

@@ -10,10 +10,14 @@ import yaml
 from testbed.lab.charts import write_charts
 
 CHART = "apiVersion: v2\nname: x\nversion: 1.0.0\nappVersion: 1.0.0\n"
-ISTIOD_VALUES = (
-    'global:\n  x:\n    hub: ""\n'
-    "_internal_defaults_do_not_set:\n  global:\n    hub: registry.istio.io/testing\n    tag: latest\n"
-)
+ISTIOD_VALUES = """global:
+  x:
+    hub: ""
+_internal_defaults_do_not_set:
+  global:
+    hub: registry.istio.io/testing
+    tag: latest
+"""
 
 
 @pytest.fixture
