@@ -23,6 +23,7 @@ NODE_POLICIES = (
 )
 EBS_CSI = "aws-ebs-csi-driver"
 DEDICATED = "dedicated"
+LONGEST_GROUP_PREFIX = 36  # the provider adds 26 characters, and EKS takes 63
 
 
 @dataclass(frozen=True)
@@ -173,9 +174,17 @@ class EksCluster(pulumi.ComponentResource):
             access_scope=aws.eks.AccessPolicyAssociationAccessScopeArgs(type="cluster"),
             policy_arn=f"arn:{self._partition}:eks::aws:cluster-access-policy/AmazonEKSClusterAdminPolicy",
         )
+        admins = self._args.spec.admins
+        if not admins:
+            return {}
+        caller = aws.get_caller_identity_output(opts=pulumi.InvokeOutputOptions(parent=self)).arn
+        allowed = caller.apply(lambda arn: check_caller(arn, admins, self._args.alias))
         return {
-            key: eks.AccessEntryArgs(principal_arn=arn, access_policies={"admin": admin})
-            for key, arn in entry_names(self._args.spec.admins).items()
+            key: eks.AccessEntryArgs(
+                principal_arn=pulumi.Output.all(arn, allowed).apply(lambda both: str(both[0])),
+                access_policies={"admin": admin},
+            )
+            for key, arn in entry_names(admins).items()
         }
 
     def _pin(self, addon: str) -> pulumi.Output[str]:
@@ -363,6 +372,33 @@ def entry_names(admins: Sequence[str]) -> dict[str, str]:
         short if last.count(short) == 1 else long: arn
         for short, long, arn in zip(last, whole, admins, strict=True)
     }
+
+
+def check_caller(caller: str, admins: Sequence[str], cluster: str) -> bool:
+    """Checks that the identity which runs Pulumi will be let into the cluster.
+
+    Args:
+        caller: its ARN, as STS gives it: an assumed role without its path.
+        admins: ARNs of the listed principals.
+        cluster: name of the cluster, for the error.
+
+    Raises:
+        pulumi.RunError: it is not among them.
+    """
+    if _identity(caller) not in {_identity(admin) for admin in admins}:
+        raise pulumi.RunError(
+            f"{caller} runs Pulumi and is not among the admins of {cluster}: it could create the cluster and "
+            f"nothing in it; list it in eks.admins, or use one of {', '.join(admins)}"
+        )
+    return True
+
+
+def _identity(arn: str) -> tuple[str, str, str]:
+    """Account, kind and name of a principal, the same for a role and for its sessions."""
+    account, path = arn.split(":")[4], arn.split(":", 5)[5].split("/")
+    if path[0] == "assumed-role":
+        return account, "role", path[1]
+    return account, path[0], path[-1]
 
 
 def child_transform(

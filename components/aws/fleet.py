@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import date
 
 import pulumi
 import pulumi_aws as aws
 
 from components.aws.clusters import AwsCluster, AwsClusters, AwsClustersArgs
+from components.config.aws_facts import support_warning
 from components.config.settings import Settings
 
 
@@ -62,12 +64,16 @@ class EksFleet:
 
 
 def create_fleet(settings: Settings) -> EksFleet:
-    """Creates the networks and EKS clusters of a stack."""
+    """Creates the networks and EKS clusters of a stack, and warns of versions whose support is about to end."""
     specs = {
         spec.name: AwsCluster(name=spec.name, alias=spec.alias, region=spec.region, spec=spec.eks)
         for spec in settings.clusters
         if spec.eks
     }
+    for name, spec in specs.items():
+        warning = support_warning(spec.spec.version, spec.spec.support_type, date.today())
+        if warning:
+            pulumi.log.warn(f"{name} in {settings.source}: {warning}")
     providers = {
         region: aws.Provider(f"aws-{region}", region=region)
         for region in sorted({spec.region for spec in specs.values()})

@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 
 
 @dataclass(frozen=True)
@@ -13,7 +13,7 @@ class Support:
     extended: date
 
 
-# The EKS release calendar, as of 2026-11-25.
+# The EKS release calendar, as of 2026-11-25 (docs.aws.amazon.com/eks/latest/userguide/kubernetes-versions.html).
 KUBERNETES_VERSIONS = {
     "1.30": Support(date(2025, 7, 23), date(2026, 7, 23)),
     "1.31": Support(date(2025, 11, 26), date(2026, 11, 26)),
@@ -23,6 +23,7 @@ KUBERNETES_VERSIONS = {
     "1.35": Support(date(2027, 3, 27), date(2028, 3, 27)),
     "1.36": Support(date(2027, 8, 2), date(2028, 8, 2)),
 }
+WARNING_AHEAD = timedelta(days=90)
 # Newer versions than the table's are left to EKS, as many as a year or so brings.
 MINORS_AHEAD = 4
 
@@ -96,13 +97,22 @@ def partition_of(region: str) -> str | None:
     return next((partition for partition, regions in REGIONS_BY_PARTITION.items() if region in regions), None)
 
 
-def supported_versions(today: date, *, extended: bool) -> tuple[str, ...]:
-    """The Kubernetes versions of the table in standard or extended support on a day, oldest first."""
+def supported_versions(today: date, support_type: str = "standard") -> tuple[str, ...]:
+    """The Kubernetes versions of the table in `standard` or `extended` support on a day, oldest first."""
     return tuple(
-        version
-        for version, support in KUBERNETES_VERSIONS.items()
-        if today <= (support.extended if extended else support.standard)
+        version for version, support in KUBERNETES_VERSIONS.items() if today <= getattr(support, support_type)
     )
+
+
+def support_warning(version: str, support_type: str, today: date) -> str:
+    """A warning in the last 90 days of a version's support, "" before, and for versions that the table lacks."""
+    support = KUBERNETES_VERSIONS.get(version)
+    end: date | None = getattr(support, support_type, None)
+    if end is None or end - today > WARNING_AHEAD:
+        return ""
+    newer = [each for each in supported_versions(today + WARNING_AHEAD) if each != version]
+    remedy = f"use {newer[0]}, one minor version at a time" if newer else "use a newer version"
+    return f"EKS ends {support_type} support for {version} on {end.isoformat()} and then upgrades the cluster: {remedy}"
 
 
 def architecture_of(instance_type: str) -> str:

@@ -59,7 +59,7 @@ Version = Annotated[
     str,
     Strict(),
     StringConstraints(pattern=r"^1\.[0-9]{2}$"),
-    Rule('a quoted Kubernetes version such as "1.35"'),
+    Rule('a quoted Kubernetes version such as "1.36"'),
 ]
 Zone = Annotated[
     str,
@@ -235,26 +235,26 @@ class AddonVersions(Model):
         LATEST,
         alias="vpc-cni",
         description="The VPC CNI, which gives pods their addresses.",
-        example="v1.20.4-eksbuild.2",
+        example="v1.22.4-eksbuild.3",
     )
     kube_proxy: AddonVersion = setting(
         LATEST,
         alias="kube-proxy",
         description="kube-proxy, at most as new as the cluster.",
-        example="v1.34.0-eksbuild.2",
+        example="v1.36.0-eksbuild.17",
     )
-    coredns: AddonVersion = setting(LATEST, description="CoreDNS.", example="v1.12.4-eksbuild.1")
+    coredns: AddonVersion = setting(LATEST, description="CoreDNS.", example="v1.14.3-eksbuild.14")
     aws_ebs_csi_driver: AddonVersion = setting(
         LATEST,
         alias="aws-ebs-csi-driver",
         description="The driver of EBS volumes.",
-        example="v1.53.0-eksbuild.1",
+        example="v1.65.0-eksbuild.1",
     )
     eks_pod_identity_agent: AddonVersion = setting(
         LATEST,
         alias="eks-pod-identity-agent",
         description="The agent that gives pods their IAM roles.",
-        example="v1.3.10-eksbuild.1",
+        example="v1.3.10-eksbuild.3",
     )
 
     def of(self, addon: str) -> str:
@@ -266,9 +266,9 @@ class EksSpec(Model):
     """One EKS cluster with its VPC."""
 
     version: Version = setting(
-        description="The Kubernetes version, quoted, that EKS supports as `supportType` says. EKS takes one minor "
-        "version at a time.",
-        example="1.35",
+        description="The Kubernetes version, quoted, in EKS's standard support, or with `supportType` in extended "
+        "support. EKS takes one minor version at a time.",
+        example="1.36",
     )
     support_type: Literal["standard", "extended"] = setting(
         "standard",
@@ -314,12 +314,12 @@ class EksSpec(Model):
     addons: AddonVersions = setting(
         {},
         description=f"Versions of EKS's addons; `{LATEST}` stands for EKS's default for the cluster's version.",
-        example={"coredns": "v1.12.4-eksbuild.1"},
+        example={"coredns": "v1.14.3-eksbuild.14"},
     )
     admins: tuple[PrincipalArn, ...] = setting(
         (),
-        description="The IAM roles and users that administer the cluster. Without any, the principal that creates the "
-        "cluster administers it; else list that principal too.",
+        description="IAM roles and users that administer the cluster. The one that runs Pulumi must be among them. "
+        "Without any, the one that creates the cluster administers it alone; set them before the cluster is created.",
         example=["arn:aws:iam::123456789012:role/platform-admin"],
         replaces="the access entry of a changed ARN",
     )
@@ -345,6 +345,28 @@ class EksSpec(Model):
         example="internal",
         replaces="the load balancer of the ingress gateway",
     )
+
+    @model_validator(mode="after")
+    def _version_is_supported(self, info: ValidationInfo) -> Self:
+        context = cast(Mapping[str, date], info.context or {})
+        today = context.get("today") or date.today()
+        newest = tuple(KUBERNETES_VERSIONS)[-1]
+        # once the table has aged, its newest version is let through: EKS itself refuses what it does not have
+        oldest = (*supported_versions(today, self.support_type), newest)[0]
+        if _minor(self.version) < _minor(oldest):
+            extended = self.version in supported_versions(today, "extended")
+            reason = (
+                f"EKS has only extended support for {self.version}: use {oldest} or newer, "
+                "or set supportType to extended"
+                if extended
+                else f"EKS no longer supports {self.version}: use {oldest} or newer"
+            )
+            raise refusal(reason, "version")
+        if _minor(self.version) > _minor(newest) + MINORS_AHEAD:
+            raise refusal(
+                f"EKS has no {self.version}; the newest version that fedmesh knows is {newest}", "version"
+            )
+        return self
 
     @field_validator("vpc_cidr", mode="after")
     @classmethod
@@ -398,31 +420,8 @@ class EksSpec(Model):
     def _admins_differ(cls, admins: tuple[str, ...]) -> tuple[str, ...]:
         for place, arn in enumerate(admins):
             if arn in admins[:place]:
-                raise refusal(f"must be listed once: {arn} is admins[{admins.index(arn)}] too", place)
+                raise refusal(f"must differ from the others: {arn} is listed twice", place)
         return admins
-
-    @model_validator(mode="after")
-    def _version_that_eks_makes(self, info: ValidationInfo) -> Self:
-        context = cast(Mapping[str, date], info.context or {})
-        today = context.get("today") or date.today()
-        newest = tuple(KUBERNETES_VERSIONS)[-1]
-        # once the table has aged, its newest version is let through: EKS itself refuses what it does not have
-        extended = self.support_type == "extended"
-        oldest = (*supported_versions(today, extended=extended), newest)[0]
-        if _minor(self.version) < _minor(oldest):
-            known = KUBERNETES_VERSIONS.get(self.version)
-            reason = f"EKS no longer supports {self.version}: use {oldest} or newer"
-            if known is not None and today <= known.extended:
-                reason = (
-                    f"EKS has only extended support for {self.version}: use {oldest} or newer, or set supportType to "
-                    "extended"
-                )
-            raise refusal(reason, "version")
-        if _minor(self.version) > _minor(newest) + MINORS_AHEAD:
-            raise refusal(
-                f"EKS has no {self.version}; the newest version that fedmesh knows is {newest}", "version"
-            )
-        return self
 
     @property
     def public_endpoint(self) -> bool:

@@ -8,16 +8,21 @@ Config = dict[str, Any]
 CLUSTERS = "fedmesh:clusters"
 # A range on the internet, which nobody calls from here: each user has another.
 CALLERS = "8.8.4.0/24"
+# The identity that the simulated AWS sees in every caller.
+ADMIN = "arn:aws:iam::123456789012:user/moto"
 AWS = "fedmesh:aws"
 
 
 def with_callers(config: Config) -> Config:
-    """With a range of callers for public API servers: committed configs leave it to the user."""
+    """With a range of callers for public API servers, and the caller among the admins: those are the user's to set."""
     changed = deepcopy(config)
     for cluster in changed.get(CLUSTERS, []):
         endpoint = cluster.get("eks", {}).get("endpoint", {})
         if endpoint.get("public") and not endpoint.get("cidrs"):
             endpoint["cidrs"] = [CALLERS]
+        admins = cluster.get("eks", {}).get("admins")
+        if admins:
+            admins.append(ADMIN)
     return changed
 
 

@@ -161,7 +161,7 @@ class Cluster(pulumi.ComponentResource):
                         "type": policy["accessScope"]["type"],
                         "namespaces": policy["accessScope"].get("namespaces"),
                     },
-                    opts=pulumi.ResourceOptions(parent=self, depends_on=[made]),
+                    opts=pulumi.ResourceOptions(parent=made),
                 )
 
     def _addons(self, cluster: aws.eks.Cluster) -> None:

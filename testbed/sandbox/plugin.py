@@ -55,7 +55,7 @@ class AwsProvider(provider_pb2_grpc.ResourceProviderServicer):
         kind, schema = self._known(request.urn, context)
         inputs = from_struct(request.news)
         named = kind.autoname
-        if named and not inputs.get(named):
+        if named and not inputs.get(named) and not inputs.get(f"{named}Prefix"):
             old = from_struct(request.olds).get(named)
             inputs[named] = old or f"{request.name}-{digest(request.urn, request.randomSeed.hex())[:7]}"
         found = failures(schema, inputs)
@@ -196,7 +196,9 @@ def _as_given(found: Any, given: Any) -> Any:
 
 def _was_autonamed(kind: Kind, old: dict[str, Any], urn: str) -> bool:
     name = urn.rsplit("::", 1)[1]
-    return bool(kind.autoname) and str(old.get(kind.autoname or "", "")).startswith(f"{name}-")
+    if not kind.autoname:
+        return False
+    return bool(old.get(f"{kind.autoname}Prefix")) or str(old.get(kind.autoname, "")).startswith(f"{name}-")
 
 
 def serve(servicer: Any) -> None:

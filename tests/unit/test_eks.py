@@ -6,14 +6,14 @@ from typing import Any
 import pulumi
 import pytest
 
-from components.aws.eks import EksCluster, EksClusterArgs, child_transform, named_kubeconfig
+from components.aws.eks import EksCluster, EksClusterArgs, check_caller, child_transform, named_kubeconfig
 from components.config.eks import EksSpec
 from components.config.errors import validated
 from tests.unit.recording import Recorder, record, value
 from tests.unit.stacks import TODAY
 
 EKS: dict[str, Any] = {
-    "version": "1.34",
+    "version": "1.36",
     "vpcCidr": "10.2.0.0/16",
     "serviceCidr": "172.20.0.0/16",
     "zones": ["us-east-1a", "us-east-1b", "us-east-1c"],
@@ -56,10 +56,10 @@ def test_the_api_server_is_private_unless_ranges_are_listed_and_then_peers_may_r
 
 
 def test_access_is_by_entries_and_the_listed_admins_have_one() -> None:
-    made = control_plane(admins=["arn:aws:iam::123456789012:role/platform"])
+    made = control_plane(admins=["arn:aws:iam::123456789012:role/deployer"])
     assert made["authenticationMode"] == "API"
-    entry = made["accessEntries"]["platform"]
-    assert entry["principalArn"] == "arn:aws:iam::123456789012:role/platform"
+    entry = made["accessEntries"]["deployer"]
+    assert entry["principalArn"] == "arn:aws:iam::123456789012:role/deployer"
     assert entry["accessPolicies"]["admin"]["policyArn"].endswith("AmazonEKSClusterAdminPolicy")
 
 
@@ -97,10 +97,12 @@ def test_operators_reach_a_private_api_server_from_the_ranges_that_the_stack_lis
 
 
 def test_two_principals_of_one_name_get_an_entry_each() -> None:
-    admins = [f"arn:aws:iam::123456789012:{path}" for path in ("role/platform", "user/platform", "role/ci")]
+    admins = [
+        f"arn:aws:iam::123456789012:{path}" for path in ("role/platform", "user/platform", "role/a/deployer")
+    ]
     entries = control_plane(admins=admins)["accessEntries"]
     assert sorted(entry["principalArn"] for entry in entries.values()) == sorted(admins)
-    assert "ci" in entries
+    assert "deployer" in entries
 
 
 def transformed(type_: str, props: dict[str, Any], **changes: Any) -> Any:
@@ -119,6 +121,27 @@ def test_listed_admins_may_include_the_clusters_creator() -> None:
     }
     assert made["name"] == "n"
     assert transformed("aws:eks/addon:Addon", {}) is None
+
+
+ACCOUNT = "arn:aws:iam::123456789012"
+SESSION = "arn:aws:sts::123456789012:assumed-role/AWSReservedSSO_admin_1/jane"
+
+
+@pytest.mark.parametrize(
+    ("caller", "admin"),
+    [
+        (SESSION, f"{ACCOUNT}:role/aws-reserved/sso.amazonaws.com/AWSReservedSSO_admin_1"),
+        (f"{ACCOUNT}:user/ops/jane", f"{ACCOUNT}:user/ops/jane"),
+    ],
+)
+def test_a_listed_caller_passes_as_role_session_or_user(caller: str, admin: str) -> None:
+    assert check_caller(caller, [f"{ACCOUNT}:role/other", admin], "cluster-1")
+
+
+@pytest.mark.parametrize("caller", [SESSION, f"{ACCOUNT}:root", f"{ACCOUNT}:user/platform"])
+def test_a_caller_that_would_be_locked_out_is_refused_first(caller: str) -> None:
+    with pytest.raises(pulumi.RunError, match=r"is not among the admins of cluster-1.*role/platform$"):
+        check_caller(caller, [f"{ACCOUNT}:role/platform"], "cluster-1")
 
 
 def test_the_role_that_pulumi_eks_creates_has_the_path_and_boundary_of_all_others() -> None:
@@ -215,7 +238,7 @@ def test_a_pinned_addon_is_not_looked_up() -> None:
 
 def test_latest_means_the_default_version_of_this_kubernetes_version() -> None:
     looked_up = [args for token, args in cluster().calls if "getAddonVersion" in token]
-    assert {args["kubernetesVersion"] for args in looked_up} == {"1.34"}
+    assert {args["kubernetesVersion"] for args in looked_up} == {"1.36"}
     assert not any(args.get("mostRecent") for args in looked_up)
 
 

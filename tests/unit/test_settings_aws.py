@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from components.config.aws_facts import support_warning
 from components.config.cidr import RESERVED
 from components.config.eks import EksSpec
 from components.config.errors import ConfigError, validated
@@ -41,7 +42,11 @@ def test_the_defaults_are_a_private_cluster_with_two_kinds_of_nodes() -> None:
     ("changes", "key", "text"),
     [
         ({"version": "1.24"}, "version", "no longer supports 1.24"),
-        ({"version": "1.33"}, "version", "has only extended support for 1.33: use 1.34 or newer"),
+        (
+            {"version": "1.33"},
+            "version",
+            "has only extended support for 1.33: use 1.34 or newer, or set supportType",
+        ),
         ({"version": "1.99"}, "version", "EKS has no 1.99"),
         ({"version": 1.34}, "version", "quoted"),
         ({"vpcCidr": "10.2.0.0/24"}, "vpcCidr", "/16 to a /22"),
@@ -111,7 +116,7 @@ def test_the_defaults_are_a_private_cluster_with_two_kinds_of_nodes() -> None:
                 f"arn:aws:iam::123456789012:role/{'a' * 65}",
             )
         ],
-        ({"admins": [f"{ADMIN}role/a", f"{ADMIN}user/a", f"{ADMIN}role/a"]}, "admins[2]", "listed once"),
+        ({"admins": [f"{ADMIN}role/a", f"{ADMIN}role/a"]}, "admins[1]", "is listed twice"),
         ({"flowLogDays": 31}, "flowLogDays", "one of 1, 3, 5"),
         ({"flowLogDays": 0}, "flowLogDays", "one of 1, 3, 5"),
         ({"logTypes": ["api", "all"]}, "logTypes[1]", "one of api, audit"),
@@ -137,10 +142,23 @@ def test_a_version_goes_out_of_standard_support_on_its_day() -> None:
         on(date(2027, 12, 3))
 
 
-def test_extended_support_is_there_for_those_who_ask_for_it() -> None:
-    assert parse(version="1.33", supportType="extended").version == "1.33"
-    with pytest.raises(ConfigError, match=r"no longer supports 1\.30: use 1\.31 or newer"):
-        parse(version="1.30", supportType="extended")
+def test_a_version_in_extended_support_is_taken_where_the_stack_says_so() -> None:
+    def on(day: date) -> EksSpec:
+        eks = {**EKS, "version": "1.34", "supportType": "extended"}
+        return validated(EksSpec, eks, "eks", FILE, {"today": day})
+
+    assert on(date(2026, 12, 3)).support_type == "extended"
+    with pytest.raises(ConfigError, match=r"no longer supports 1\.34: use 1\.35 or newer$"):
+        on(date(2027, 12, 3))
+
+
+def test_the_last_ninety_days_of_support_are_told() -> None:
+    assert support_warning("1.34", "standard", date(2026, 9, 2)) == ""
+    told = support_warning("1.34", "standard", date(2026, 9, 3))
+    assert "standard support for 1.34 on 2026-12-02" in told
+    assert "use 1.35" in told
+    assert support_warning("1.34", "extended", date(2026, 12, 3)) == ""
+    assert support_warning("1.99", "standard", date(2026, 12, 3)) == ""
 
 
 def test_versions_are_still_refused_when_the_table_has_aged() -> None:

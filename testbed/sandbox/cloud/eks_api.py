@@ -1,6 +1,8 @@
 """The EKS calls that moto does not know, and the checks that EKS makes and moto does not."""
 
 import re
+from datetime import date
+from ipaddress import ip_network
 from typing import Any
 from uuid import uuid4
 
@@ -17,11 +19,12 @@ from moto.eks.exceptions import (
 from moto.eks.models import Cluster
 from moto.eks.responses import EKSResponse
 from moto.iam.models import iam_backends
+from moto.logs.models import logs_backends
 
-from testbed.sandbox.cloud.facts import ADDONS, VERSIONS
+from testbed.sandbox.cloud.facts import ADDONS, REFUSED_ZONES, RESERVED, STANDARD_SUPPORT, VERSIONS
 
 Json = dict[str, Any]
-ADDON_VERSION = r"v\d+\.\d+\.\d+-eksbuild\.\d+"
+CREATOR = "arn:aws:iam::{}:user/moto"  # STS gives this as the caller
 ACCESS_POLICY = r"arn:aws[a-z-]*:eks::aws:cluster-access-policy/\w+"
 PATHS = (
     "/clusters/(?P<name>[^/]+)/addons$",
@@ -46,9 +49,8 @@ class Eks(EKSResponse):
         config = self._get_param("resourcesVpcConfig")
         self._require_role(self._get_param("roleArn"))
         vpc = self._require_subnets(config["subnetIds"])
-        version = self._get_param("version")
-        if version not in VERSIONS:
-            raise InvalidParameterException(message=f"unsupported Kubernetes version {version}")
+        self._require_supported(self._get_param("version"))
+        self._refuse_reserved(config)
         self._require_encryption_key()
         super().create_cluster()
         cluster = self._cluster()
@@ -64,11 +66,55 @@ class Eks(EKSResponse):
             ("deletion_protection", "deletionProtection"),
         ):
             setattr(cluster, attribute, self._get_param(name))
+        self._let_in_the_creator(cluster)
+        self._keep_logs(cluster)
         return ActionResult({"cluster": cluster})
+
+    def _require_supported(self, version: str | None) -> None:
+        """A cluster with standard support alone is not created with a version that has only extended support."""
+        if version not in STANDARD_SUPPORT:
+            raise InvalidParameterException(message=f"unsupported Kubernetes version {version}")
+        policy = (self._get_param("upgradePolicy") or {}).get("supportType", "EXTENDED")
+        end = STANDARD_SUPPORT[version]
+        if policy == "STANDARD":
+            if date.today() > end:
+                raise InvalidParameterException(
+                    message=f"standard support for Kubernetes {version} ended on {end}: set supportType EXTENDED"
+                )
+        elif date.today() > end.replace(year=end.year + 1):
+            raise InvalidParameterException(message=f"unsupported Kubernetes version {version}")
+
+    def _refuse_reserved(self, config: Json) -> None:
+        for cidr in config.get("publicAccessCidrs") or []:
+            if any(ip_network(cidr).overlaps(ip_network(each)) for each in RESERVED):
+                raise InvalidParameterException(
+                    message=f"The following CIDRs are not allowed in publicAccessCidrs: [{cidr}]"
+                )
+
+    def _let_in_the_creator(self, cluster: Any) -> None:
+        """EKS makes an access entry of whoever creates a cluster, unless it is told not to."""
+        access = getattr(cluster, "access_config", None) or {}
+        if access.get("authenticationMode", "CONFIG_MAP") == "CONFIG_MAP":
+            return
+        if access.get("bootstrapClusterCreatorAdminPermissions", True):
+            self._entries(cluster)[CREATOR.format(self.current_account)] = self._new_entry(
+                cluster, CREATOR.format(self.current_account)
+            )
+
+    def _keep_logs(self, cluster: Any) -> None:
+        """EKS makes the log group of the control plane where it is missing, and never takes it away."""
+        types = [
+            each for setup in (cluster.logging or {}).get("clusterLogging", []) for each in setup["types"]
+        ]
+        group = f"/aws/eks/{cluster.name}/cluster"
+        logs = logs_backends[self.current_account][self.region]
+        if types and group not in logs.groups:
+            logs.create_log_group(group, {})
 
     def update_cluster_config(self) -> ActionResult:
         cluster = self._cluster()
         changed = self._get_param("resourcesVpcConfig") or {}
+        self._refuse_reserved(changed)
         cluster.resources_vpc_config = {**cluster.resources_vpc_config, **changed}
         if self._get_param("logging"):
             cluster.logging = self._get_param("logging")
@@ -158,10 +204,21 @@ class Eks(EKSResponse):
 
     def describe_addon_versions(self) -> ActionResult:
         name, version = self._get_param("addonName"), self._get_param("kubernetesVersion")
-        found = ADDONS.get(name, {}).get(version)
-        fits = {"clusterVersion": version, "defaultVersion": True, "platformVersions": ["*"]}
-        info = {"addonVersion": found, "compatibilities": [fits]}
-        return ActionResult({"addons": [{"addonName": name, "addonVersions": [info]}] if found else []})
+        found = ADDONS.get(name, {}).get(version, ())
+        versions = [
+            {
+                "addonVersion": each,
+                "compatibilities": [
+                    {
+                        "clusterVersion": version,
+                        "defaultVersion": each == found[-1],
+                        "platformVersions": ["*"],
+                    }
+                ],
+            }
+            for each in reversed(found)
+        ]
+        return ActionResult({"addons": [{"addonName": name, "addonVersions": versions}] if found else []})
 
     def create_access_entry(self) -> ActionResult:
         cluster, principal = self._cluster(), self._get_param("principalArn")
@@ -173,16 +230,21 @@ class Eks(EKSResponse):
             raise ResourceInUseException(
                 message=f"The specified access entry resource is already in use: {principal}"
             )
-        entry = {
-            "clusterName": cluster.name,
-            "principalArn": principal,
-            "kubernetesGroups": self._get_param("kubernetesGroups") or [],
-            "accessEntryArn": f"{cluster.arn.replace(':cluster/', ':access-entry/')}/{uuid4()}",
-            "type": self._get_param("type") or "STANDARD",
-            "policies": [],
-        }
+        entry = self._new_entry(cluster, principal)
+        entry["kubernetesGroups"] = self._get_param("kubernetesGroups") or []
+        entry["type"] = self._get_param("type") or "STANDARD"
         self._entries(cluster)[principal] = entry
         return ActionResult({"accessEntry": entry})
+
+    def _new_entry(self, cluster: Any, principal: str) -> Json:
+        return {
+            "clusterName": cluster.name,
+            "principalArn": principal,
+            "kubernetesGroups": [],
+            "accessEntryArn": f"{cluster.arn.replace(':cluster/', ':access-entry/')}/{uuid4()}",
+            "type": "STANDARD",
+            "policies": [],
+        }
 
     def describe_access_entry(self) -> ActionResult:
         return ActionResult({"accessEntry": self._entry()})
@@ -290,8 +352,11 @@ class Eks(EKSResponse):
         return [each["serviceAccount"] for each in asked]
 
     def _addon_version(self, name: str, cluster: Cluster) -> str:
-        version = self._get_param("addonVersion") or ADDONS[name][cluster.version]
-        if not re.fullmatch(ADDON_VERSION, version):
+        version = self._get_param("addonVersion") or ADDONS[name][cluster.version][-1]
+        known = {each for versions in ADDONS[name].values() for each in versions}
+        # kube-proxy may be older than the control plane and never newer
+        newer = name == "kube-proxy" and int(version.split(".")[1]) > _minor(cluster.version)
+        if version not in known or newer:
             raise InvalidParameterException(message=f"Addon version {version} specified is not supported")
         return version
 
@@ -304,6 +369,10 @@ class Eks(EKSResponse):
 
     def _require_subnets(self, ids: list[str], zones: int = 2) -> str:
         subnets = self._ec2().describe_subnets(subnet_ids=ids)
+        ids_of_zones = {zone.name: zone.zone_id for zone in self._ec2().describe_availability_zones()}
+        refused = [each for s in subnets if (each := ids_of_zones.get(s.availability_zone)) in REFUSED_ZONES]
+        if refused:
+            raise InvalidParameterException(message=f"Cannot create cluster: {refused[0]} is not supported")
         if len({subnet.availability_zone for subnet in subnets}) < zones:
             raise InvalidParameterException(message="Subnets specified must be in at least two different AZs")
         if len({subnet.vpc_id for subnet in subnets}) > 1:

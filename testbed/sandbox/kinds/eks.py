@@ -1,9 +1,13 @@
 """EKS clusters and what belongs to them."""
 
 from typing import Any, ClassVar
+from uuid import uuid4
 
 from testbed.sandbox.aws import Aws, given
 from testbed.sandbox.kinds.base import Inputs, Kind, Properties
+
+# of a node group's name, which has 63 at most
+LONGEST_PREFIX = 37
 
 
 class Cluster(Kind):
@@ -92,6 +96,7 @@ class NodeGroup(Kind):
         {
             "clusterName",
             "nodeGroupName",
+            "nodeGroupNamePrefix",
             "nodeRoleArn",
             "subnetIds",
             "amiType",
@@ -105,9 +110,10 @@ class NodeGroup(Kind):
 
     def create(self, aws: Aws, inputs: Inputs) -> tuple[str, Properties]:
         self._refuse_wrong_effects(inputs)
+        name = inputs.get("nodeGroupName") or self._fresh_name(inputs["nodeGroupNamePrefix"])
         made = aws.client("eks").create_nodegroup(
             clusterName=inputs["clusterName"],
-            nodegroupName=inputs["nodeGroupName"],
+            nodegroupName=name,
             nodeRole=inputs["nodeRoleArn"],
             subnets=inputs["subnetIds"],
             scalingConfig=inputs["scalingConfig"],
@@ -124,7 +130,13 @@ class NodeGroup(Kind):
                 launchTemplate=inputs.get("launchTemplate"),
             ),
         )["nodegroup"]
-        return f"{inputs['clusterName']}:{inputs['nodeGroupName']}", self._computed(made)
+        return f"{inputs['clusterName']}:{name}", self._computed(made)
+
+    def _fresh_name(self, prefix: str) -> str:
+        """The name that the provider makes of a prefix: it adds 26 characters."""
+        if len(prefix) > LONGEST_PREFIX:
+            raise ValueError(f"nodeGroupNamePrefix: {prefix!r} has more than {LONGEST_PREFIX} characters")
+        return f"{prefix}{uuid4().hex[:26]}"
 
     def read(self, aws: Aws, id_: str, state: Inputs) -> Properties | None:
         found = self._found(aws, id_)
@@ -172,6 +184,7 @@ class NodeGroup(Kind):
         groups = found.get("resources", {}).get("autoScalingGroups", [])
         return {
             "arn": found["nodegroupArn"],
+            "nodeGroupName": found["nodegroupName"],
             "status": found["status"],
             "tagsAll": found.get("tags", {}),
             "resources": [{"autoscalingGroups": [{"name": group["name"]} for group in groups]}],

@@ -8,6 +8,9 @@ from botocore.exceptions import ClientError
 from testbed.sandbox.aws import Aws, given, is_missing, tag_list, tag_map
 from testbed.sandbox.kinds.base import Inputs, Kind, Properties
 
+# the IAM user guide: quotas of names
+LONGEST_ROLE_NAME = 64
+
 
 class Role(Kind):
     resource = "aws:iam/role:Role"
@@ -15,10 +18,19 @@ class Role(Kind):
     autoname = "name"
 
     def create(self, aws: Aws, inputs: Inputs) -> tuple[str, Properties]:
+        if len(inputs["name"]) > LONGEST_ROLE_NAME:
+            raise ValueError(
+                f"name: {inputs['name']!r} has more than the {LONGEST_ROLE_NAME} characters of IAM"
+            )
         made = aws.client("iam").create_role(
             RoleName=inputs["name"],
             AssumeRolePolicyDocument=_document(inputs["assumeRolePolicy"]),
-            **given(Description=inputs.get("description"), Tags=tag_list(inputs.get("tags"))),
+            **given(
+                Path=inputs.get("path"),
+                PermissionsBoundary=inputs.get("permissionsBoundary"),
+                Description=inputs.get("description"),
+                Tags=tag_list(inputs.get("tags")),
+            ),
         )["Role"]
         return inputs["name"], {"arn": made["Arn"], "uniqueId": made["RoleId"]}
 

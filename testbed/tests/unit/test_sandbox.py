@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,10 @@ class Plugin:
 
     def invoke(self, token: str, args: dict[str, Any]) -> Any:
         return self._provider.Invoke(proto.InvokeRequest(tok=token, args=to_struct(args)), Context())
+
+
+def returned(answer: Any) -> dict[str, Any]:
+    return from_struct(getattr(answer, "return"))
 
 
 def urn(kind: str, name: str = "it") -> str:
@@ -187,8 +192,11 @@ def test_a_policy_that_aws_does_not_have_can_not_be_attached(plugin: Plugin) -> 
         plugin.create("aws:iam/rolePolicyAttachment:RolePolicyAttachment", wrong)
 
 
+COUNT = count()
+
+
 def cluster_inputs(plugin: Plugin, subnets: list[str], **changed: Any) -> dict[str, Any]:
-    _, role = plugin.create(ROLE, {"assumeRolePolicy": TRUST}, f"eks-{len(str(changed))}")
+    _, role = plugin.create(ROLE, {"assumeRolePolicy": TRUST}, f"eks-{next(COUNT)}")
     inputs = {"name": "c", "version": "1.33", "roleArn": role["arn"], "vpcConfig": {"subnetIds": subnets}}
     return {**inputs, **changed}
 
@@ -198,13 +206,70 @@ def cluster_inputs(plugin: Plugin, subnets: list[str], **changed: Any) -> dict[s
     [
         ({"roleArn": "arn:aws:iam::123456789012:role/none"}, "no such role"),
         ({"version": "1.19"}, "unsupported Kubernetes version"),
+        (
+            {"version": "1.33", "upgradePolicy": {"supportType": "STANDARD"}},
+            r"standard support for Kubernetes 1\.33 ended on 2026-07-29",
+        ),
+        ({"vpcConfig": {"publicAccessCidrs": ["203.0.113.0/24"]}}, "not allowed in publicAccessCidrs"),
+        ({"vpcConfig": {"publicAccessCidrs": ["0.0.0.0/1"]}}, "not allowed in publicAccessCidrs"),
     ],
 )
 def test_eks_refuses_what_it_would(
     plugin: Plugin, network: tuple[str, list[str]], changed: dict[str, Any], text: str
 ) -> None:
+    inputs = cluster_inputs(plugin, network[1], **changed)
+    inputs["vpcConfig"] = {"subnetIds": network[1], **inputs["vpcConfig"]}
     with pytest.raises(RefusedError, match=text):
-        plugin.create(CLUSTER, cluster_inputs(plugin, network[1], **changed))
+        plugin.create(CLUSTER, inputs)
+
+
+def test_eks_takes_no_subnet_of_the_zones_that_it_does_not_support(
+    plugin: Plugin, network: tuple[str, list[str]]
+) -> None:
+    vpc, subnets = network
+    zones = returned(plugin.invoke("aws:index/getAvailabilityZones:getAvailabilityZones", {}))
+    refused = dict(zip(zones["zoneIds"], zones["names"], strict=True))["use1-az3"]
+    third, _ = plugin.create(SUBNET, {"vpcId": vpc, "cidrBlock": "10.2.9.0/24", "availabilityZone": refused})
+    with pytest.raises(RefusedError, match="use1-az3 is not supported"):
+        plugin.create(CLUSTER, cluster_inputs(plugin, [*subnets, third]))
+
+
+@pytest.mark.parametrize("bootstrapped", [True, False])
+def test_eks_makes_the_creators_access_entry_unless_it_is_told_not_to(
+    plugin: Plugin, network: tuple[str, list[str]], bootstrapped: bool
+) -> None:
+    access = {"authenticationMode": "API", "bootstrapClusterCreatorAdminPermissions": bootstrapped}
+    name = f"created-{bootstrapped}".lower()
+    plugin.create(CLUSTER, cluster_inputs(plugin, network[1], name=name, accessConfig=access))
+    entry = {"clusterName": name, "principalArn": "arn:aws:iam::123456789012:user/moto"}
+    if bootstrapped:
+        with pytest.raises(RefusedError, match="already in use"):
+            plugin.create("aws:eks/accessEntry:AccessEntry", entry)
+    else:
+        plugin.create("aws:eks/accessEntry:AccessEntry", entry)
+
+
+def test_a_log_group_that_eks_made_can_not_be_made_again(
+    plugin: Plugin, network: tuple[str, list[str]]
+) -> None:
+    logs = {"enabledClusterLogTypes": ["audit"]}
+    plugin.create(CLUSTER, cluster_inputs(plugin, network[1], name="logged", **logs))
+    with pytest.raises(RefusedError, match="already exists"):
+        plugin.create("aws:cloudwatch/logGroup:LogGroup", {"name": "/aws/eks/logged/cluster"})
+
+
+def test_a_role_name_ends_where_iam_ends_it(plugin: Plugin) -> None:
+    with pytest.raises(RefusedError, match="more than the 64 characters"):
+        plugin.create(ROLE, {"assumeRolePolicy": TRUST, "name": "r" * 65})
+
+
+def test_a_node_group_with_a_prefix_is_replaced_without_being_deleted_first(plugin: Plugin) -> None:
+    kind = "aws:eks/nodeGroup:NodeGroup"
+    old = {"clusterName": "c", "nodeGroupNamePrefix": "general-", "instanceTypes": ["m5.large"]}
+    changed = plugin.diff(kind, old, {**old, "instanceTypes": ["m7i.large"]})
+    assert (list(changed.replaces), changed.deleteBeforeReplace) == (["instanceTypes"], False)
+    named = {**old, "nodeGroupName": "general", "nodeGroupNamePrefix": ""}
+    assert plugin.diff(kind, named, {**named, "instanceTypes": ["m7i.large"]}).deleteBeforeReplace
 
 
 def test_a_cluster_needs_subnets_in_two_zones(plugin: Plugin, network: tuple[str, list[str]]) -> None:
