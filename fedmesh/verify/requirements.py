@@ -32,8 +32,8 @@ RESOURCES = {
     "admissionregistration.k8s.io": ("mutatingwebhookconfigurations", "validatingwebhookconfigurations"),
     "apiextensions.k8s.io": ("customresourcedefinitions",),
     "apps": ("daemonsets", "deployments", "statefulsets"),
-    "cert-manager.io": ("certificates", "clusterissuers", "issuers"),
-    "networking.istio.io": ("destinationrules", "gateways", "serviceentries", "virtualservices"),
+    "cert-manager.io": ("certificates", "issuers"),
+    "networking.istio.io": ("destinationrules", "envoyfilters", "gateways", "serviceentries", "virtualservices"),
     "networking.k8s.io": ("networkpolicies",),
     "policy": ("poddisruptionbudgets",),
     "rbac.authorization.k8s.io": ("clusterrolebindings", "clusterroles", "rolebindings", "roles"),
@@ -119,8 +119,7 @@ def services_get_addresses(mesh: Mesh, cluster: LiveCluster) -> str:
 
 @check(
     "the peers can use the API server's URL",
-    "Set apiServer of the cluster in the stack file to a URL that the other clusters reach: their istiods read "
-    "endpoints there.",
+    "Set apiServer of the cluster in the stack file to a URL that the other clusters reach.",
 )
 def api_server_is_addressable(_mesh: Mesh, cluster: LiveCluster) -> str:
     """The URL of the API server that the peers get is not a loopback address."""

@@ -17,7 +17,15 @@ RESERVED = "dedicated"
 RESERVED_FOR = "spire-server"
 # The mesh's own pods do not count as used when the check runs on an existing mesh.
 OWN_NAMESPACES = frozenset(
-    {SPIRE_NAMESPACE, ISTIO_NAMESPACE, OBSERVABILITY_NAMESPACE, "cert-manager", CLIENT, SERVER}
+    {
+        SPIRE_NAMESPACE,
+        ISTIO_NAMESPACE,
+        OBSERVABILITY_NAMESPACE,
+        "cert-manager",
+        "istio-gateways",
+        CLIENT,
+        SERVER,
+    }
 )
 
 
