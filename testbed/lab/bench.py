@@ -18,10 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from testbed.lab import clusters, journey, paths
-from testbed.lab.environment import engine_environment
 from testbed.lab.progress import clock
 from testbed.lab.sections import sections_of
-from testbed.lab.stack import Stack
+from testbed.lab.stack import engine_environment
 
 REPORT = Path("docs/benchmarks.md")
 COLD = "<!-- cold builds -->"
@@ -62,10 +61,7 @@ def warm() -> tuple[list[Figure], dict[str, float]]:
     lab = [sys.executable, "-m", "testbed.lab"]
     subprocess.run([*lab, "down", "-q"], cwd=project, check=True)
     environment = os.environ | engine_environment(project)
-    phases = {
-        phase.name: journey.run(phase, project, environment)
-        for phase in journey.phases(Stack("lab", project), True)
-    }
+    phases = {phase.name: journey.run(phase, project, environment) for phase in journey.phases("lab", True)}
     again = timed([sys.executable, "-m", "testbed.lab.journey", "--quiet"])
     unchanged = timed([*lab, "pulumi", "-q", "unchanged"])
     figures = [

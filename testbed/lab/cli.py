@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import argparse
-import os
+import contextlib
 import shlex
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
+from testbed.engine import EngineError
+from testbed.engine import kill as kill_engines
 from testbed.lab import (
     builder,
     clusters,
     config,
-    engine_output,
     faults,
     image_store,
     paths,
@@ -23,15 +25,16 @@ from testbed.lab import (
 )
 from testbed.lab.clusters import LabError
 from testbed.lab.config import LabConfigError
-from testbed.lab.environment import engine_environment
+from testbed.lab.engine_output import Printer
 from testbed.lab.gomods import BuildError
 from testbed.lab.paths import State
 from testbed.lab.pki import PkiError
 from testbed.lab.preflight import PreflightError
 from testbed.lab.progress import clock
-from testbed.lab.stack import Stack
+from testbed.lab.stack import FOLDER, LabEngine, engine_environment, with_values
 
 Command = Callable[[argparse.Namespace], int]
+VERBS = ("up", "unchanged", "preview", "refresh", "destroy")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -47,6 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (LabConfigError, PreflightError) as problem:
         print(f"lab: {problem}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        return 130
     except (BuildError, LabError, PkiError, OSError) as problem:
         print(f"lab: {problem}", file=sys.stderr)
     except subprocess.CalledProcessError as failed:
@@ -83,14 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     logs.add_argument("cluster", nargs="?", help="one cluster's only")
     logs.add_argument("program", nargs="?", help="one program's only, such as kubelet")
     logs.add_argument("--lines", type=int, default=20)
-    engine = add(
-        "pulumi",
-        _pulumi,
-        "run the engine on a stack of the lab: up, unchanged, preview, refresh, destroy ...",
-    )
-    engine.add_argument("--stack", default="lab")
-    engine.add_argument("verb", help="a verb of pulumi's, or `unchanged`: an up that must change nothing")
-    engine.add_argument("arguments", nargs=argparse.REMAINDER, help="passed on to pulumi")
+    _add_engine(add("pulumi", _pulumi, "run the engine on a stack of the lab, without asking"))
     fault = add(
         "fault", _fault, "inject a fault into a cluster or node, or remove all faults (heal)", needs_root=True
     )
@@ -102,8 +100,29 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_engine(engine: argparse.ArgumentParser) -> None:
+    engine.add_argument("--stack", default="lab", help="name of the stack (default: lab)")
+    engine.add_argument(
+        "verb", choices=VERBS, help="`unchanged` is an up that fails if it would change anything"
+    )
+    engine.add_argument("--config-file", help="configuration to use in place of the stack's own")
+    engine.add_argument(
+        "--config",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="set a value for this run; KEY may be a path, such as fedmesh:istio.revision",
+    )
+    # with pulumi, this makes paths of the keys; here they always are
+    engine.add_argument("--config-path", action="store_true", help=argparse.SUPPRESS)
+    engine.add_argument("--expect-no-changes", action="store_true", help="fail if anything changes")
+    engine.add_argument("--refresh", action="store_true", help="read the resources' state first")
+    engine.add_argument("--diff", action="store_true", help="show changes in detail")
+    engine.add_argument("--target", action="append", metavar="URN", help="work on this resource only")
+
+
 def _state() -> State:
-    return State(paths.project() / ".lab")
+    return State(paths.project() / FOLDER)
 
 
 def _preflight(options: argparse.Namespace) -> int:
@@ -136,9 +155,24 @@ def _up(options: argparse.Namespace) -> int:
 
 def _down(options: argparse.Namespace) -> int:
     say = _sayer(options)
+    # an engine that goes on would write its state again once the folder is gone
+    _end_commands()
     with processes.only_command(lambda: say("another lab command is running: waiting for it")):
         clusters.down(config.load(), _state(), say)
     return 0
+
+
+def _end_commands() -> None:
+    """Kills what works on this checkout's stacks on the lab: `make lab`, `make up` and their engines."""
+    project = paths.project()
+    for number in processes.others():
+        words = processes.arguments(number)
+        if words[1:3] == ["-m", "testbed.lab.journey"] or words[1:4] == ["-m", "testbed.lab", "pulumi"]:
+            with contextlib.suppress(OSError):
+                if Path(f"/proc/{number}/cwd").readlink() == project:
+                    processes.kill(number)
+    for folder in (project / FOLDER, project / ".sandbox" / "lab"):
+        kill_engines(folder)
 
 
 def _sayer(options: argparse.Namespace) -> clusters.Say:
@@ -172,18 +206,21 @@ def _logs(options: argparse.Namespace) -> int:
 
 
 def _pulumi(options: argparse.Namespace) -> int:
-    project = paths.project()
-    environment = os.environ | engine_environment(project)
-    stack = Stack(options.stack, project)
-    stack.prepare(environment)
-    known = {"up": stack.up, "destroy": stack.destroy}
-    if options.verb == "unchanged":
-        command = stack.unchanged()
-    elif options.verb in known:
-        command = known[options.verb]()
-    else:
-        command = stack.command(options.verb)
-    return engine_output.run([*command, *options.arguments], project, environment, options.quiet)
+    engine = LabEngine(options.stack, paths.project())
+    engine.configure(with_values(engine.committed(), options.config))
+    asked = {name: getattr(options, name) for name in ("config_file", "refresh", "diff", "target")}
+    settings: dict[str, object] = {name: value for name, value in asked.items() if value}
+    if options.expect_no_changes or options.verb == "unchanged":
+        settings["expect_no_changes"] = True
+    if options.verb != "preview":
+        settings["suppress_outputs"] = True
+    printer = Printer(options.quiet)
+    try:
+        engine.run("up" if options.verb == "unchanged" else options.verb, printer.say, **settings)
+    except EngineError:
+        printer.failed()
+        return 1
+    return 0
 
 
 def _fault(options: argparse.Namespace) -> int:

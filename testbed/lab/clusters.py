@@ -133,13 +133,6 @@ def environment(state: State, node: Node) -> dict[str, str]:
     }
 
 
-def enter(node: Node, mount: bool = False) -> list[str]:
-    """The start of a command line that runs in the node's namespaces; raises LabError when the node is down."""
-    process = _wait_value(lambda: processes.first(node), f"the first process of {node.name}")
-    spaces = ["--net", "--pid", "--uts", *(["--mount"] if mount else [])]
-    return ["nsenter", f"--target={process}", *spaces]
-
-
 def wait_ready(cluster: Cluster, state: State) -> None:
     """Waits until every node of the cluster is Ready and pods can be made; raises LabError after two minutes."""
 
@@ -262,12 +255,3 @@ def _wait(condition: Callable[[], bool], what: str, state: State) -> None:
                 f"{what} did not come up in {READY_SECONDS:.0f} s; see `make lab-logs` ({state.root})"
             )
         time.sleep(0.3)
-
-
-def _wait_value(value: Callable[[], int | None], what: str) -> int:
-    deadline = time.monotonic() + 10
-    while (found := value()) is None:
-        if time.monotonic() > deadline:
-            raise LabError(f"{what} is not there")
-        time.sleep(0.1)
-    return found

@@ -1,41 +1,38 @@
-"""What the engine prints, cut to what a reader wants: results as they come, or only failures."""
+"""The engine's output as users see it: results as they come, or only those of a command that failed."""
 
 from __future__ import annotations
 
 import re
-import subprocess
-from collections.abc import Mapping, Sequence
-from pathlib import Path
 
-# the engine says of each resource several times a second that it is still at it
+# the engine reports several times a second that it is still working on a resource
 UNDER_WAY = re.compile(
     r"^ *[-+~<>=]* +\S+:\S+ \S+ (creat|updat|delet|replac|read|refresh|import)\w*ing\b.*\(\d+s\)"
 )
 
 
 def is_under_way(line: str) -> bool:
-    """Whether a line tells of a resource that the engine has not done with."""
+    """Whether a line reports a resource that the engine is still working on."""
     return UNDER_WAY.match(line) is not None
 
 
-def run(command: Sequence[str], project: Path, environment: Mapping[str, str], quiet: bool) -> int:
-    """Runs the engine and gives its exit code; `quiet` prints nothing unless it fails, and then all of it."""
-    kept: list[str] = []
-    with subprocess.Popen(
-        command,
-        cwd=project,
-        env=dict(environment),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    ) as process:
-        for line in process.stdout or ():
-            if is_under_way(line):
-                continue
-            if quiet:
-                kept.append(line)
-            else:
-                print(line, end="", flush=True)
-    if process.returncode != 0:
-        print("".join(kept), end="", flush=True)
-    return process.returncode
+class Printer:
+    """Prints lines as they come, without progress reports; `quiet` keeps them until the command has failed."""
+
+    def __init__(self, quiet: bool) -> None:
+        self._quiet = quiet
+        self._kept: list[str] = []
+
+    def say(self, line: str) -> None:
+        """Takes one line of output."""
+        if is_under_way(line):
+            return
+        if self._quiet:
+            self._kept.append(line)
+        else:
+            print(line, flush=True)
+
+    def failed(self) -> None:
+        """Prints what was kept."""
+        for line in self._kept:
+            print(line, flush=True)
+        self._kept.clear()

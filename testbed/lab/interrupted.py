@@ -1,8 +1,8 @@
-"""What an engine that was killed leaves behind, and how the next run takes it away.
+"""What an engine that was killed leaves in the clusters, and how the next run removes it.
 
-A run that is stopped by Ctrl-C cleans up for itself. One that is killed (or a machine that is switched off) leaves
-its lock on the stack, and Helm's records of releases that the stack does not know, which Helm then refuses to install
-again.
+A run that is stopped by Ctrl-C cleans up for itself. One that is killed, or a machine that is switched off, leaves
+its lock on the stack (`testbed.engine` removes it) and Helm's records of releases that the stack does not know, which
+Helm then refuses to install again.
 """
 
 from __future__ import annotations
@@ -17,48 +17,30 @@ from typing import Any
 RELEASE = "kubernetes:helm.sh/v3:Release"
 
 
-def locked_by_the_dead(backend: Path) -> bool:
-    """Whether a lock in the file backend `backend` belongs to a process of this machine that has ended."""
-    return any(_dead(lock) for lock in (backend / ".pulumi" / "locks").rglob("*.json"))
-
-
-def _dead(lock: Path) -> bool:
-    try:
-        owner = json.loads(lock.read_text())
-    except (OSError, ValueError):
-        return False
-    if owner.get("hostname") != os.uname().nodename:
-        return False
-    return not Path(f"/proc/{owner.get('pid')}").exists()
-
-
-def unlock(stack: str, project: Path, environment: Mapping[str, str]) -> None:
-    """Takes the stack's lock away; raises CalledProcessError when the engine refuses."""
-    _output(["pulumi", "cancel", "--stack", stack, "--yes", "--non-interactive"], project, environment)
-
-
 def forget_lost_releases(
-    stack: str, project: Path, kubeconfigs: Mapping[str, Path], env: Mapping[str, str]
+    resources: Iterable[Mapping[str, Any]], kubeconfigs: Mapping[str, Path], variables: Mapping[str, str]
 ) -> None:
     """Deletes Helm's records of the releases that the engine was making when it was killed.
 
-    Helm then installs them again and takes over what is there. `kubeconfigs` has the clusters by the name of their
-    provider; only releases that the stack does not know are forgotten. Raises CalledProcessError.
+    Helm then installs them again and takes over the objects that exist.
+
+    Args:
+        resources: those of the stack's state; only releases that are not among them are forgotten.
+        kubeconfigs: of the clusters, by the name of their provider.
+        variables: the environment variables that lead to kubectl.
+
+    Raises:
+        subprocess.CalledProcessError: kubectl failed.
     """
-    export = ["pulumi", "stack", "export", "--stack", stack, "--non-interactive"]
-    state = json.loads(_output(export, project, env)).get("deployment", {})
-    known = recorded_releases(state.get("resources") or [])
+    known = recorded_releases(resources)
     for cluster, kubeconfig in kubeconfigs.items():
         kubectl = ["kubectl", f"--kubeconfig={kubeconfig}", "--request-timeout=10s"]
-        listed = _output([*kubectl, "get", "secret", "-A", "-l", "owner=helm", "-o", "json"], project, env)
+        listed = _output([*kubectl, "get", "secret", "-A", "-l", "owner=helm", "-o", "json"], variables)
         for item in json.loads(listed)["items"]:
             metadata = item["metadata"]
             if (cluster, metadata["namespace"], metadata["labels"]["name"]) not in known:
-                _output(
-                    [*kubectl, "delete", "secret", "-n", metadata["namespace"], metadata["name"]],
-                    project,
-                    env,
-                )
+                delete = ["delete", "secret", "-n", metadata["namespace"], metadata["name"]]
+                _output([*kubectl, *delete], variables)
 
 
 def recorded_releases(resources: Iterable[Mapping[str, Any]]) -> set[tuple[str, str, str]]:
@@ -70,8 +52,8 @@ def recorded_releases(resources: Iterable[Mapping[str, Any]]) -> set[tuple[str, 
     }
 
 
-def _output(command: list[str], folder: Path, environment: Mapping[str, str]) -> str:
+def _output(command: list[str], variables: Mapping[str, str]) -> str:
     done = subprocess.run(
-        command, cwd=folder, env=dict(environment), check=True, capture_output=True, text=True
+        command, env={**os.environ, **variables}, check=True, capture_output=True, text=True
     )
     return done.stdout

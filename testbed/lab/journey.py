@@ -15,8 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from testbed.lab.environment import engine_environment
-from testbed.lab.stack import Stack
+from testbed.lab.stack import engine_environment
 
 
 @dataclass(frozen=True)
@@ -40,14 +39,14 @@ def module(name: str, command: str, *arguments: str, quiet: bool) -> list[str]:
     return [sys.executable, "-m", name, command, *(["-q"] if quiet else []), *arguments]
 
 
-def phases(stack: Stack, quiet: bool) -> list[Phase]:
+def phases(stack: str, quiet: bool) -> list[Phase]:
     """What leads from nothing to a verified mesh, in order."""
     return [
         Phase("preflight", lambda: module("testbed.lab", "preflight", "--install", quiet=quiet)),
         Phase("tools", lambda: module("testbed.lab", "build", quiet=quiet)),
         Phase("clusters", lambda: module("testbed.lab", "up", quiet=quiet)),
-        Phase("pulumi up", lambda: module("testbed.lab", "pulumi", "up", "--stack", stack.name, quiet=quiet)),
-        Phase("verify", lambda: module("fedmesh", "verify", "--stack", stack.name, quiet=quiet)),
+        Phase("pulumi up", lambda: module("testbed.lab", "pulumi", "up", "--stack", stack, quiet=quiet)),
+        Phase("verify", lambda: module("fedmesh", "verify", "--stack", stack, quiet=quiet)),
     ]
 
 
@@ -75,9 +74,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("-q", "--quiet", action="store_true", help="only failures and the summary")
     options = parser.parse_args(arguments)
     project = Path.cwd()
-    stack = Stack(options.stack, project)
     durations: dict[str, float] = {}
-    for phase in phases(stack, options.quiet):
+    for phase in phases(options.stack, options.quiet):
         if not options.quiet:
             print(f"\n== {phase.name}", flush=True)
         try:
@@ -85,7 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except PhaseError as failure:
             print(f"\nmake lab: {failure}", file=sys.stderr)
             return failure.code
-    print(f"\nThe mesh of stack {stack.name} is up and verified.\n{summary(durations)}")
+    print(f"\nThe mesh of stack {options.stack} is up and verified.\n{summary(durations)}")
     return 0
 
 

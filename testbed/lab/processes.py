@@ -33,29 +33,46 @@ class Process:
 
 def find() -> Iterator[Process]:
     """Every process that a node's first process or its programs have started, but not what runs in pods."""
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit() or int(entry.name) == os.getpid():
+    for number, variables in _variables():
+        if NODE_MARKER not in variables:
             continue
         try:
-            environment = dict(
-                item.split(b"=", 1) for item in (entry / "environ").read_bytes().split(b"\0") if b"=" in item
-            )
-            if NODE_MARKER.encode() not in environment:
-                continue
             numbers = next(
                 line.split()[1:]
-                for line in (entry / "status").read_text().splitlines()
+                for line in Path(f"/proc/{number}/status").read_text().splitlines()
                 if line.startswith("NSpid")
             )
         except (OSError, StopIteration):
             continue
         yield Process(
-            int(entry.name),
-            environment[NODE_MARKER.encode()].decode(),
-            environment.get(STATE_MARKER.encode(), b"").decode(),
+            number,
+            variables[NODE_MARKER],
+            variables.get(STATE_MARKER, ""),
             # number 1 of a namespace just below the one that /proc shows
             first=len(numbers) == 2 and numbers[1] == "1",
         )
+
+
+def with_variable(name: str, value: str) -> Iterator[int]:
+    """The numbers of all other processes that were started with an environment variable of this value."""
+    return (number for number, variables in _variables() if variables.get(name) == value)
+
+
+def others() -> Iterator[int]:
+    """The numbers of all processes but this one."""
+    return (
+        int(entry.name)
+        for entry in Path("/proc").iterdir()
+        if entry.name.isdigit() and int(entry.name) != os.getpid()
+    )
+
+
+def _variables() -> Iterator[tuple[int, dict[str, str]]]:
+    """The environment with which each other process was started, of those that have not ended."""
+    for number in others():
+        with contextlib.suppress(OSError):
+            items = Path(f"/proc/{number}/environ").read_bytes().decode(errors="replace").split("\0")
+            yield number, dict(item.split("=", 1) for item in items if "=" in item)
 
 
 def first(node: Node) -> int | None:

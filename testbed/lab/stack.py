@@ -1,116 +1,58 @@
-"""A Pulumi stack of the project on the lab's local file backend, without a trace in the work tree.
-
-`pulumi stack init` writes the salt of the stack's passphrase into Pulumi.<stack>.yaml. That file is the user's,
-so the stack is made in a folder of its own, and the engine is given a copy of the config that holds the salt.
-"""
+"""The stacks of a checkout on the lab: their state is in the checkout's folder .lab."""
 
 from __future__ import annotations
 
-import secrets
-import shutil
-import subprocess
-from collections.abc import Mapping
-from dataclasses import dataclass
+import json
+from collections.abc import Iterable, Mapping
+from copy import deepcopy
 from pathlib import Path
+from typing import Any
 
-from testbed.lab import paths
-from testbed.lab.interrupted import forget_lost_releases, locked_by_the_dead, unlock
+from testbed import engine
+from testbed.lab.interrupted import forget_lost_releases
 
-SALT_KEY = "encryptionsalt"
+FOLDER = ".lab"
 
 
-@dataclass(frozen=True)
-class Stack:
-    """Stack `name` of the project in folder `project`; its state, passphrase and config copy are in `project`/.lab."""
+def engine_environment(project: Path) -> dict[str, str]:
+    """The environment variables with which the engine and fedmesh work on the lab of the checkout `project`."""
+    return engine.environment(project / FOLDER, project)
 
-    name: str
-    project: Path
 
-    @property
-    def state(self) -> Path:
-        """Folder of all that the lab keeps for this checkout."""
-        return self.project / ".lab"
+class LabEngine(engine.Engine):
+    """The engine on the stack `name` of the checkout `project`."""
 
-    @property
-    def config(self) -> Path:
-        """The stack config that the engine reads: the committed one and the salt."""
-        return self.state / f"Pulumi.{self.name}.yaml"
+    def __init__(self, name: str, project: Path) -> None:
+        super().__init__(project, name, project / FOLDER)
 
-    def prepare(self, environment: Mapping[str, str]) -> None:
-        """Makes backend folder, passphrase, stack and config copy where they are missing.
+    def after_interruption(self, deployment: Mapping[str, Any]) -> None:
+        """Lets Helm install again what the killed engine was installing."""
+        kubeconfigs = {file.parent.name: file for file in self.folder.glob("clusters/*/admin.kubeconfig")}
+        forget_lost_releases(deployment.get("resources") or [], kubeconfigs, self.environment)
 
-        Raises subprocess.CalledProcessError when the engine can't make the stack.
-        """
-        (self.state / "state").mkdir(parents=True, exist_ok=True)
-        self._make_engine_home()
-        passphrase = self.state / "passphrase"
-        if not passphrase.exists():
-            passphrase.touch(mode=0o600)
-            passphrase.write_text(secrets.token_urlsafe(32))
-        nursery = self.state / "init"
-        nursery.mkdir(exist_ok=True)
-        shutil.copy(self.project / "Pulumi.yaml", nursery)
-        salted = nursery / f"Pulumi.{self.name}.yaml"
-        if not salted.exists():
-            # a stack without its salt is one whose making was interrupted; the engine refuses unless it is empty
-            self._in(nursery, environment, "rm", "--yes", self.name, check=False)
-            self._in(nursery, environment, "init", self.name)
-        self._in(nursery, environment, "select", self.name)
-        if locked_by_the_dead(self.state / "state"):
-            unlock(self.name, self.project, environment)
-            kubeconfigs = {file.parent.name: file for file in self.state.glob("clusters/*/admin.kubeconfig")}
-            forget_lost_releases(self.name, self.project, kubeconfigs, environment)
-        salt = next(line for line in salted.read_text().splitlines() if line.startswith(SALT_KEY))
-        committed = (self.project / f"Pulumi.{self.name}.yaml").read_text().splitlines()
-        kept = [line for line in committed if not line.startswith(SALT_KEY)]
-        self.config.write_text("\n".join([*kept, salt, ""]))
 
-    def command(self, verb: str, *arguments: str) -> list[str]:
-        """The engine's command line for `verb` (up, preview, refresh, destroy) on this stack."""
-        return [
-            "pulumi",
-            verb,
-            "--stack",
-            self.name,
-            "--config-file",
-            str(self.config),
-            "--non-interactive",
-            *arguments,
-        ]
+def with_values(config: Mapping[str, Any], assignments: Iterable[str]) -> dict[str, Any]:
+    """The configuration with values set as by `pulumi --config-path --config`: `fedmesh:istio.revision=1-31`.
 
-    def up(self) -> list[str]:
-        """The command that brings the stack to its config, without a preview first."""
-        return self._change("up")
+    As Pulumi does, a value that is JSON is taken for what it says, unless it is a number with a fraction. Raises
+    ValueError for an assignment without `=`.
+    """
+    changed = deepcopy(dict(config))
+    for assignment in assignments:
+        path, equals, text = assignment.partition("=")
+        if not equals:
+            raise ValueError(f"{assignment!r} is not of the form KEY=VALUE")
+        *parents, last = path.split(".")
+        place = changed
+        for parent in parents:
+            place = place.setdefault(parent, {})
+        place[last] = _value(text)
+    return changed
 
-    def unchanged(self) -> list[str]:
-        """The command that fails when `up` would change anything."""
-        return self._change("up", "--expect-no-changes")
 
-    def destroy(self) -> list[str]:
-        """The command that removes all that the stack made."""
-        return self._change("destroy")
-
-    def _change(self, verb: str, *arguments: str) -> list[str]:
-        unasked = ("--yes", "--skip-preview", "--suppress-outputs", "--suppress-progress")
-        return self.command(verb, *unasked, *arguments)
-
-    def _make_engine_home(self) -> None:
-        home = self.state / "pulumi"
-        home.mkdir(exist_ok=True)
-        plugins = home / "plugins"
-        if not plugins.is_symlink():
-            plugins.symlink_to(paths.cache() / "plugins")
-        # a file where the engine would keep its debug logs: writing those takes 40 % of its processor time
-        if not (home / "logs").exists():
-            (home / "logs").touch()
-
-    @staticmethod
-    def _in(folder: Path, environment: Mapping[str, str], *arguments: str, check: bool = True) -> None:
-        subprocess.run(
-            ["pulumi", "stack", *arguments, "--non-interactive"],
-            cwd=folder,
-            env=dict(environment),
-            check=check,
-            capture_output=True,
-            text=True,
-        )
+def _value(text: str) -> Any:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return text
+    return text if isinstance(value, float) else value

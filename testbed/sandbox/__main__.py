@@ -5,9 +5,9 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from testbed.engine import EngineError
 from testbed.lab.journey import PhaseError
 from testbed.sandbox import bench, complete, findings, journey, side_by_side
-from testbed.sandbox.engine import EngineError
 
 ERRORS = (EngineError, PhaseError, journey.JourneyError, findings.FindingsError, TimeoutError)
 

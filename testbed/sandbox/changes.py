@@ -59,13 +59,6 @@ def unprotected(config: Config) -> Config:
     return _each(config, lambda eks: eks.update(deletionProtection=False))
 
 
-def joined_by_gateways(config: Config) -> Config:
-    """With transit gateways in the place of peering."""
-    changed = deepcopy(config)
-    changed[AWS] = {**changed.get(AWS, {}), "join": "transit-gateway"}
-    return changed
-
-
 def grown(config: Config, count: int) -> Config:
     """With `count` clusters: copies of the first with names and ranges of their own."""
     changed = deepcopy(config)

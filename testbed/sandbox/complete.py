@@ -1,6 +1,7 @@
 """`make lab STACK=dev`: the AWS half in the simulated AWS, the mesh on the lab's clusters, in one `pulumi up`."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -11,8 +12,7 @@ from typing import Any
 import yaml
 
 from testbed.lab import journey as lab_journey
-from testbed.lab.environment import engine_environment
-from testbed.lab.stack import Stack
+from testbed.lab.stack import engine_environment
 from testbed.sandbox import inventory
 from testbed.sandbox.changes import AWS, CLUSTERS, Config
 from testbed.sandbox.cloud import running
@@ -43,8 +43,8 @@ def run(project: Path, name: str, say: Say, quiet: bool) -> None:
     Raises:
         JourneyError, EngineError, lab.journey.PhaseError: a step did something else than it must.
     """
-    environment = engine_environment(project)
-    for phase in lab_journey.phases(Stack("lab", project), quiet):
+    environment = os.environ | engine_environment(project)
+    for phase in lab_journey.phases("lab", quiet):
         if phase.name in FIRST_PHASES:
             seconds = lab_journey.run(phase, project, environment)
             say(f"  {phase.name:<44} {seconds:.1f} s")
@@ -59,7 +59,7 @@ def run(project: Path, name: str, say: Say, quiet: bool) -> None:
         engine.configure(config)
         try:
             say(f"  {'pulumi up':<44} {engine.run('up')}")
-            unchanged = engine.run("up", "--expect-no-changes")
+            unchanged = engine.run("up", expect_no_changes=True)
             expect(unchanged.changed == 0, f"a second up changed something: {unchanged}")
             say(f"  {'up again changes nothing':<44} {unchanged}")
             _verify(project, name, engine, folder)
@@ -92,7 +92,7 @@ def _verify(project: Path, name: str, engine: Engine, folder: Path) -> None:
     merged.touch(mode=0o600)
     merged.write_text(json.dumps(merged_kubeconfigs(engine.outputs()["kubeconfigs"])), encoding="utf-8")
     command = [sys.executable, "-m", "fedmesh", "verify", "--stack", name]
-    environment = {**engine.environment, "KUBECONFIG": str(merged)}
+    environment = {**os.environ, **engine.environment, "KUBECONFIG": str(merged)}
     done = subprocess.run(command, cwd=project, env=environment, check=False)
     expect(done.returncode == 0, "fedmesh verify found the mesh broken")
 

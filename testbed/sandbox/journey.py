@@ -7,11 +7,12 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+from testbed.engine import EngineError, Outcome
 from testbed.lab import apiserver, paths
 from testbed.sandbox import changes, inventory, permissions, terraform_plan
 from testbed.sandbox.aws import Aws
 from testbed.sandbox.cloud import running
-from testbed.sandbox.engine import Engine, EngineError, Outcome
+from testbed.sandbox.engine import Engine
 
 Say = Callable[[str], None]
 FEWEST_CLUSTERS = 2
@@ -111,37 +112,37 @@ class Journey:
 
     def _preview(self) -> Outcome:
         self._engine.configure(self._config)
-        self._planned, outcome = self._engine.planned(*self._policies)
+        self._planned, outcome = self._engine.planned(policy_packs=self._policies)
         expect(set(outcome.changes) == {"create"}, f"a first preview only creates, not {outcome}")
         return outcome
 
     def _make(self) -> Outcome:
         """Policies see here what AWS told, too: ids and addresses that a first preview does not know."""
-        outcome = self._up(self._half, "create", *self._policies)
+        outcome = self._up(self._half, "create", policy_packs=self._policies)
         if self._plans:
             terraform_plan.write(terraform_plan.merged(self._planned, self._engine.resources()), self._plans)
         return outcome
 
     @property
-    def _policies(self) -> tuple[str, str]:
-        return "--policy-pack", str(self._engine.project / "policies")
+    def _policies(self) -> list[str]:
+        return [str(self._engine.project / "policies")]
 
     def _up(
         self,
         config: changes.Config,
         operation: str,
-        *arguments: str,
         variables: Mapping[str, str] | None = None,
+        **options: Any,
     ) -> Outcome:
         self._engine.configure(config)
-        outcome = self._engine.run("up", *arguments, variables=variables)
+        outcome = self._engine.run("up", variables=variables, **options)
         expect(outcome.changes.get(operation, 0) > 0, f"nothing to {operation}: {outcome}")
         replaced = outcome.changes.get("replace", 0) + outcome.changes.get("create-replacement", 0)
         expect(replaced == 0, f"{replaced} resources were replaced: {outcome.output[-3000:]}")
         return outcome
 
     def _unchanged(self) -> Outcome:
-        outcome = self._engine.run("up", "--expect-no-changes")
+        outcome = self._engine.run("up", expect_no_changes=True)
         expect(outcome.changed == 0, f"a second up changed something: {outcome}")
         return outcome
 

@@ -1,8 +1,6 @@
 """The real engine and provider on two API servers without nodes: what needs no pod is really applied."""
 
 import json
-import os
-import signal
 import socket
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -14,11 +12,10 @@ from typing import Any
 import pytest
 import yaml
 
+from testbed.engine import Engine, EngineError
 from testbed.fixtures import cloud
 from testbed.lab import paths
 from testbed.lab.apiserver import ApiServer, running
-from testbed.lab.environment import engine_environment
-from testbed.lab.stack import Stack
 
 __all__ = ["cloud"]
 PROJECT = Path(__file__).parents[2]
@@ -79,15 +76,10 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Serv
 
 @dataclass(frozen=True)
 class Answer:
-    """How a command of the engine ended, and all that it said."""
+    """Whether a command of the engine succeeded, and its output."""
 
-    code: int
+    went_well: bool
     output: str
-
-    @property
-    def went_well(self) -> bool:
-        """Whether the exit code was 0."""
-        return self.code == 0
 
 
 class Checkout:
@@ -98,51 +90,33 @@ class Checkout:
         for name in ("Pulumi.yaml", "components", "manifests", ".venv"):
             (folder / name).symlink_to(PROJECT / name)
         (folder / "__main__.py").symlink_to(program)
-        self._environment = os.environ | engine_environment(folder)
-        self._stack = Stack(STACK, folder)
+        self._engine = Engine(folder, STACK, folder / ".engine", timeout=TIMEOUT_SECONDS)
         self.configure(config)
 
     def configure(self, config: dict[str, Any]) -> None:
         """Sets the stack's config, as a user's editor would."""
         (self.folder / f"Pulumi.{STACK}.yaml").write_text(yaml.safe_dump({"config": config}))
-        self._stack.prepare(self._environment)
+        self._engine.configure(config)
 
-    def run(self, verb: str, *arguments: str, variables: Mapping[str, str] | None = None) -> Answer:
-        """Runs `preview`, `up`, `refresh` or `destroy`, with some environment variables more."""
-        sure = [] if verb == "preview" else ["--yes", "--skip-preview"]
-        return self._run(self._stack.command(verb, *sure, "--suppress-progress", *arguments), variables)
+    def run(self, verb: str, *flags: str, variables: Mapping[str, str] | None = None) -> Answer:
+        """Runs `preview`, `up`, `refresh` or `destroy`, with flags such as `--expect-no-changes`."""
+        options = {flag.removeprefix("--").replace("-", "_"): True for flag in flags}
+        try:
+            return Answer(True, self._engine.run(verb, variables=variables, **options).output)
+        except EngineError as failed:
+            return Answer(False, str(failed))
 
     def state(self) -> dict[str, Any]:
         """The stack's state as the engine keeps it."""
-        return dict(json.loads(self._run(["pulumi", "stack", "export", "--stack", STACK]).output))
+        return self._engine.state()
 
     def resources(self) -> list[dict[str, Any]]:
-        """What the engine holds of things in a cluster."""
-        found = self.state()["deployment"].get("resources", [])
-        return [each for each in found if each["type"].startswith("kubernetes:")]
+        """The resources in a cluster that the engine's state has."""
+        return [each for each in self._engine.resources() if each["type"].startswith("kubernetes:")]
 
     def outputs(self) -> dict[str, Any]:
         """The stack's outputs."""
-        line = ["pulumi", "stack", "output", "--stack", STACK, "--json", "--show-secrets"]
-        return dict(json.loads(self._run(line).output))
-
-    def _run(self, command: list[str], variables: Mapping[str, str] | None = None) -> Answer:
-        with subprocess.Popen(
-            command,
-            cwd=self.folder,
-            env={**self._environment, **(variables or {})},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        ) as engine:
-            try:
-                output, _ = engine.communicate(timeout=TIMEOUT_SECONDS)
-            except BaseException:
-                # its providers and programs too
-                os.killpg(engine.pid, signal.SIGKILL)
-                raise
-            return Answer(engine.returncode, output)
+        return self._engine.outputs()
 
 
 def unreachable(folder: Path, server: Server) -> str:

@@ -5,11 +5,12 @@ from pathlib import Path
 import pytest
 
 from policies.rules import RULES
-from testbed.sandbox.engine import Engine, EngineError
+from testbed.engine import EngineError
+from testbed.sandbox.engine import Engine
 from tests.engine.conftest import PROJECT
 
 HERE = Path(__file__).parent
-PACK = ("--policy-pack", str(PROJECT / "policies"))
+PACKS = [str(PROJECT / "policies")]
 
 
 def program(name: str, cloud: dict[str, str], folder: Path) -> Engine:
@@ -20,12 +21,12 @@ def program(name: str, cloud: dict[str, str], folder: Path) -> Engine:
 
 def test_a_preview_stops_at_every_rule_that_a_program_breaks(cloud: dict[str, str], tmp_path: Path) -> None:
     with pytest.raises(EngineError) as stopped:
-        program("broken_program", cloud, tmp_path).run("preview", *PACK)
+        program("broken_program", cloud, tmp_path).run("preview", policy_packs=PACKS)
     for rule in RULES:
         assert f"[mandatory]  {rule.name}" in str(stopped.value), rule.name
 
 
 def test_a_preview_passes_a_program_that_keeps_every_rule(cloud: dict[str, str], tmp_path: Path) -> None:
-    planned, outcome = program("kept_program", cloud, tmp_path).planned(*PACK)
+    planned, outcome = program("kept_program", cloud, tmp_path).planned(policy_packs=PACKS)
     assert {rule.name for rule in RULES} <= {each["urn"].rsplit("::", 1)[1] for each in planned}
     assert set(outcome.changes) == {"create"}

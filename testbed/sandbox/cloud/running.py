@@ -5,7 +5,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -44,11 +44,6 @@ def environment(port: int) -> dict[str, str]:
         "AWS_REGION": "us-east-1",
         "AWS_EC2_METADATA_DISABLED": "true",
     }
-
-
-def leads_to_the_sandbox(variables: Mapping[str, str]) -> bool:
-    """Whether AWS clients with these variables would talk to a loopback address."""
-    return variables.get("AWS_ENDPOINT_URL", "").startswith("http://127.0.0.1:")
 
 
 def _free_port() -> int:

@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
+from testbed.engine import EngineError
 from testbed.lab import paths
-from testbed.sandbox.engine import Engine, EngineError
+from testbed.sandbox.engine import Engine
 
 PROJECT = paths.project()
 

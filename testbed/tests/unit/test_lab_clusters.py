@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
 from ipaddress import IPv4Address
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,12 +15,10 @@ from cryptography.x509.oid import NameOID
 from testbed.lab import config, journey, pki
 from testbed.lab.config import Cluster, Node
 from testbed.lab.controller import assigned, next_address
-from testbed.lab.environment import engine_environment
-from testbed.lab.interrupted import locked_by_the_dead, recorded_releases
+from testbed.lab.interrupted import recorded_releases
 from testbed.lab.node import link_plugins
 from testbed.lab.paths import State
 from testbed.lab.programs import NodeContext, programs, write_configs
-from testbed.lab.stack import Stack
 
 
 @pytest.fixture(scope="module")
@@ -134,35 +129,8 @@ def test_a_full_range_of_addresses_is_said(cluster: Cluster) -> None:
         next_address(cluster, set(cluster.load_balancers))
 
 
-def test_the_stacks_config_gets_the_salt_and_the_committed_file_stays_as_it_is(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    committed = "config:\n  fedmesh:mesh: {id: mesh1}\n"
-    (tmp_path / "Pulumi.yaml").write_text("name: fedmesh\nruntime: python\n")
-    (tmp_path / "Pulumi.lab.yaml").write_text(committed)
-
-    def engine(command: list[str], cwd: Path, **_: Any) -> None:
-        if command[2] == "init":
-            (cwd / "Pulumi.lab.yaml").write_text("encryptionsalt: v1:abc=\n")
-
-    monkeypatch.setattr(subprocess, "run", engine)
-    stack = Stack("lab", tmp_path)
-    stack.prepare({})
-    stack.prepare({})
-    assert (tmp_path / "Pulumi.lab.yaml").read_text() == committed
-    assert stack.config.read_text() == committed + "encryptionsalt: v1:abc=\n"
-    assert (tmp_path / ".lab" / "passphrase").stat().st_mode & 0o777 == 0o600
-
-
-def test_the_engine_works_on_a_backend_of_the_checkouts_own(tmp_path: Path) -> None:
-    environment = engine_environment(tmp_path)
-    assert environment["PULUMI_BACKEND_URL"] == f"file://{tmp_path}/.lab/state?metadata=skip"
-    assert environment["PULUMI_HOME"] == str(tmp_path / ".lab" / "pulumi")
-    assert "PULUMI_CONFIG_PASSPHRASE" not in environment
-
-
 def test_the_journey_goes_from_the_machine_to_the_proof() -> None:
-    names = [phase.name for phase in journey.phases(Stack("lab", Path()), quiet=True)]
+    names = [phase.name for phase in journey.phases("lab", quiet=True)]
     assert names == ["preflight", "tools", "clusters", "pulumi up", "verify"]
 
 
@@ -187,25 +155,6 @@ def test_only_a_stacks_helm_releases_are_known() -> None:
     }
     namespace = {"type": "kubernetes:core/v1:Namespace", "provider": provider, "inputs": {}}
     assert recorded_releases([release, namespace]) == {("cluster-1", "istio-system", "istiod")}
-
-
-def lock(backend: Path, process: int, host: str) -> None:
-    folder = backend / ".pulumi" / "locks" / "organization" / "fedmesh" / "lab"
-    folder.mkdir(parents=True)
-    (folder / "lock.json").write_text(json.dumps({"pid": process, "hostname": host}))
-
-
-def test_the_lock_of_a_process_that_ended_is_taken_away(tmp_path: Path) -> None:
-    ended = subprocess.Popen(["true"])
-    ended.wait()
-    lock(tmp_path, ended.pid, os.uname().nodename)
-    assert locked_by_the_dead(tmp_path)
-
-
-@pytest.mark.parametrize("host", [os.uname().nodename, "another-machine"])
-def test_the_lock_of_a_living_or_unknown_process_stays(tmp_path: Path, host: str) -> None:
-    lock(tmp_path, os.getpid(), host)
-    assert not locked_by_the_dead(tmp_path)
 
 
 def test_a_node_has_the_machines_cni_plugins_and_keeps_those_installed_on_it(tmp_path: Path) -> None:

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import sys
-from pathlib import Path
-
 import pytest
 
-from testbed.lab import engine_output
+from testbed.lab.engine_output import Printer
 
 LINES = """Updating (lab):
  +  pulumi:providers:kubernetes cluster-1 creating (0s)
@@ -23,19 +19,23 @@ Resources:
 RESULTS = [line for line in LINES.splitlines() if "creating" not in line and "deleting" not in line]
 
 
-def said(tmp_path: Path, capsys: pytest.CaptureFixture[str], code: int, quiet: bool) -> list[str]:
-    command = [sys.executable, "-c", f"import sys; print({LINES!r}, end=''); sys.exit({code})"]
-    assert engine_output.run(command, tmp_path, os.environ, quiet) == code
+def printed(capsys: pytest.CaptureFixture[str], *, failed: bool, quiet: bool) -> list[str]:
+    printer = Printer(quiet)
+    for line in LINES.splitlines():
+        printer.say(line)
+    if failed:
+        printer.failed()
     return capsys.readouterr().out.splitlines()
 
 
-def test_only_results_are_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert said(tmp_path, capsys, 0, quiet=False) == RESULTS
+@pytest.mark.parametrize("failed", [True, False])
+def test_only_results_are_shown_and_once(capsys: pytest.CaptureFixture[str], failed: bool) -> None:
+    assert printed(capsys, failed=failed, quiet=False) == RESULTS
 
 
-def test_a_quiet_run_that_goes_well_says_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert said(tmp_path, capsys, 0, quiet=True) == []
+def test_a_quiet_run_that_succeeds_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    assert printed(capsys, failed=False, quiet=True) == []
 
 
-def test_a_quiet_run_that_fails_says_it_all(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert said(tmp_path, capsys, 1, quiet=True) == RESULTS
+def test_a_quiet_run_that_fails_prints_it_all(capsys: pytest.CaptureFixture[str]) -> None:
+    assert printed(capsys, failed=True, quiet=True) == RESULTS
