@@ -12,10 +12,13 @@ from components.kube.last_known import ClusterState
 from components.kube.load_balancers import LoadBalancerSettings
 from components.mesh.cert_manager import CertManager, CertManagerArgs
 from components.mesh.federation import FederationMember
+from components.mesh.gateway_api import GatewayApi, GatewayApiArgs
 from components.mesh.gateways import IstioGateways, IstioGatewaysArgs
 from components.mesh.istio import Istio, IstioArgs
+from components.mesh.namespaces import TeamNamespaces, TeamNamespacesArgs
 from components.mesh.remote_secrets import RemoteSecretsMember
 from components.mesh.samples import Samples, SamplesArgs
+from components.mesh.services import Services, ServicesArgs, local_settings
 from components.mesh.spire import Spire, SpireArgs
 from components.observability.observability import ObservabilityMember
 
@@ -60,6 +63,7 @@ class MeshCluster:
         self.cert_manager = self._cert_manager()
         self.spire = self._spire()
         self.istio = self._istio()
+        self._declarations()
 
     def install_gateways(self, after: Sequence[pulumi.Resource]) -> IstioGateways:
         """Installs the ingress and the east-west gateway after what gives their proxies identities and rules."""
@@ -84,6 +88,7 @@ class MeshCluster:
             after=[self.spire, *after],
             registry=self.args.settings.registry,
             revision=self.args.settings.istio.revision,
+            gateway_api=self.args.settings.gateway_api.install,
         )
         return Samples(f"{self.args.spec.name}-samples", args, self.options)
 
@@ -143,6 +148,30 @@ class MeshCluster:
             charts=self.args.settings.charts,
             settings=self.args.settings.istio,
             failover=self.args.settings.failover,
+            service_settings=local_settings(self.args.settings.services, self.args.settings.namespaces),
+            after=self._gateway_api(),
             registry=self.args.settings.registry,
         )
         return Istio(f"{self.args.spec.name}-istio", args, self.options)
+
+    def _gateway_api(self) -> list[pulumi.Resource]:
+        wanted = self.args.settings.gateway_api
+        if not wanted.install:
+            return []
+        args = GatewayApiArgs(version=wanted.version, path=wanted.path)
+        return [GatewayApi(f"{self.args.spec.name}-gateway-api", args, self.options)]
+
+    def _declarations(self) -> None:
+        name, settings = self.args.spec.name, self.args.settings
+        Services(
+            f"{name}-services",
+            ServicesArgs(services=settings.services, failover=settings.failover, after=self.istio),
+            self.options,
+        )
+        TeamNamespaces(
+            f"{name}-namespaces",
+            TeamNamespacesArgs(
+                namespaces=settings.namespaces, after=self.istio, revision=settings.istio.revision
+            ),
+            self.options,
+        )

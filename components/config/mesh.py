@@ -4,7 +4,15 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Annotated, Any, Literal, Self, cast
 
-from pydantic import BeforeValidator, Field, Strict, StringConstraints, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    Strict,
+    StringConstraints,
+    field_validator,
+    model_validator,
+)
 
 from components.config.fields import (
     Between,
@@ -26,6 +34,13 @@ from components.config.versions import OFFICIAL_CHARTS
 # What Istio calls the revision without a name.
 UNNAMED_REVISION = "default"
 EVERY_HOST = "*.local"
+
+
+def _user_timeout(value: str) -> str:
+    if seconds(value) and not 1 <= seconds(value) <= 300:
+        raise refusal(f"must be 1s to 5m, or 0s for none, not {value}")
+    return value
+
 
 Host = Annotated[
     str,
@@ -68,6 +83,7 @@ LocalFailures = Annotated[int, Strict(), Field(ge=1, le=1000), Rule("a whole num
 Attempts = Annotated[int, Strict(), Field(ge=0, le=20), Rule("a whole number from 0 to 20")]
 Replicas = Annotated[int, Strict(), Field(ge=1, le=10), Rule("a whole number from 1 to 10")]
 ProxyDuration = Annotated[Duration, Between("1ms", "1h")]
+UserTimeout = Annotated[Duration, AfterValidator(_user_timeout)]
 VolumeSize = Annotated[Size, Between("100Mi", "16Ti")]
 
 
@@ -233,8 +249,31 @@ class SpireSettings(Model):
         return self
 
 
+class DeadPeers(Model):
+    """How soon connections to peers that vanished end."""
+
+    user_timeout: UserTimeout = setting(
+        "3s",
+        description="The time in which the peer of an outgoing connection must acknowledge data, from 1s to 5m, or 0s "
+        "for the kernel's quarter of an hour. It also ends an upload to a server that reads nothing for so long.",
+        example="30s",
+    )
+
+
 class IstioSettings(Model):
     """How Istio is set up."""
+
+    dns_proxy: Flag = setting(
+        True,
+        description="Whether proxies answer their pods' DNS queries, so that a service that runs in one cluster only "
+        "has its name in all. Pods take a change when they are made anew.",
+        example=False,
+    )
+    dead_peers: DeadPeers = setting(
+        {},
+        description="How soon connections to peers that vanished end.",
+        example={"userTimeout": "30s"},
+    )
 
     plain_envoy: Flag = setting(
         False,

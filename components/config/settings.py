@@ -30,6 +30,7 @@ from components.config.mesh import (
     SpireSettings,
     StorageSettings,
 )
+from components.config.services import GatewayApiSettings, Namespaces, Services, check_services
 
 NAMESPACE = "fedmesh"
 PREFIX = f"{NAMESPACE}:"
@@ -90,6 +91,20 @@ class Settings(Model):
         description="How fast calls leave a failing endpoint or cluster.",
         example={"connectTimeout": "500ms", "retries": {"attempts": 2}},
     )
+    services: Services = setting(
+        {},
+        description="What the owners of services ask of the mesh, by host. Each entry holds on all clusters.",
+        example={"shop.shop.svc.cluster.local": {"idempotent": "reads", "timeout": "15s"}},
+    )
+    namespaces: Namespaces = setting(
+        {},
+        description="Namespaces that are in the mesh on all clusters. They are made where they are missing, and stay "
+        "with all that is in them when they are removed from here.",
+        example={"shop": {"podSecurity": "restricted"}},
+    )
+    gateway_api: GatewayApiSettings = setting(
+        {}, description="The CRDs of Gateway API.", example={"install": False}
+    )
     samples: SampleSettings = setting({}, description="The sample applications.", example={"enabled": False})
     observability: ObservabilitySettings = setting(
         {},
@@ -112,6 +127,8 @@ class Settings(Model):
     @model_validator(mode="after")
     def _clusters_go_together(self) -> Self:
         check_clusters(self.clusters, self.aws)
+        names = tuple(cluster.name for cluster in self.clusters)
+        check_services(self.services, names, tuple(self.failover.hosts))
         return self
 
     @property

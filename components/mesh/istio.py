@@ -9,6 +9,7 @@ import pulumi
 import pulumi_kubernetes as k8s
 
 from components.config.clusters import ClusterSpec
+from components.config.fields import seconds
 from components.config.mesh import (
     EVERY_HOST,
     UNNAMED_REVISION,
@@ -16,13 +17,13 @@ from components.config.mesh import (
     FailoverSettings,
     FailoverSpec,
     IstioSettings,
-    OutlierDetection,
     Retries,
 )
 from components.kube.charts import release, rendered, template_of
 from components.kube.manifests import Document, load, load_one, merged
 from components.kube.objects import child_of, register, register_all, register_chain
 from components.mesh.injection import spire_templates
+from components.mesh.outliers import outlier_figures
 
 NAMESPACE = "istio-system"
 OFFICIAL_HUB = "docker.io"
@@ -41,6 +42,8 @@ class IstioArgs:
         charts: Istio's charts.
         settings: replicas and the kind of proxy.
         failover: what makes a call leave a failing endpoint or cluster.
+        service_settings: Istio's serviceSettings: the hosts whose callers stay in their cluster.
+        after: what istiod needs to find when it starts.
         registry: registry that holds all images ("": the official ones).
     """
 
@@ -51,6 +54,8 @@ class IstioArgs:
     charts: ChartSettings
     settings: IstioSettings
     failover: FailoverSettings
+    service_settings: Sequence[Document] = ()
+    after: Sequence[pulumi.Resource] = ()
     registry: str = ""
 
 
@@ -89,7 +94,9 @@ class Istio(pulumi.ComponentResource):
             load_one("istio/cacerts.yaml"),
             pulumi.ResourceOptions.merge(child_of(self, root), anew),
         )
-        opts = pulumi.ResourceOptions(parent=self, depends_on=base.apply(lambda made: [*made, ca]))
+        opts = pulumi.ResourceOptions(
+            parent=self, depends_on=base.apply(lambda made: [*made, ca, *args.after])
+        )
         istiod = self._istiod(name, args, args.settings.revision, opts)
         if args.settings.previous_revision is not None:
             # it stays as it was made, chart and all, for the pods that have not restarted yet
@@ -98,7 +105,7 @@ class Istio(pulumi.ComponentResource):
             self._istiod(name, args, previous, pulumi.ResourceOptions.merge(opts, kept))
         after_istiod = child_of(self, istiod)
         register_all(name, load("istio/mesh-policies.yaml"), after_istiod)
-        register(name, load_one("istio/dead-peers.yaml"), after_istiod)
+        register(name, dead_peers(args.settings.dead_peers.user_timeout), after_istiod)
         if args.settings.keep_previous_gateways:
             register(
                 name,
@@ -150,6 +157,10 @@ def istiod_values(args: IstioArgs, revision: str = "") -> Document:
                 **accepted([peer.trust_domain for peer in args.peers], args.settings.trust),
                 "connectTimeout": args.failover.connect_timeout,
                 "defaultHttpRetryPolicy": retry_policy(args.failover.retries),
+                **({"serviceSettings": list(args.service_settings)} if args.service_settings else {}),
+                "defaultConfig": {
+                    "proxyMetadata": {"ISTIO_META_DNS_CAPTURE": str(args.settings.dns_proxy).lower()}
+                },
                 "defaultTrafficPolicy": {
                     "outlierDetection": outlier_figures(args.failover.outlier_detection)
                 },
@@ -177,15 +188,16 @@ def retry_policy(retries: Retries) -> dict[str, Any]:
     }
 
 
-def outlier_figures(outliers: OutlierDetection) -> dict[str, Any]:
-    """The figures of Istio's OutlierDetection."""
-    return {
-        "consecutive5xxErrors": outliers.consecutive_5xx,
-        "consecutiveGatewayErrors": outliers.consecutive_gateway,
-        "consecutiveLocalOriginFailures": outliers.consecutive_local_failures,
-        "interval": outliers.interval,
-        "baseEjectionTime": outliers.base_ejection,
-    }
+def dead_peers(user_timeout: str) -> Document:
+    """The EnvoyFilter that ends connections to peers that vanished, by the kernel's means."""
+    document = load_one("istio/dead-peers.yaml")
+    patches: list[Document] = document["spec"]["configPatches"]
+    for patch in patches:
+        for option in patch["patch"]["value"].get("upstream_bind_config", {}).get("socket_options", []):
+            option["int_value"] = int(seconds(user_timeout) * 1000)
+    if not seconds(user_timeout):
+        document["spec"]["configPatches"] = [each for each in patches if each["applyTo"] != "CLUSTER"]
+    return document
 
 
 def failover_rules(failover: FailoverSettings) -> list[Document]:

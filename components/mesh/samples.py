@@ -22,6 +22,7 @@ class SamplesArgs:
         after: what injects proxies and gives them identities.
         registry: registry that holds all images ("": the official ones).
         revision: the istiod that makes their proxies, "" for the one without a name.
+        gateway_api: whether the cluster knows Gateway API.
     """
 
     version: str
@@ -29,6 +30,7 @@ class SamplesArgs:
     after: Sequence[pulumi.Resource]
     registry: str = ""
     revision: str = ""
+    gateway_api: bool = True
 
 
 class Samples(pulumi.ComponentResource):
@@ -47,6 +49,9 @@ class Samples(pulumi.ComponentResource):
             "Gateway/helloworld-gateway": {"metadata": {"namespace": args.gateways_namespace}},
         }
         register_all(name, load("samples/gateway.yaml", served), inside)
+        if args.gateway_api:
+            attached = {"Gateway/helloworld": {"metadata": {"namespace": args.gateways_namespace}}}
+            register_all(name, load("samples/http-route.yaml", attached), inside)
         self.register_outputs({})
 
 

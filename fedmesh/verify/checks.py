@@ -8,6 +8,7 @@ from fedmesh.verify import (
     istio,
     requirements,
     security,
+    services,
     spire,
     traffic,
 )
@@ -21,6 +22,7 @@ ALL = (
     *istio.CHECKS,
     *identity.CHECKS,
     *traffic.CHECKS,
+    *services.CHECKS,
     *security.CHECKS,
 )
 # Before the first `pulumi up`.

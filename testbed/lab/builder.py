@@ -237,6 +237,7 @@ class _Builder:
             ISTIO_MODULE: MESH,
             "github.com/cert-manager/cert-manager": MESH,
             "github.com/spiffe/spire-controller-manager": MESH,
+            "sigs.k8s.io/gateway-api": MESH,
         }
         pinned = [f"{path} {module.version(path)}" for path, module in modules.items()]
         key = content_key([*pinned, Path(charts.__file__).read_bytes()])

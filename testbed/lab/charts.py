@@ -27,7 +27,7 @@ Module = Callable[[str], Path]
 
 
 def write_charts(target: Path, module: Module) -> None:
-    """Fills `target` with base, cni, gateway, istiod, cert-manager and spire-crds.
+    """Fills `target` with base, cni, gateway, istiod, cert-manager, spire-crds, and gateway-api.yaml.
 
     `module` gives the folder of a Go module by its path, as `go list -m` does.
     """
@@ -40,6 +40,16 @@ def write_charts(target: Path, module: Module) -> None:
     cert_manager = module("github.com/cert-manager/cert-manager") / "deploy/charts/cert-manager"
     _set_versions(_copy(cert_manager, target / "cert-manager"), CERT_MANAGER)
     _write_spire_crds(target / "spire-crds", module("github.com/spiffe/spire-controller-manager"))
+    _write_gateway_api(target / "gateway-api.yaml", module("sigs.k8s.io/gateway-api"))
+
+
+def _write_gateway_api(target: Path, module: Path) -> None:
+    """The release's standard-install.yaml, which is put together from the same files in the order of their names."""
+    files = sorted((module / "config/crd/standard").glob("*.yaml"))
+    if not files:
+        raise ValueError(f"{module.name} has no CRDs of Gateway API's standard channel")
+    documents = [file.read_text().strip().removeprefix("---").strip() for file in files]
+    target.write_text("\n---\n".join(documents) + "\n")
 
 
 def _write_spire_crds(target: Path, module: Path) -> None:

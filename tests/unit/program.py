@@ -80,6 +80,7 @@ class Object:
     replaced_on: tuple[str, ...]
     secret: bool
     read: bool
+    retained: bool
 
     @property
     def document(self) -> dict[str, Any]:
@@ -158,6 +159,7 @@ class Monitor(pulumi.runtime.mocks.MockMonitor):
                 replaced_on=() if read else tuple(request.replaceOnChanges),
                 secret=SECRET in str(inputs),
                 read=read,
+                retained=False if read else request.retainOnDelete,
             )
         )
 

@@ -182,8 +182,8 @@ def test_a_version_of_istio_with_other_templates_is_refused() -> None:
     ("release", "app"),
     [
         ("istio-istiod", "istiod"),
-        ("gateways-ingress", "istio-ingressgateway"),
-        ("gateways-eastwest", "istio-eastwestgateway"),
+        ("gateways-ingress-gateway", "istio-ingressgateway"),
+        ("gateways-eastwest-gateway", "istio-eastwestgateway"),
     ],
 )
 def test_a_drain_takes_one_pod_after_the_other(mesh: Program, release: str, app: str) -> None:

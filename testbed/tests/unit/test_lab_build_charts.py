@@ -38,7 +38,18 @@ def modules(tmp_path: Path) -> Path:
     for resource in ("clusterfederatedtrustdomains", "clusterspiffeids", "clusterstaticentries"):
         (bases / f"spire.spiffe.io_{resource}.yaml").write_text("kind: CustomResourceDefinition\n")
     (cert_manager / "Chart.yaml").chmod(0o444)
+    standard = root / "sigs.k8s.io/gateway-api/config/crd/standard"
+    standard.mkdir(parents=True)
+    for resource in ("gateways", "httproutes"):
+        text = f"---\nkind: CustomResourceDefinition\nmetadata: {{name: {resource}}}\n"
+        (standard / f"gateway.networking.k8s.io_{resource}.yaml").write_text(text)
     return root
+
+
+def test_gateway_api_is_one_file_as_in_its_release(tmp_path: Path, modules: Path) -> None:
+    write_charts(tmp_path / "charts", lambda path: modules / path)
+    documents = yaml.safe_load_all((tmp_path / "charts/gateway-api.yaml").read_text())
+    assert [each["metadata"]["name"] for each in documents] == ["gateways", "httproutes"]
 
 
 def test_charts_have_their_versions_and_istiod_its_images(tmp_path: Path, modules: Path) -> None:

@@ -1,0 +1,202 @@
+"""What owners declare: settings of single services and namespaces, and Gateway API."""
+
+from collections.abc import Mapping
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, Strict, StringConstraints, model_validator
+
+from components.config.fields import Between, DnsLabel, Duration, Flag, Model, Rule, refusal, setting
+from components.config.mesh import AnyText, Attempts, Host, ProxyDuration
+
+Limit = Annotated[int, Strict(), Field(ge=1, le=2147483647), Rule("a whole number from 1 to 2147483647")]
+HeaderName = Annotated[
+    str, Strict(), StringConstraints(pattern=r"^[A-Za-z0-9-]+$"), Rule("the name of an HTTP header")
+]
+GatewayApiVersion = Annotated[
+    str, Strict(), StringConstraints(pattern=r"^v[0-9]+\.[0-9]+\.[0-9]+$"), Rule("a version such as v1.6.0")
+]
+# A call may take long, unlike the steps of a connection.
+CallDuration = Annotated[Duration, Between("1ms", "24h")]
+
+
+class Cookie(Model):
+    """A cookie that the proxy sets and recognizes."""
+
+    name: HeaderName = setting(description="The cookie's name.", example="sid")
+    ttl: Duration = setting(
+        "0s", description="Its lifetime; with 0s it ends with the browser's session.", example="1h"
+    )
+
+
+class Stickiness(Model):
+    """What sends a caller to the same endpoint again, in its own cluster and in the next one after a failover."""
+
+    cookie: Cookie | None = setting(
+        None, description="A cookie.", example={"name": "sid", "ttl": "1h"}, default_text="none"
+    )
+    header: HeaderName | None = setting(
+        None, description="The value of a header.", example="x-user", default_text="none"
+    )
+    source_ip: Flag = setting(False, description="The caller's IP address.", example=True)
+
+    @model_validator(mode="after")
+    def _one_of_them(self) -> Self:
+        if [self.cookie is not None, self.header is not None, self.source_ip].count(True) != 1:
+            raise refusal("must have exactly one of cookie, header and sourceIp")
+        return self
+
+
+class ServiceSpec(Model):
+    """What the owner of a service asks of the mesh. It holds on all clusters, for callers in the mesh."""
+
+    local_only: Flag | None = setting(
+        None,
+        description="Whether calls stay in the caller's cluster, even where the service has no endpoint there. "
+        "`false` excepts a service from a namespace that is local.",
+        example=True,
+        default_text="as its namespace",
+    )
+    cluster: DnsLabel | None = setting(
+        None,
+        description="The one cluster whose endpoints all clusters call, such as that of a database's primary.",
+        example="cluster-1",
+        default_text="none: the nearest endpoints",
+    )
+    idempotent: Literal["reads", "all"] | None = setting(
+        None,
+        description="Which requests may be executed twice, and so are sent again after any failure: `reads` (GET, HEAD "
+        "and OPTIONS) or `all`, which gRPC needs.",
+        example="reads",
+        default_text="none",
+    )
+    attempts: Attempts = setting(
+        3, description="The number of retries of idempotent requests, from 0 to 20.", example=5
+    )
+    per_try_timeout: ProxyDuration | None = setting(
+        None,
+        description="The time in which each attempt of an idempotent request must be answered, from 1ms to 1h.",
+        example="2s",
+        default_text="none",
+    )
+    timeout: CallDuration | None = setting(
+        None,
+        description="The time in which a request must be answered with all its attempts, from 1ms to 24h.",
+        example="15s",
+        default_text="none",
+    )
+    warmup: ProxyDuration | None = setting(
+        None,
+        description="The time in which a new endpoint gets more and more calls, from 1ms to 1h.",
+        example="1m",
+        default_text="none",
+    )
+    stickiness: Stickiness | None = setting(
+        None,
+        description="What sends a caller to the same endpoint again.",
+        example={"cookie": {"name": "sid"}},
+        default_text="none",
+    )
+    max_connections: Limit | None = setting(
+        None,
+        description="The most connections that one proxy has to the service.",
+        example=100,
+        default_text="no limit",
+    )
+    max_pending_requests: Limit | None = setting(
+        None,
+        description="The most requests of one proxy that wait for a connection.",
+        example=100,
+        default_text="no limit",
+    )
+    max_requests: Limit | None = setting(
+        None,
+        description="The most requests of one proxy at a time, with HTTP/2.",
+        example=1000,
+        default_text="no limit",
+    )
+    max_requests_per_connection: Limit | None = setting(
+        None,
+        description="The number of requests after which a connection is replaced.",
+        example=10000,
+        default_text="no limit",
+    )
+
+    @model_validator(mode="after")
+    def _wishes_go_together(self) -> Self:
+        if self.local_only and self.cluster:
+            raise refusal(
+                "excludes localOnly: one says the caller's cluster, the other one cluster", "cluster"
+            )
+        if self.per_try_timeout and not self.idempotent:
+            raise refusal("needs idempotent: an attempt that ran out of time is made again", "perTryTimeout")
+        if self.warmup and self.stickiness:
+            raise refusal("excludes stickiness: new endpoints get their callers at once", "warmup")
+        return self
+
+    @property
+    def beyond_scope(self) -> bool:
+        """Whether more than `localOnly` is asked for."""
+        return self != ServiceSpec(local_only=self.local_only)
+
+
+class NamespaceSpec(Model):
+    """A namespace in the mesh, on all clusters."""
+
+    pod_security: Literal["privileged", "baseline", "restricted"] | None = setting(
+        None,
+        description="The Pod Security level that the namespace enforces. Proxies need `privileged` where "
+        "`istio.cni.enabled` is false.",
+        example="restricted",
+        default_text="the cluster's",
+    )
+    local_only: Flag = setting(
+        False,
+        description="Whether calls to its services stay in the caller's cluster, as those to databases of one name on "
+        "several clusters must.",
+        example=True,
+    )
+
+
+class GatewayApiSettings(Model):
+    """The CRDs of Gateway API."""
+
+    install: Flag = setting(
+        True,
+        description="Whether the stack installs them. Set it to false where the clusters bring them, as GKE does, or "
+        "other programs use them: `destroy` removes them with all objects of their kinds.",
+        example=False,
+        replaces="nothing; the CRDs are installed or removed",
+    )
+    version: GatewayApiVersion = setting(
+        "v1.6.0",
+        description="The release of the standard channel. Another than the default is not tested with fedmesh.",
+        example="v1.6.0",
+    )
+    path: AnyText = setting(
+        "",
+        description="A local file that holds the CRDs, relative to the project, in place of the release.",
+        example="charts/gateway-api.yaml",
+    )
+
+
+Services = Mapping[Host, ServiceSpec]
+Namespaces = Mapping[DnsLabel, NamespaceSpec]
+
+
+def check_services(services: Services, clusters: tuple[str, ...], failover_hosts: tuple[str, ...]) -> None:
+    """Refuses declarations that name what the stack doesn't have, or that another section decides.
+
+    Raises:
+        PydanticCustomError: with the key below `fedmesh:`.
+    """
+    for host, spec in services.items():
+        if host.startswith("*") and spec.beyond_scope:
+            raise refusal("can have localOnly only: name each host", "services", host)
+        if spec.cluster and spec.cluster not in clusters:
+            raise refusal(
+                f"must be one of {', '.join(clusters)}, not {spec.cluster!r}", "services", host, "cluster"
+            )
+        if spec.beyond_scope and host in failover_hosts:
+            raise refusal(
+                "is in failover.hosts, too: only one of two rules for a host holds", "services", host
+            )

@@ -1,0 +1,278 @@
+"""Checks of services: what istiod has in force, and rules of owners that undo failover or miss on a peer."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import yaml
+
+from fedmesh.kube import Json
+from fedmesh.reading import LiveCluster
+from fedmesh.topology import GATEWAY_NAMESPACE, ISTIO_NAMESPACE
+from fedmesh.verify.model import Failed, Mesh, Severity, category, refuse
+
+check = category("Services")
+
+DOMAIN = "svc.cluster.local"
+PARTS = ("trustDomain", "trustDomainAliases", "zoneAwareLbSetting", "defaultTrafficPolicy", "serviceSettings")
+# Protocols whose calls Istio can tell apart, so that a failed connection may be answered by another cluster.
+KNOWN = ("http", "http2", "https", "grpc", "grpc-web", "tls")
+OF_THE_MESH = {ISTIO_NAMESPACE, GATEWAY_NAMESPACE}
+
+
+@check(
+    "istiod uses the mesh's configuration",
+    "istiod starts with its own defaults when it can't read a value: see `invalid mesh config` in its log.",
+)
+def configuration_is_in_force(_mesh: Mesh, cluster: LiveCluster) -> str:
+    """Every istiod has in force what its ConfigMap says."""
+    istiods = cluster.istiods()
+    if not istiods:
+        raise Failed("no pod of istiod is running")
+    for istiod in istiods:
+        revision = istiod["metadata"].get("labels", {}).get("istio.io/rev", "default")
+        name = "istio" if revision == "default" else f"istio-{revision}"
+        path = f"/api/v1/namespaces/{ISTIO_NAMESPACE}/configmaps/{name}"
+        wanted = yaml.safe_load(cluster.once(path, lambda path=path: cluster.api.get(path))["data"]["mesh"])
+        answer = cluster.run(istiod, "discovery", ["pilot-discovery", "request", "GET", "/debug/mesh"])
+        judge_configuration(istiod["metadata"]["name"], wanted, json.loads(answer))
+    return f"in force in {len(istiods)} pods of istiod"
+
+
+@check(
+    "rules of owners keep failover",
+    "docs/services.md says what a DestinationRule of one's own must keep.",
+    severity=Severity.WARNING,
+)
+def rules_keep_failover(_mesh: Mesh, cluster: LiveCluster) -> str:
+    """No rule of an owner switches off failover, or takes the place of what fedmesh:services declares."""
+    rules, routes = rules_of(cluster, "destinationrules"), rules_of(cluster, "virtualservices")
+    refuse([*judge_rules(rules), *judge_doubles(rules, routes)])
+    return f"{len(rules)} DestinationRules, {len(routes)} VirtualServices"
+
+
+@check(
+    "subsets exist on every cluster",
+    "Apply the DestinationRule on every cluster: the east-west gateway of a peer has no way to a subset that it lacks.",
+    severity=Severity.WARNING,
+)
+def subsets_are_everywhere(mesh: Mesh, cluster: LiveCluster) -> str:
+    """Every subset of this cluster's rules exists on each peer that has the service."""
+    own = subsets(rules_of(cluster, "destinationrules"))
+    faults: list[str] = []
+    for peer in mesh.peers(cluster):
+        theirs = subsets(rules_of(peer, "destinationrules"))
+        hosts = {host_of(service) for service in meshed_services(peer)}
+        faults += judge_subsets({h: s for h, s in own.items() if h in hosts}, theirs, peer.name)
+    refuse(faults)
+    return f"{sum(len(each) for each in own.values())} subsets"
+
+
+@check(
+    "ports of a service are alike on every cluster",
+    "Give the port the same name and number on every cluster: istiod matches endpoints by the port's name.",
+    severity=Severity.WARNING,
+)
+def ports_are_alike(mesh: Mesh, cluster: LiveCluster) -> str:
+    """A service that exists on several clusters has the same port names, so that its calls can fail over."""
+    own = {host_of(service): service for service in meshed_services(cluster)}
+    faults: list[str] = []
+    shared: set[str] = set()
+    for peer in mesh.peers(cluster):
+        theirs = {host_of(service): service for service in meshed_services(peer)}
+        both = sorted(own.keys() & theirs.keys())
+        shared.update(both)
+        for host in both:
+            faults += judge_ports(host, cluster.name, own[host], peer.name, theirs[host])
+    refuse(faults)
+    return f"{len(shared)} services on several clusters"
+
+
+@check(
+    "databases of one name are declared",
+    "Say in fedmesh:services whether it is `localOnly: true`, one `cluster`'s, or `localOnly: false` where its data "
+    "are the same everywhere.",
+    severity=Severity.WARNING,
+)
+def databases_are_declared(mesh: Mesh, cluster: LiveCluster) -> str:
+    """A TCP service that exists on several clusters is one service to the mesh: its owner says that it may be."""
+    settings = cluster_settings(cluster)
+    declared = [host for entry in settings for host in entry.get("hosts", [])]
+    homes = {
+        rule["spec"]["host"]
+        for rule in rules_of(cluster, "destinationrules")
+        if rule["metadata"]["namespace"] == ISTIO_NAMESPACE and rule["spec"].get("subsets")
+    }
+    theirs = {host_of(service) for peer in mesh.peers(cluster) for service in meshed_services(peer)}
+    own = [service for service in meshed_services(cluster) if host_of(service) in theirs]
+    refuse(judge_databases(own, [*declared, *homes]))
+    return f"{len(own)} services on several clusters"
+
+
+def judge_configuration(istiod: str, wanted: Mapping[str, Any], found: Mapping[str, Any]) -> None:
+    """Raises Failed where istiod has something else in force than its ConfigMap says."""
+    other = [part for part in PARTS if part in wanted and not holds(wanted[part], found.get(part))]
+    refuse([f"{istiod} has another {part} in force than its ConfigMap" for part in other])
+
+
+def holds(wanted: Any, found: Any) -> bool:
+    """Whether all that is wanted is there: istiod adds its defaults, and leaves out values that are zero."""
+    if isinstance(wanted, Mapping):
+        given = found if isinstance(found, Mapping) else {}
+        return all(holds(value, given.get(key)) for key, value in wanted.items())
+    if isinstance(wanted, list):
+        return (
+            isinstance(found, list)
+            and len(wanted) == len(found)
+            and all(holds(one, other) for one, other in zip(wanted, found, strict=True))
+        )
+    return wanted == found or (not wanted and not found)
+
+
+def judge_rules(rules: Iterable[Json]) -> list[str]:
+    """What in owners' DestinationRules undoes failover."""
+    faults: list[str] = []
+    for rule in rules:
+        where = f"DestinationRule {rule['metadata']['namespace']}/{rule['metadata']['name']}"
+        policy = rule["spec"].get("trafficPolicy") or {}
+        outliers = policy.get("outlierDetection")
+        locality = (policy.get("loadBalancer") or {}).get("localityLbSetting")
+        if outliers is not None and (outliers.get("maxEjectionPercent") or 10) < 100:
+            faults.append(f"{where}: maxEjectionPercent is below 100, so a failing cluster is not left")
+        if locality is not None and locality.get("enabled") is False:
+            faults.append(f"{where}: localityLbSetting is not enabled, so calls leave a healthy cluster")
+        elif locality is not None and outliers is None:
+            faults.append(f"{where}: localityLbSetting has no effect without outlierDetection")
+        for subset in rule["spec"].get("subsets") or []:
+            below = subset.get("trafficPolicy") or {}
+            if any("outlierDetection" not in port for port in below.get("portLevelSettings") or []):
+                faults.append(
+                    f"{where}: portLevelSettings of subset {subset['name']} have no outlierDetection"
+                )
+    return faults
+
+
+def judge_doubles(rules: Sequence[Json], routes: Sequence[Json]) -> list[str]:
+    """Hosts with a declaration of the stack beside an owner's rule: one of the two is without effect."""
+    faults: list[str] = []
+    for kind, each in (("DestinationRule", rules), ("VirtualService", routes)):
+        owners: dict[str, set[str]] = defaultdict(set)
+        for rule in each:
+            metadata = rule["metadata"]
+            gateways = rule["spec"].get("gateways") or ["mesh"]
+            if kind == "VirtualService" and "mesh" not in gateways:
+                continue
+            for host in rule["spec"].get("hosts") or [rule["spec"].get("host", "")]:
+                owners[full(host, metadata["namespace"])].add(f"{metadata['namespace']}/{metadata['name']}")
+        for host, names in sorted(owners.items()):
+            ours = {name for name in names if name.startswith(f"{ISTIO_NAMESPACE}/")}
+            if ours and len(names) > 1 and "*" not in host:
+                faults.append(f"{host} has more than one {kind}, only one holds: {', '.join(sorted(names))}")
+    return faults
+
+
+def judge_subsets(own: Mapping[str, set[str]], theirs: Mapping[str, set[str]], peer: str) -> list[str]:
+    """Subsets that a peer lacks."""
+    return [
+        f"{peer} has no subset {', '.join(sorted(missing))} of {host}"
+        for host, wanted in sorted(own.items())
+        if (missing := wanted - theirs.get(host, set()))
+    ]
+
+
+def judge_ports(host: str, here: str, own: Json, there: str, theirs: Json) -> list[str]:
+    """Ports of a service that have other names on a peer: istiod drops their endpoints without a word."""
+    names, others = port_names(own), port_names(theirs)
+    return [
+        f"port {number} of {host} is {names[number] or 'without a name'} on {here} and "
+        f"{others[number] or 'without a name'} on {there}: calls never fail over"
+        for number in sorted(names.keys() & others.keys())
+        if names[number] != others[number]
+    ]
+
+
+def judge_databases(services: Iterable[Json], declared: Sequence[str]) -> list[str]:
+    """TCP ports of services on several clusters whose owner has said nothing."""
+    return [
+        f"port {port['port']} of {host_of(service)} is one service to all clusters"
+        for service in services
+        if not covered(host_of(service), declared)
+        for port in service["spec"].get("ports", [])
+        if is_tcp(port)
+    ]
+
+
+def is_tcp(port: Mapping[str, Any]) -> bool:
+    """Whether Istio takes a port for plain TCP, by its appProtocol or the beginning of its name."""
+    said = port.get("appProtocol") or port.get("name") or ""
+    word = str(said).lower()
+    return not any(word == known or word.startswith(f"{known}-") for known in KNOWN)
+
+
+def covered(host: str, declared: Iterable[str]) -> bool:
+    """Whether a host, or a wildcard above it, is among the declared ones."""
+    return any(host == each or (each.startswith("*.") and host.endswith(each[1:])) for each in declared)
+
+
+def port_names(service: Json) -> dict[int, str]:
+    """Names of a Service's ports, by number."""
+    return {port["port"]: port.get("name", "") for port in service["spec"].get("ports", [])}
+
+
+def subsets(rules: Iterable[Json]) -> dict[str, set[str]]:
+    """Names of the subsets of each host."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for rule in rules:
+        names = {subset["name"] for subset in rule["spec"].get("subsets") or []}
+        if names:
+            found[full(rule["spec"]["host"], rule["metadata"]["namespace"])] |= names
+    return found
+
+
+def full(host: str, namespace: str) -> str:
+    """A host as istiod reads it in a rule of that namespace."""
+    return host if "." in host or host.startswith("*") else f"{host}.{namespace}.{DOMAIN}"
+
+
+def host_of(service: Json) -> str:
+    """The host of a Service."""
+    return f"{service['metadata']['name']}.{service['metadata']['namespace']}.{DOMAIN}"
+
+
+def rules_of(cluster: LiveCluster, plural: str) -> list[Json]:
+    """Objects of one of Istio's networking kinds in all namespaces."""
+    path = f"/apis/networking.istio.io/v1/{plural}"
+    return cluster.once(path, lambda: cluster.api.items(path))
+
+
+def meshed_services(cluster: LiveCluster) -> list[Json]:
+    """Services of the namespaces whose pods get proxies."""
+    spaces = cluster.once("namespaces", lambda: cluster.api.items("/api/v1/namespaces"))
+    meshed = {each["metadata"]["name"] for each in spaces if is_meshed(each["metadata"].get("labels", {}))}
+    services = cluster.once("services", lambda: cluster.api.items("/api/v1/services"))
+    return [each for each in services if each["metadata"]["namespace"] in meshed - OF_THE_MESH]
+
+
+def is_meshed(labels: Mapping[str, str]) -> bool:
+    """Whether a namespace with these labels is in the mesh."""
+    return labels.get("istio-injection") == "enabled" or "istio.io/rev" in labels
+
+
+def cluster_settings(cluster: LiveCluster) -> list[Json]:
+    """Istio's serviceSettings."""
+    path = f"/api/v1/namespaces/{ISTIO_NAMESPACE}/configmaps"
+    maps = cluster.once(path, lambda: cluster.api.items(path))
+    configs = [yaml.safe_load(each["data"]["mesh"]) for each in maps if "mesh" in each.get("data", {})]
+    return [entry for config in configs for entry in config.get("serviceSettings") or []]
+
+
+CHECKS = (
+    configuration_is_in_force,
+    rules_keep_failover,
+    subsets_are_everywhere,
+    ports_are_alike,
+    databases_are_declared,
+)

@@ -1,0 +1,183 @@
+"""What verify makes of services, of owners' rules, and of what istiod has in force."""
+
+import json
+
+import pytest
+import yaml
+from fedmesh_samples import FakeApi
+
+from fedmesh.kube import Output
+from fedmesh.probe import Janitor
+from fedmesh.reading import LiveCluster
+from fedmesh.topology import Member, Topology
+from fedmesh.verify import services
+from fedmesh.verify.model import Failed, Mesh
+
+ISTIO = "/apis/networking.istio.io/v1"
+MEMBERS = tuple(
+    Member(f"cluster-{n}", f"wsc-cluster{n}.com", f"network-{n}", None, f"cluster-{n}") for n in (1, 2)
+)
+SPACES = [
+    {"metadata": {"name": "shop", "labels": {"istio-injection": "enabled"}}},
+    {"metadata": {"name": "outside", "labels": {}}},
+]
+
+
+def service(name, *ports, namespace="shop"):
+    return {"metadata": {"name": name, "namespace": namespace}, "spec": {"ports": list(ports)}}
+
+
+def rule(name="own", namespace="shop", host="web", subsets=(), **policy):
+    spec = {"host": host, "trafficPolicy": policy, "subsets": [{"name": each} for each in subsets]}
+    return {"metadata": {"name": name, "namespace": namespace}, "spec": spec}
+
+
+def route(name="own", namespace="shop", host="web", **more):
+    return {"metadata": {"name": name, "namespace": namespace}, "spec": {"hosts": [host], **more}}
+
+
+def api(found=(), rules=(), routes=(), config=None):
+    maps = [{"metadata": {"name": "istio"}, "data": {"mesh": yaml.safe_dump(config or {})}}]
+    return FakeApi(
+        {
+            "/api/v1/namespaces": SPACES,
+            "/api/v1/services": list(found),
+            "/api/v1/namespaces/istio-system/configmaps": maps,
+            f"{ISTIO}/destinationrules": list(rules),
+            f"{ISTIO}/virtualservices": list(routes),
+        }
+    )
+
+
+def examine(check, *apis):
+    clusters = {member.name: LiveCluster(member, each) for member, each in zip(MEMBERS, apis, strict=True)}
+    mesh = Mesh(Topology("lab", MEMBERS, samples=False), clusters, Janitor())
+    return check.examine(mesh, clusters["cluster-1"])
+
+
+def test_a_port_with_another_name_on_a_peer_is_named():
+    here, there = (api([service("web", {"name": name, "port": 80})]) for name in ("http", "http-web"))
+    with pytest.raises(
+        Failed, match=r"port 80 of web\.shop.* is http on cluster-1 and http-web on cluster-2"
+    ):
+        examine(services.ports_are_alike, here, there)
+    same = [api([service("web", {"name": "http", "port": 80})]) for _ in range(2)]
+    assert examine(services.ports_are_alike, *same) == "1 services on several clusters"
+
+
+def test_services_outside_the_mesh_may_differ():
+    here, there = (
+        api([service("web", {"name": name, "port": 80}, namespace="outside")]) for name in ("a", "b")
+    )
+    assert examine(services.ports_are_alike, here, there) == "0 services on several clusters"
+
+
+@pytest.mark.parametrize(
+    ("port", "warned"),
+    [
+        ({"name": "tcp-db", "port": 5432}, True),
+        ({"name": "postgres", "port": 5432}, True),
+        ({"port": 5432}, True),
+        ({"name": "http", "port": 80}, False),
+        ({"name": "grpc-api", "port": 80}, False),
+        ({"name": "db", "port": 80, "appProtocol": "http"}, False),
+    ],
+)
+def test_a_database_on_several_clusters_must_be_declared(port, warned):
+    both = [api([service("db", port)]) for _ in range(2)]
+    if warned:
+        with pytest.raises(
+            Failed, match=rf"port {port['port']} of db\.shop.* is one service to all clusters"
+        ):
+            examine(services.databases_are_declared, *both)
+    else:
+        examine(services.databases_are_declared, *both)
+
+
+@pytest.mark.parametrize(
+    "declaration",
+    [
+        {"config": {"serviceSettings": [{"hosts": ["db.shop.svc.cluster.local"]}]}},
+        {"config": {"serviceSettings": [{"hosts": ["*.shop.svc.cluster.local"]}]}},
+        {"rules": [rule(namespace="istio-system", host="db.shop.svc.cluster.local", subsets=["home"])]},
+    ],
+)
+def test_a_declared_database_is_as_its_owner_wants_it(declaration):
+    port = {"name": "tcp-db", "port": 5432}
+    both = [api([service("db", port)], **declaration) for _ in range(2)]
+    examine(services.databases_are_declared, *both)
+
+
+def test_a_database_on_one_cluster_needs_no_word():
+    examine(services.databases_are_declared, api([service("db", {"port": 5432})]), api())
+
+
+def test_a_subset_that_a_peer_lacks_is_named():
+    found = [service("web", {"name": "http", "port": 80})]
+    here = api(found, [rule(subsets=["v1", "v2"])])
+    there = api(found, [rule(host="web.shop.svc.cluster.local", subsets=["v1"])])
+    with pytest.raises(Failed, match=r"cluster-2 has no subset v2 of web\.shop\.svc\.cluster\.local"):
+        examine(services.subsets_are_everywhere, here, there)
+    assert (
+        examine(services.subsets_are_everywhere, here, api(found, [rule(subsets=["v1", "v2"])]))
+        == "2 subsets"
+    )
+    examine(services.subsets_are_everywhere, here, api())
+
+
+@pytest.mark.parametrize(
+    ("policy", "fault"),
+    [
+        ({"outlierDetection": {"consecutive5xxErrors": 3}}, "maxEjectionPercent"),
+        ({"loadBalancer": {"localityLbSetting": {"enabled": False}}}, "is not enabled"),
+        ({"loadBalancer": {"localityLbSetting": {"enabled": True}}}, "no effect without outlierDetection"),
+        ({"connectionPool": {"tcp": {"maxConnections": 1}}}, ""),
+        ({"outlierDetection": {"maxEjectionPercent": 100}}, ""),
+    ],
+)
+def test_a_rule_that_undoes_failover_is_named(policy, fault):
+    apis = (api(rules=[rule(**policy)]), api())
+    if fault:
+        with pytest.raises(Failed, match=rf"DestinationRule shop/own: .*{fault}"):
+            examine(services.rules_keep_failover, *apis)
+    else:
+        examine(services.rules_keep_failover, *apis)
+
+
+def test_a_port_of_a_subset_without_outlier_detection_is_named():
+    own = rule(subsets=["v1"])
+    own["spec"]["subsets"][0]["trafficPolicy"] = {"portLevelSettings": [{"port": {"number": 80}}]}
+    with pytest.raises(Failed, match="portLevelSettings of subset v1"):
+        examine(services.rules_keep_failover, api(rules=[own]), api())
+
+
+def test_an_owners_rule_beside_a_declaration_is_named():
+    ours = route("service-web", "istio-system", "web.shop.svc.cluster.local", gateways=["mesh"])
+    with pytest.raises(Failed, match=r"more than one VirtualService.*: istio-system/service-web, shop/own"):
+        examine(services.rules_keep_failover, api(routes=[ours, route()]), api())
+    ingress = route(gateways=["istio-gateways/public"])
+    examine(services.rules_keep_failover, api(routes=[ours, ingress]), api())
+
+
+def istiod(found, wanted):
+    pod = {
+        "metadata": {"name": "istiod-1", "namespace": "istio-system", "labels": {"app": "istiod"}},
+        "spec": {"containers": [{"name": "discovery"}]},
+        "status": {"phase": "Running"},
+    }
+    answers = {
+        "/api/v1/pods": [pod],
+        "/api/v1/namespaces/istio-system/configmaps/istio": {"data": {"mesh": yaml.safe_dump(wanted)}},
+    }
+    return FakeApi(answers, run=lambda *_: Output(json.dumps(found), "", 0))
+
+
+def test_an_istiod_that_fell_back_to_its_defaults_is_named():
+    wanted = {"trustDomain": "td1", "zoneAwareLbSetting": {"failoverPriority": ["a", "b"]}}
+    with pytest.raises(Failed, match="istiod-1 has another zoneAwareLbSetting in force"):
+        examine(services.configuration_is_in_force, istiod({"trustDomain": "td1"}, wanted), api())
+    found = {**wanted, "zoneAwareLbSetting": {"enabled": True, "failoverPriority": ["a", "b"]}, "more": 1}
+    assert (
+        examine(services.configuration_is_in_force, istiod(found, wanted), api())
+        == "in force in 1 pods of istiod"
+    )

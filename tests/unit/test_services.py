@@ -1,0 +1,218 @@
+"""What owners declare for services and namespaces, and what the program makes of it on each cluster."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from components.config.errors import ConfigError
+from components.config.settings import parse
+from tests.unit.program import LOCAL, Program, members, run
+
+HOST = "shop.shop.svc.cluster.local"
+RULE = "cluster-{}-services-service-shop-shop-svc-cluster-local-{}"
+
+
+def two(folder: Path, **sections: Any) -> Program:
+    return run({"clusters": members(2, folder), "storage": LOCAL, **sections})
+
+
+def declared(folder: Path, **wishes: Any) -> Program:
+    return two(folder, services={HOST: wishes})
+
+
+def rule_of(mesh: Program, cluster: int = 1) -> Any:
+    return mesh.one(RULE.format(cluster, "destinationrule")).inputs["spec"]
+
+
+def route_of(mesh: Program, cluster: int = 1) -> Any:
+    return mesh.one(RULE.format(cluster, "virtualservice")).inputs["spec"]
+
+
+def names(mesh: Program, kind: str) -> list[str]:
+    return [each.name for each in mesh.kind(kind) if "-services-" in each.name]
+
+
+def refused(folder: Path, **sections: Any) -> str:
+    with pytest.raises(ConfigError) as found:
+        parse({"clusters": members(2, folder), **sections}, "Pulumi.unit.yaml")
+    return str(found.value)
+
+
+def test_only_reads_of_an_idempotent_service_are_sent_again(folder: Path) -> None:
+    mesh = declared(folder, idempotent="reads", perTryTimeout="2s", timeout="15s")
+    reads, others = route_of(mesh)["http"]
+    assert [each["method"]["exact"] for each in reads["match"]] == ["GET", "HEAD", "OPTIONS"]
+    assert {"5xx", "reset", "connect-failure"} <= set(reads["retries"]["retryOn"].split(","))
+    assert reads["retries"]["perTryTimeout"] == "2s"
+    assert reads["timeout"] == others["timeout"] == "15s"
+    assert "retries" not in others, "the mesh's own: only what cannot have reached the app"
+    assert not names(mesh, "DestinationRule"), "the mesh's rule holds"
+
+
+def test_all_requests_of_a_service_may_be_idempotent(folder: Path) -> None:
+    mesh = declared(folder, idempotent="all")
+    (route,) = route_of(mesh)["http"]
+    assert route["retries"]["attempts"] == 3
+    assert "perTryTimeout" not in route["retries"]
+    assert route_of(mesh)["gateways"] == ["mesh"]
+
+
+def test_a_declaration_holds_on_all_clusters(folder: Path) -> None:
+    mesh = declared(folder, timeout="15s", warmup="1m")
+    assert route_of(mesh, 1) == route_of(mesh, 2)
+    assert rule_of(mesh, 1) == rule_of(mesh, 2)
+
+
+@pytest.mark.parametrize(
+    ("wish", "balancing"),
+    [
+        ({"warmup": "1m"}, {"simple": "LEAST_REQUEST", "warmup": {"duration": "1m"}}),
+        (
+            {"stickiness": {"cookie": {"name": "sid"}}},
+            {"consistentHash": {"httpCookie": {"name": "sid", "ttl": "0s"}}},
+        ),
+        ({"stickiness": {"header": "x-user"}}, {"consistentHash": {"httpHeaderName": "x-user"}}),
+        ({"stickiness": {"sourceIp": True}}, {"consistentHash": {"useSourceIp": True}}),
+        ({"maxConnections": 7}, {}),
+    ],
+)
+def test_a_rule_of_a_service_keeps_the_meshs_failover(folder: Path, wish: Any, balancing: Any) -> None:
+    mesh = declared(folder, **wish)
+    everyone = mesh.one("cluster-1-istio-failover-destinationrule").inputs["spec"]["trafficPolicy"]
+    policy = rule_of(mesh)["trafficPolicy"]
+    assert policy["outlierDetection"] == everyone["outlierDetection"]
+    assert policy["loadBalancer"] == {**everyone["loadBalancer"], **balancing}
+    assert not names(mesh, "VirtualService")
+
+
+def test_limits_are_those_of_istios_connection_pool(folder: Path) -> None:
+    mesh = declared(folder, maxConnections=1, maxPendingRequests=2, maxRequests=3, maxRequestsPerConnection=4)
+    assert rule_of(mesh)["trafficPolicy"]["connectionPool"] == {
+        "tcp": {"connectTimeout": "1s", "maxConnections": 1},
+        "http": {"http1MaxPendingRequests": 2, "http2MaxRequests": 3, "maxRequestsPerConnection": 4},
+    }
+
+
+def test_one_clusters_database_is_called_from_all(folder: Path) -> None:
+    mesh = declared(folder, cluster="cluster-2")
+    assert rule_of(mesh)["subsets"] == [
+        {"name": "home", "labels": {"topology.istio.io/cluster": "cluster-2"}}
+    ]
+    home = [{"destination": {"host": HOST, "subset": "home"}}]
+    assert route_of(mesh)["tcp"] == [{"route": home}]
+    assert route_of(mesh)["http"] == [{"route": home}]
+
+
+def service_settings(mesh: Program) -> Any:
+    return mesh.one("cluster-1-istio-istiod").inputs["values"]["meshConfig"].get("serviceSettings")
+
+
+def test_local_services_and_namespaces_never_leave_their_cluster(folder: Path) -> None:
+    mesh = two(
+        folder,
+        services={HOST: {"localOnly": True}, "api.db.svc.cluster.local": {"localOnly": False}},
+        namespaces={"db": {"localOnly": True}},
+    )
+    assert service_settings(mesh) == [
+        {"settings": {"clusterLocal": True}, "hosts": ["*.db.svc.cluster.local", HOST]},
+        {"settings": {"clusterLocal": False}, "hosts": ["api.db.svc.cluster.local"]},
+    ]
+    assert not names(mesh, "DestinationRule") + names(mesh, "VirtualService")
+
+
+def test_without_declarations_all_services_are_everywhere(mesh: Program) -> None:
+    assert service_settings(mesh) is None
+
+
+@pytest.mark.parametrize(
+    ("wishes", "said"),
+    [
+        ({HOST: {"localOnly": True, "cluster": "cluster-1"}}, f"services.{HOST}.cluster in"),
+        ({HOST: {"cluster": "cluster-9"}}, "must be one of cluster-1, cluster-2, not 'cluster-9'"),
+        ({HOST: {"perTryTimeout": "2s"}}, "needs idempotent"),
+        ({HOST: {"warmup": "1m", "stickiness": {"header": "x-user"}}}, "excludes stickiness"),
+        (
+            {HOST: {"stickiness": {"header": "x", "sourceIp": True}}},
+            "exactly one of cookie, header and sourceIp",
+        ),
+        ({"*.shop.svc.cluster.local": {"timeout": "1s"}}, "can have localOnly only"),
+        ({HOST: {"idempotent": True}}, "must be one of reads, all, not True"),
+    ],
+)
+def test_a_wish_that_cannot_hold_is_refused(folder: Path, wishes: Any, said: str) -> None:
+    assert said in refused(folder, services=wishes)
+
+
+def test_a_host_has_its_rule_in_one_section_only(folder: Path) -> None:
+    said = refused(
+        folder, services={HOST: {"warmup": "1m"}}, failover={"hosts": {HOST: {"connectTimeout": "2s"}}}
+    )
+    assert f"fedmesh:services.{HOST} in" in said
+    assert "failover.hosts" in said
+
+
+def test_a_declared_namespace_is_in_the_mesh_on_all_clusters(folder: Path) -> None:
+    mesh = two(folder, namespaces={"shop": {"podSecurity": "restricted"}})
+    for cluster in ("cluster-1", "cluster-2"):
+        made = mesh.one(f"{cluster}-namespaces-shop-namespace").inputs["metadata"]
+        member = mesh.one(f"{cluster}-namespaces-shop-namespacepatch").inputs["metadata"]
+        assert "labels" not in made, "they go with the stack, the namespace stays"
+        assert member["labels"] == {
+            "istio-injection": "enabled",
+            "pod-security.kubernetes.io/enforce": "restricted",
+        }
+        managers = {each["annotations"]["pulumi.com/patchFieldManager"] for each in (made, member)}
+        assert len(managers) == 2
+
+
+def test_a_declared_namespace_takes_the_revisions_proxies(folder: Path) -> None:
+    mesh = two(folder, namespaces={"shop": {}}, istio={"revision": "v1-32"})
+    labels = mesh.one("cluster-1-namespaces-shop-namespacepatch").inputs["metadata"]["labels"]
+    assert labels == {"istio.io/rev": "v1-32"}
+
+
+def test_a_teams_namespace_outlives_the_stack(folder: Path) -> None:
+    mesh = two(folder, namespaces={"shop": {}})
+    assert mesh.one("cluster-1-namespaces-shop-namespace").retained
+    assert not mesh.one("cluster-1-namespaces-shop-namespacepatch").retained
+
+
+def test_names_of_all_clusters_resolve_in_all(mesh: Program, folder: Path) -> None:
+    def captured(program: Program) -> Any:
+        values = program.one("cluster-1-istio-istiod").inputs["values"]
+        metadata = values["meshConfig"]["defaultConfig"]["proxyMetadata"]
+        assert metadata["WORKLOAD_IDENTITY_SOCKET_FILE"] == "spire-agent.sock"
+        assert values["env"]["PILOT_ENABLE_IP_AUTOALLOCATE"] == "false"
+        return metadata["ISTIO_META_DNS_CAPTURE"]
+
+    assert captured(mesh) == "true"
+    assert captured(two(folder, istio={"dnsProxy": False})) == "false"
+
+
+def test_gateway_api_is_there_before_istiod(mesh: Program, folder: Path) -> None:
+    release = "https://github.com/kubernetes-sigs/gateway-api/releases/download/v1.6.0/standard-install.yaml"
+    assert mesh.one("cluster-1-gateway-api-crds").inputs["file"] == release
+    assert mesh.comes_after("cluster-1-istio-istiod", "cluster-1-gateway-api")
+    own = two(folder, gatewayApi={"path": "charts/gateway-api.yaml"})
+    assert own.one("cluster-1-gateway-api-crds").inputs["file"].endswith("/charts/gateway-api.yaml")
+    none = two(folder, gatewayApi={"install": False})
+    assert mesh.kind("HTTPRoute")
+    assert not none.kind("HTTPRoute")
+    assert not [each for each in none.objects if "gateway-api" in each.name]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "milliseconds"), [("3s", [3000, 3000]), ("1m", [60000, 60000]), ("0s", [])]
+)
+def test_uploads_to_servers_that_pause_may_have_their_time(
+    folder: Path, wanted: str, milliseconds: list[int]
+) -> None:
+    mesh = two(folder, istio={"deadPeers": {"userTimeout": wanted}})
+    patches = mesh.one("cluster-1-istio-dead-peers-envoyfilter").inputs["spec"]["configPatches"]
+    found = [
+        option["int_value"]
+        for patch in patches
+        for option in patch["patch"]["value"].get("upstream_bind_config", {}).get("socket_options", [])
+    ]
+    assert found == milliseconds
