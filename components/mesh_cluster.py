@@ -10,6 +10,7 @@ from components.config.clusters import ClusterSpec
 from components.config.settings import Settings
 from components.kube.last_known import ClusterState
 from components.kube.load_balancers import LoadBalancerSettings
+from components.mesh.admission import Admission, AdmissionArgs
 from components.mesh.cert_manager import CertManager, CertManagerArgs
 from components.mesh.federation import FederationMember
 from components.mesh.gateway_api import GatewayApi, GatewayApiArgs
@@ -54,12 +55,13 @@ class MeshCluster:
     Attributes:
         args: what it was created with.
         options: resource options that create resources on the cluster.
-        cert_manager, spire, istio: the installed layers.
+        admission, cert_manager, spire, istio: the installed layers.
     """
 
     def __init__(self, args: MeshClusterArgs) -> None:
         self.args = args
         self.options = pulumi.ResourceOptions(providers=[args.provider])
+        self.admission = self._admission()
         self.cert_manager = self._cert_manager()
         self.spire = self._spire()
         self.istio = self._istio()
@@ -102,12 +104,15 @@ class MeshCluster:
             provider=self.args.provider,
         )
 
-    @property
-    def remote_secrets_member(self) -> RemoteSecretsMember:
-        """Describes the cluster to the istiods of its peers."""
+    def remote_secrets_member(
+        self, east_west_address: pulumi.Input[str], after: Sequence[pulumi.Resource]
+    ) -> RemoteSecretsMember:
+        """Describes the cluster to the istiods of its peers, which reach it at the east-west address."""
         return RemoteSecretsMember(
-            api_server=self.args.api_server,
+            trust_domain=self.args.spec.trust_domain,
+            east_west_address=east_west_address,
             istio_namespace=self.istio.namespace,
+            after=[self.spire, *after],
             provider=self.args.provider,
         )
 
@@ -119,6 +124,10 @@ class MeshCluster:
             api_server=self.args.api_server,
             provider=self.args.provider,
         )
+
+    def _admission(self) -> Admission:
+        args = AdmissionArgs(node_label=self.args.settings.spire.node_label)
+        return Admission(f"{self.args.spec.name}-admission", args, self.options)
 
     def _cert_manager(self) -> CertManager:
         args = CertManagerArgs(

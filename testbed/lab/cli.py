@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from testbed.engine import EngineError
 from testbed.engine import kill as kill_engines
@@ -209,7 +210,7 @@ def _pulumi(options: argparse.Namespace) -> int:
     engine = LabEngine(options.stack, paths.project())
     engine.configure(with_values(engine.committed(), options.config))
     asked = {name: getattr(options, name) for name in ("config_file", "refresh", "diff", "target")}
-    settings: dict[str, object] = {name: value for name, value in asked.items() if value}
+    settings: dict[str, Any] = {name: value for name, value in asked.items() if value}
     if options.expect_no_changes or options.verb == "unchanged":
         settings["expect_no_changes"] = True
     if options.verb != "preview":

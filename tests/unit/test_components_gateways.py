@@ -37,6 +37,12 @@ def test_a_gateway_has_no_rights_and_no_token_for_the_api_server(mesh: Program, 
     assert mesh.comes_after(gateway(mesh, label).name, f"cluster-1-gateways-{GATEWAYS[label]}-serviceaccount")
 
 
+def test_only_an_ingress_that_ends_tls_may_read_the_secrets_of_its_namespace(folder: Path) -> None:
+    mesh = two(folder, istio={"ingressTls": True})
+    enabled = {label: gateway(mesh, label).inputs["values"]["rbac"]["enabled"] for label in GATEWAYS}
+    assert enabled == {"ingress": True, "eastwest": False}
+
+
 def test_the_namespace_of_the_gateways_takes_restricted_pods_only(mesh: Program) -> None:
     labels = mesh.one("cluster-1-gateways-istio-gateways-namespace").inputs["metadata"]["labels"]
     assert labels["pod-security.kubernetes.io/enforce"] == "restricted"
@@ -55,9 +61,16 @@ def test_the_east_west_gateway_opens_its_own_port_and_health_only(mesh: Program)
     assert "ports" not in gateway(mesh, "ingress").inputs["values"]["service"]
 
 
-def test_gateway_objects_of_tenants_reach_no_gateway_of_the_platform(mesh: Program) -> None:
+def test_gateway_objects_of_teams_reach_the_ingress_unless_the_stack_says_otherwise(
+    mesh: Program, folder: Path
+) -> None:
     env = mesh.one("cluster-1-istio-istiod").inputs["values"]["env"]
-    assert env["PILOT_SCOPE_GATEWAY_TO_NAMESPACE"] == "true"
+    assert env["PILOT_SCOPE_GATEWAY_TO_NAMESPACE"] == "false"
+    scoped = two(folder, istio={"scopeGateways": True}).one("cluster-1-istio-istiod").inputs["values"]["env"]
+    assert scoped["PILOT_SCOPE_GATEWAY_TO_NAMESPACE"] == "true"
+
+
+def test_gateway_objects_of_the_platform_stand_in_the_gateways_namespace(mesh: Program) -> None:
     for each in mesh.kind("Gateway"):
         assert each.inputs["metadata"]["namespace"] == "istio-gateways", each.name
 
@@ -74,7 +87,7 @@ def test_the_samples_come_in_through_hosts_of_their_namespace(mesh: Program) -> 
 
 
 def test_previous_gateways_stay_as_they_are_while_addresses_move(folder: Path) -> None:
-    moving = two(folder, istio={"keepPreviousGateways": True})
+    moving = two(folder, istio={"migrating": True, "scopeGateways": True})
     for label, name in GATEWAYS.items():
         old = moving.one(f"cluster-1-gateways-{label}")
         assert (old.inputs["namespace"], old.inputs["name"]) == ("istio-system", name)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from components.config.settings_mesh import OFFICIAL_CHARTS
+from components.config.versions import OFFICIAL_CHARTS
 from testbed.lab import charts, gomods
 from testbed.lab.catalogue import (
     CERT_MANAGER,
