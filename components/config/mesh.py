@@ -341,13 +341,14 @@ class IstioSettings(Model):
     ingress_tls: Flag = setting(
         False,
         description="Whether the ingress gateway serves certificates from Secrets of `istio-gateways` "
-        "(`credentialName`). Its account may then read the Secrets of that namespace; its pods have no token of the account.",
+        "(`credentialName`). Its account may then read the Secrets of that namespace; its pods have no "
+        "token of the account.",
         example=True,
     )
     scope_gateways: Flag = setting(
         False,
-        description="Whether gateways serve only the `Gateway` objects of their own namespace. With false, the `Gateway` "
-        "objects of teams in other namespaces may select the ingress gateway too.",
+        description="Whether gateways serve only the `Gateway` objects of their own namespace. With false, the "
+        "`Gateway` objects of teams in other namespaces may select the ingress gateway too.",
         example=True,
         since="0.2",
     )

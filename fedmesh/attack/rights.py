@@ -8,9 +8,9 @@ from typing import Any
 
 from fedmesh.attack.model import AttackResult, AttackSession, Verdict
 from fedmesh.attack.pods import pod
-from fedmesh.kube import Json, Kube, KubeError
+from fedmesh.kube import Json, KubeError
 from fedmesh.probe import NAMESPACE
-from fedmesh.reading import LiveCluster
+from fedmesh.reading import Api, LiveCluster
 from fedmesh.topology import GATEWAY_NAMESPACE, SPIRE_NAMESPACE
 
 ISSUERS = "a tenant with edit or admin asks the issuers for certificates"
@@ -59,7 +59,7 @@ PLATFORM: Mapping[tuple[str, str], Right | None] = {
 }
 
 
-def allowed(api: Kube, user: str, right: Right) -> bool:
+def allowed(api: Api, user: str, right: Right) -> bool:
     """Whether the API server's authorizers give a user a right."""
     attributes = {
         "verb": right.verb,
@@ -184,7 +184,7 @@ def run_steps(session: AttackSession, cluster: LiveCluster) -> Iterator[AttackRe
         yield AttackResult(STEPS, cluster.name, target, verdict, evidence, told)
 
 
-def refusal(api: Kube, plural: str, body: Json) -> str | None:
+def refusal(api: Api, plural: str, body: Json) -> str | None:
     """Why the API server would not create an object; None where it would."""
     try:
         api.request("POST", f"/api/v1/namespaces/{NAMESPACE}/{plural}", body, dryRun="All")
