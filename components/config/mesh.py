@@ -29,6 +29,7 @@ from components.config.fields import (
     seconds,
     setting,
 )
+from components.config.upstream import Upstream, Url
 from components.config.versions import OFFICIAL_CHARTS
 
 # What Istio calls the revision without a name.
@@ -82,6 +83,14 @@ Failures = Annotated[int, Strict(), Field(ge=0, le=1000), Rule("a whole number f
 LocalFailures = Annotated[int, Strict(), Field(ge=1, le=1000), Rule("a whole number from 1 to 1000")]
 Attempts = Annotated[int, Strict(), Field(ge=0, le=20), Rule("a whole number from 0 to 20")]
 Replicas = Annotated[int, Strict(), Field(ge=1, le=10), Rule("a whole number from 1 to 10")]
+NodeLabel = Annotated[
+    str,
+    Strict(),
+    StringConstraints(
+        pattern=r"^([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?$"
+    ),
+    Rule("a label's key such as node-restriction.kubernetes.io/dedicated"),
+]
 ProxyDuration = Annotated[Duration, Between("1ms", "1h")]
 UserTimeout = Annotated[Duration, AfterValidator(_user_timeout)]
 VolumeSize = Annotated[Size, Between("100Mi", "16Ti")]
@@ -239,6 +248,32 @@ class SpireSettings(Model):
         description="The least severity of the log lines of SPIRE's servers and agents.",
         example="DEBUG",
     )
+    upstream: Upstream = setting(
+        {},
+        description="The authority that signs the CA of every SPIRE server. Without it, cert-manager keeps a root of "
+        "its own on each cluster.",
+        example={
+            "vault": {
+                "vault_addr": "https://vault.example.com:8200/",
+                "k8s_auth": {"k8s_auth_role_name": "spire"},
+            }
+        },
+        replaces="the roots of the trust domains, see docs/operations.md",
+    )
+    jwt_issuer: Url | None = setting(
+        None,
+        description="The issuer in JWT-SVIDs: the URL under which OIDC relying parties find the keys.",
+        example="https://oidc.example.com",
+        default_text="none",
+    )
+    node_label: NodeLabel = setting(
+        "dedicated",
+        description="The label, and the taint, with the value `spire-server` of the nodes that run SPIRE's server. A "
+        "kubelet cannot give itself one that begins with `node-restriction.kubernetes.io/`. EKS clusters of the stack "
+        "have `dedicated`.",
+        example="node-restriction.kubernetes.io/dedicated",
+        replaces="nothing; the server's pod moves",
+    )
 
     @model_validator(mode="after")
     def _lifetimes_go_together(self) -> Self:
@@ -284,10 +319,10 @@ class IstioSettings(Model):
         1, description="The number of pods of istiod and of each gateway, from 1 to 10.", example=2
     )
     trust: Literal["aliases", "strict"] = setting(
-        "aliases",
+        "strict",
         description="`aliases` makes a service account one principal wherever it runs, so that an "
         "AuthorizationPolicy holds on every cluster. `strict` keeps the principals of the clusters apart.",
-        example="strict",
+        example="aliases",
     )
     revision: Revision = setting(
         "",
@@ -303,10 +338,10 @@ class IstioSettings(Model):
         default_text="none",
     )
 
-    keep_previous_gateways: Flag = setting(
+    migrating: Flag = setting(
         False,
-        description="Whether the gateways that version 0.1 has in `istio-system` stay beside the new ones, while users "
-        "and DNS move to the new addresses.",
+        description="Whether what version 0.1 made stays beside its successors during the upgrade: the gateways in "
+        "`istio-system`, and the rights of the peers' readers.",
         example=True,
     )
 

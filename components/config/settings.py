@@ -41,6 +41,8 @@ GP3: Mapping[str, Any] = {
     "parameters": {"type": "gp3", "encrypted": "true"},
 }
 SAMPLE_VERSIONS = ("v1", "v2")
+# The label of the nodes that components/aws/eks.py makes for SPIRE's server.
+EKS_NODE_LABEL = "dedicated"
 FEWEST_CLUSTERS = "a list of two clusters or more"
 
 
@@ -129,6 +131,10 @@ class Settings(Model):
         check_clusters(self.clusters, self.aws)
         names = tuple(cluster.name for cluster in self.clusters)
         check_services(self.services, names, tuple(self.failover.hosts))
+        if self.spire.node_label != EKS_NODE_LABEL and any(cluster.eks for cluster in self.clusters):
+            raise refusal(
+                f"must be {EKS_NODE_LABEL}, as EKS clusters of the stack have it", "spire", "nodeLabel"
+            )
         return self
 
     @property

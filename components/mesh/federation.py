@@ -10,8 +10,8 @@ from typing import Any
 import pulumi
 import pulumi_kubernetes as k8s
 
-from components.kube.manifests import load_one
-from components.kube.objects import register
+from components.kube.manifests import load, load_one, merged
+from components.kube.objects import register, register_all
 from components.mesh.spire import BUNDLE_PORT
 
 
@@ -84,12 +84,13 @@ class Federation(pulumi.ComponentResource):
         trusts: list[pulumi.CustomResource],
     ) -> None:
         peers = [member.trust_domain for cluster, member in members.items() if cluster != here]
-        document = load_one("federation/workloads.yaml", {"spec": {"federatesWith": peers}})
+        known = {"spec": {"federatesWith": peers}}
+        documents = [merged(document, known) for document in load("federation/workloads.yaml")]
         # an entry that names a trust domain whose bundle is not there yet fails
         opts = pulumi.ResourceOptions(
             parent=self, provider=members[here].provider, depends_on=[members[here].crds, *trusts]
         )
-        register(f"{self._name}-{here}", document, opts)
+        register_all(f"{self._name}-{here}", documents, opts)
 
 
 def seed(bundle: str) -> str:

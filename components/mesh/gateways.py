@@ -77,7 +77,7 @@ class IstioGateways(pulumi.ComponentResource):
                 },
             ),
         )
-        if args.settings.keep_previous_gateways:
+        if args.settings.migrating:
             self._previous()
         self.register_outputs(
             {"ingressAddress": self.ingress_address, "eastWestAddress": self.east_west_address}

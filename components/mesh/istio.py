@@ -106,7 +106,7 @@ class Istio(pulumi.ComponentResource):
         after_istiod = child_of(self, istiod)
         register_all(name, load("istio/mesh-policies.yaml"), after_istiod)
         register(name, dead_peers(args.settings.dead_peers.user_timeout), after_istiod)
-        if args.settings.keep_previous_gateways:
+        if args.settings.migrating:
             register(
                 name,
                 load_one("istio/cross-network-gateway.yaml", {"metadata": {"namespace": NAMESPACE}}),
@@ -144,7 +144,7 @@ def istiod_values(args: IstioArgs, revision: str = "") -> Document:
             "replicaCount": args.settings.replicas,
             # gateways of before serve Gateways of all namespaces until they are gone
             "env": {
-                "PILOT_SCOPE_GATEWAY_TO_NAMESPACE": str(not args.settings.keep_previous_gateways).lower()
+                "PILOT_SCOPE_GATEWAY_TO_NAMESPACE": str(not args.settings.migrating).lower()
             },
             "global": {
                 "hub": f"{args.registry or OFFICIAL_HUB}/istio",

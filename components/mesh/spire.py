@@ -9,10 +9,11 @@ import pulumi_kubernetes as k8s
 
 from components.config.clusters import ClusterSpec
 from components.config.mesh import ChartSpec, SpireSettings
+from components.config.upstream import FILES
 from components.kube.charts import release
 from components.kube.last_known import ClusterState
 from components.kube.load_balancers import LoadBalancerService
-from components.kube.manifests import as_json, load, load_one, with_registry
+from components.kube.manifests import Document, as_json, load, load_one, with_registry
 from components.kube.objects import MANAGED, child_of, register, register_all, register_chain
 from components.kube.workloads import load_balancer_address, restart_on
 
@@ -83,8 +84,10 @@ class Spire(pulumi.ComponentResource):
         services = self._services(after_namespace)
         self._csi_driver(child_of(self, *access.values()))
         bundles = self._bundles(after_namespace)
-        root = register_chain(name, load("spire/root.yaml"), child_of(self, namespace, *args.cert_manager))
-        server = self._server(child_of(self, self.crds, root, *access.values(), *services.values(), *bundles))
+        root = self._root(child_of(self, namespace, *args.cert_manager))
+        server = self._server(
+            child_of(self, self.crds, *root, *access.values(), *services.values(), *bundles)
+        )
         published = register_all(name, load("spire/published.yaml"), child_of(self, server))
         self._agent(published["ConfigMapPatch/spire-bundle"])
         self.bundle = (
@@ -95,6 +98,10 @@ class Spire(pulumi.ComponentResource):
         bundle_service = cast(k8s.core.v1.Service, services["Service/spire-bundle"])
         self.bundle_address = bundle_service.status.apply(load_balancer_address)
         self.register_outputs({"bundleAddress": self.bundle_address})
+
+    def _root(self, opts: pulumi.ResourceOptions) -> list[pulumi.CustomResource]:
+        upstream = self._args.settings.upstream.plugin
+        return [] if upstream else [register_chain(self._name, load("spire/root.yaml"), opts)]
 
     def _services(self, opts: pulumi.ResourceOptions) -> Mapping[str, pulumi.CustomResource]:
         load_balancer = self._args.bundle_load_balancer
@@ -116,6 +123,7 @@ class Spire(pulumi.ComponentResource):
         config, workload = with_registry(
             load("spire/server.yaml", restart_on("StatefulSet/spire-server", data)), args.registry
         )
+        place_server(workload["spec"]["template"]["spec"], args.settings)
         claim = workload["spec"]["volumeClaimTemplates"][0]["spec"]
         claim["resources"]["requests"]["storage"] = args.settings.volume_size
         if args.storage_class is not None:
@@ -146,6 +154,17 @@ class Spire(pulumi.ComponentResource):
         return read.data.apply(lambda data: (data or {})[BUNDLE_KEY])
 
 
+def place_server(pod: Document, settings: SpireSettings) -> None:
+    """Binds the server's pod to its nodes, and gives it the files of its upstream authority."""
+    (value,) = pod["nodeSelector"].values()
+    pod["nodeSelector"] = {settings.node_label: value}
+    pod["tolerations"][0]["key"] = settings.node_label
+    if settings.upstream.secret:
+        pod["volumes"].append({"name": "upstream", "secret": {"secretName": settings.upstream.secret}})
+        mount = {"name": "upstream", "mountPath": FILES, "readOnly": True}
+        pod["containers"][0]["volumeMounts"].append(mount)
+
+
 def server_data(args: SpireArgs) -> dict[str, str]:
     """The files of the server's ConfigMap: configs of spire-server and spire-controller-manager."""
     settings = args.settings
@@ -157,14 +176,19 @@ def server_data(args: SpireArgs) -> dict[str, str]:
             "ca_ttl": settings.ca_ttl,
             "default_x509_svid_ttl": settings.svid_ttl,
             "federation": {"bundle_endpoint": {"refresh_hint": settings.refresh_hint}},
+            **({"jwt_issuer": settings.jwt_issuer} if settings.jwt_issuer else {}),
         },
         "plugins": {
             "NodeAttestor": {"k8s_psat": {"plugin_data": attestor}},
         },
     }
+    config = load_one("spire/server-config.yaml", server)
+    if settings.upstream.plugin:
+        plugin, data = settings.upstream.plugin
+        config["plugins"]["UpstreamAuthority"] = {plugin: {"plugin_data": data}}
     manager = {"clusterName": args.cluster.name, "trustDomain": args.cluster.trust_domain}
     return {
-        "server.json": as_json(load_one("spire/server-config.yaml", server)),
+        "server.json": as_json(config),
         "controller-manager.json": as_json(load_one("spire/controller-manager-config.yaml", manager)),
     }
 

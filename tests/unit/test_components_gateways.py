@@ -74,7 +74,7 @@ def test_the_samples_come_in_through_hosts_of_their_namespace(mesh: Program) -> 
 
 
 def test_previous_gateways_stay_as_they_are_while_addresses_move(folder: Path) -> None:
-    moving = two(folder, istio={"keepPreviousGateways": True})
+    moving = two(folder, istio={"migrating": True})
     for label, name in GATEWAYS.items():
         old = moving.one(f"cluster-1-gateways-{label}")
         assert (old.inputs["namespace"], old.inputs["name"]) == ("istio-system", name)
