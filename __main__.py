@@ -56,7 +56,14 @@ gateways = {name: each.install_gateways(after=identities_and_proxies) for name, 
 addresses = gateway_addresses(fleet, gateways)
 RemoteSecrets(
     "remote-secrets",
-    RemoteSecretsArgs({name: each.remote_secrets_member for name, each in mesh.items()}),
+    RemoteSecretsArgs(
+        {
+            name: each.remote_secrets_member(addresses.east_west[name], after=identities_and_proxies)
+            for name, each in mesh.items()
+        },
+        settings.istio,
+        settings.registry,
+    ),
 )
 Observability(
     "observability",

@@ -102,12 +102,15 @@ class MeshCluster:
             provider=self.args.provider,
         )
 
-    @property
-    def remote_secrets_member(self) -> RemoteSecretsMember:
-        """Describes the cluster to the istiods of its peers."""
+    def remote_secrets_member(
+        self, east_west_address: pulumi.Input[str], after: Sequence[pulumi.Resource]
+    ) -> RemoteSecretsMember:
+        """Describes the cluster to the istiods of its peers, which reach it at the east-west address."""
         return RemoteSecretsMember(
-            api_server=self.args.api_server,
+            trust_domain=self.args.spec.trust_domain,
+            east_west_address=east_west_address,
             istio_namespace=self.istio.namespace,
+            after=[self.spire, *after],
             provider=self.args.provider,
         )
 

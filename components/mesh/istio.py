@@ -20,8 +20,9 @@ from components.config.mesh import (
     Retries,
 )
 from components.kube.charts import release, rendered, template_of
-from components.kube.manifests import Document, load, load_one, merged
+from components.kube.manifests import Document, as_json, checksum, load, load_one, merged
 from components.kube.objects import child_of, register, register_all, register_chain
+from components.kube.workloads import RESTART_ON
 from components.mesh.injection import spire_templates
 from components.mesh.outliers import outlier_figures
 
@@ -82,7 +83,10 @@ class Istio(pulumi.ComponentResource):
             f"{name}-base",
             args.charts.istio_base,
             namespace=NAMESPACE,
-            values={"defaultRevision": args.settings.revision or UNNAMED_REVISION},
+            values={
+                "defaultRevision": args.settings.revision or UNNAMED_REVISION,
+                "global": {"enableReaderRBAC": args.settings.migrating},
+            },
             parent=self,
             after=namespace,
         )
@@ -94,8 +98,10 @@ class Istio(pulumi.ComponentResource):
             load_one("istio/cacerts.yaml"),
             pulumi.ResourceOptions.merge(child_of(self, root), anew),
         )
+        peers = load_one("istio/no-peers.yaml", {"data": peers_data()})
+        way = register(name, peers, child_of(self, namespace))
         opts = pulumi.ResourceOptions(
-            parent=self, depends_on=base.apply(lambda made: [*made, ca, *args.after])
+            parent=self, depends_on=base.apply(lambda made: [*made, ca, way, *args.after])
         )
         istiod = self._istiod(name, args, args.settings.revision, opts)
         if args.settings.previous_revision is not None:
@@ -120,7 +126,7 @@ class Istio(pulumi.ComponentResource):
     def _istiod(
         self, name: str, args: IstioArgs, revision: str, opts: pulumi.ResourceOptions
     ) -> k8s.helm.v3.Release:
-        named = f"istiod-{revision}" if revision else "istiod"
+        named = istiod_name(revision)
         own = istiod_values(args, revision)
         chart = template_of(args.charts.istiod, namespace=NAMESPACE, values=own, parent=self)
         templates = own["sidecarInjectorWebhook"]["templates"]
@@ -130,6 +136,25 @@ class Istio(pulumi.ComponentResource):
         )
 
 
+def peers_data() -> dict[str, str]:
+    """The files that the Envoy beside istiod starts with: no peers."""
+    return {
+        "bootstrap.json": as_json(load_one("istio/peers-bootstrap.yaml")),
+        "clusters.json": resources([]),
+        "routes.json": resources([load_one("istio/peers-routes.yaml")]),
+    }
+
+
+def resources(found: Sequence[Document]) -> str:
+    """A file of Envoy resources."""
+    return as_json({"resources": list(found)})
+
+
+def istiod_name(revision: str) -> str:
+    """Name of the Helm release, the Deployment and the service account of a revision's istiod."""
+    return f"istiod-{revision}" if revision else "istiod"
+
+
 def injected_by(revision: str) -> dict[str, str]:
     """Labels of a namespace whose pods get their proxies from the istiod of a revision."""
     return {"istio.io/rev": revision} if revision else {"istio-injection": "enabled"}
@@ -137,17 +162,18 @@ def injected_by(revision: str) -> dict[str, str]:
 
 def istiod_values(args: IstioArgs, revision: str = "") -> Document:
     """Values of the chart istiod for one revision."""
+    hub = f"{args.registry or OFFICIAL_HUB}/istio"
     values = load_one(
         "istio/istiod-values.yaml",
         {
             **({"revision": revision} if revision else {}),
             "replicaCount": args.settings.replicas,
             # gateways of before serve Gateways of all namespaces until they are gone
-            "env": {
-                "PILOT_SCOPE_GATEWAY_TO_NAMESPACE": str(not args.settings.migrating).lower()
-            },
+            "env": {"PILOT_SCOPE_GATEWAY_TO_NAMESPACE": str(not args.settings.migrating).lower()},
+            "podAnnotations": {RESTART_ON: checksum(peers_data())},
             "global": {
-                "hub": f"{args.registry or OFFICIAL_HUB}/istio",
+                "enableReaderRBAC": args.settings.migrating,
+                "hub": hub,
                 "meshID": args.mesh_id,
                 "multiCluster": {"clusterName": args.cluster.name},
                 "network": args.cluster.network,
@@ -167,6 +193,7 @@ def istiod_values(args: IstioArgs, revision: str = "") -> Document:
             },
         },
     )
+    values["initContainers"][0]["image"] = f"{hub}/proxyv2:{args.charts.istiod.version}"
     return merged(values, load_one("istio/plain-envoy-values.yaml")) if args.settings.plain_envoy else values
 
 

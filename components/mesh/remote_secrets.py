@@ -1,17 +1,27 @@
-"""What every istiod needs to see the services of every other cluster."""
+"""What every istiod needs to see the services of every other cluster, without a credential of that cluster."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import permutations
-from typing import cast
+from typing import Any
 
 import pulumi
 import pulumi_kubernetes as k8s
 
-from components.kube.manifests import load_one
-from components.kube.objects import register
-from components.kube.tokens import peer_kubeconfig
+from components.config.mesh import IstioSettings
+from components.kube.manifests import Document, load, load_one, with_registry
+from components.kube.objects import register, register_all
+from components.mesh.istio import injected_by, istiod_name, resources
+
+NAMESPACE = "istio-remote-access"
+PORT = 15443
+# Where istiod's own Envoy listens, as in manifests/istio/peers-bootstrap.yaml.
+LOCAL = "http://127.0.0.1:15100"
+# What istiod asks of a peer and need not know. The order matters: of a watch the first that matches is taken.
+SECRETS = "/api/v1/secrets"
+EMPTY_LIST = {"kind": "SecretList", "apiVersion": "v1", "metadata": {"resourceVersion": "1"}, "items": []}
+FAULT = "envoy.filters.http.fault"
 
 
 @dataclass(frozen=True)
@@ -19,59 +29,82 @@ class RemoteSecretsMember:
     """One cluster.
 
     Attributes:
-        api_server: URL under which the peers reach its API server.
+        trust_domain: its SPIFFE trust domain.
+        east_west_address: IP or name of its east-west gateway.
         istio_namespace: where its istiod is ready.
+        after: what gives its pods proxies and identities.
         provider: access to the cluster.
     """
 
-    api_server: pulumi.Input[str]
+    trust_domain: str
+    east_west_address: pulumi.Input[str]
     istio_namespace: pulumi.Input[str]
+    after: Sequence[pulumi.Resource]
     provider: k8s.Provider
 
 
 @dataclass(frozen=True)
 class RemoteSecretsArgs:
-    """Args of RemoteSecrets: the members by cluster name."""
+    """Args of RemoteSecrets.
+
+    Attributes:
+        members: the members by cluster name.
+        settings: revisions of istiod, and how many pods a reader has.
+        registry: registry that holds all images ("": the official ones).
+    """
 
     members: Mapping[str, RemoteSecretsMember]
+    settings: IstioSettings
+    registry: str = ""
 
 
 class RemoteSecrets(pulumi.ComponentResource):
-    """A reader token on every cluster, and a remote secret for every ordered pair."""
+    """A reader on every cluster that only the peers' istiods reach, and a remote secret for every ordered pair.
+
+    istiod reaches a reader through the east-west gateway with its own SVID. No cluster holds a token of another.
+    """
 
     def __init__(
         self, name: str, args: RemoteSecretsArgs, opts: pulumi.ResourceOptions | None = None
     ) -> None:
         super().__init__("fedmesh:istio:RemoteSecrets", name, None, opts)
         self._name = name
-        tokens = {cluster: self._token(cluster, member) for cluster, member in args.members.items()}
+        self._args = args
+        ways: dict[str, pulumi.Resource] = {}
+        for cluster, member in args.members.items():
+            peers = {each: args.members[each] for each in args.members if each != cluster}
+            self._reader(cluster, member, [peer.trust_domain for peer in peers.values()])
+            ways[cluster] = self._way(cluster, member, peers)
         for here, there in permutations(args.members, 2):
-            self._remote_secret(here, args.members[here], there, args.members[there], tokens[there])
+            self._remote_secret(here, args.members[here], there, ways[here])
         self.register_outputs({})
 
-    def _token(self, cluster: str, member: RemoteSecretsMember) -> pulumi.Output[Mapping[str, str]]:
-        document = load_one("remote_secrets/reader.yaml", {"metadata": {"namespace": member.istio_namespace}})
-        opts = pulumi.ResourceOptions(
-            parent=self,
-            provider=member.provider,
-            # the cluster fills in the data
-            ignore_changes=["data"],
-            additional_secret_outputs=["data"],
+    def _options(self, member: RemoteSecretsMember, *after: pulumi.Resource) -> pulumi.ResourceOptions:
+        return pulumi.ResourceOptions(parent=self, provider=member.provider, depends_on=[*after])
+
+    def _reader(self, cluster: str, member: RemoteSecretsMember, peers: Sequence[str]) -> None:
+        settings = self._args.settings
+        space, *access = load("remote_secrets/access.yaml", access_patches(settings, peers))
+        namespace = register(f"{self._name}-{cluster}", space, self._options(member, *member.after))
+        made = register_all(f"{self._name}-{cluster}", access, self._options(member, namespace))
+        workload = load_one("remote_secrets/reader.yaml", {"spec": {"replicas": settings.replicas}})
+        (workload,) = with_registry([workload], self._args.registry)
+        register(f"{self._name}-{cluster}", workload, self._options(member, *made.values()))
+
+    def _way(
+        self, cluster: str, member: RemoteSecretsMember, peers: Mapping[str, RemoteSecretsMember]
+    ) -> pulumi.CustomResource:
+        addresses = pulumi.Output.all(**{name: peer.east_west_address for name, peer in peers.items()})
+        trust_domains = {name: peer.trust_domain for name, peer in peers.items()}
+        data = addresses.apply(lambda known: way_data(known, trust_domains))
+        document = load_one(
+            "remote_secrets/peers.yaml", {"metadata": {"namespace": member.istio_namespace}, "data": data}
         )
-        secret = cast(k8s.core.v1.Secret, register(f"{self._name}-{cluster}", document, opts))
-        return pulumi.Output.secret(secret.data)
+        return register(f"{self._name}-{cluster}", document, self._options(member))
 
     def _remote_secret(
-        self,
-        here: str,
-        member: RemoteSecretsMember,
-        there: str,
-        peer: RemoteSecretsMember,
-        token: pulumi.Output[Mapping[str, str]],
+        self, here: str, member: RemoteSecretsMember, there: str, way: pulumi.Resource
     ) -> None:
-        content = pulumi.Output.all(peer.api_server, token).apply(
-            lambda known: json.dumps(peer_kubeconfig(there, known[0], known[1]))
-        )
         document = load_one(
             "remote_secrets/remote-secret.yaml",
             {
@@ -80,11 +113,118 @@ class RemoteSecrets(pulumi.ComponentResource):
                     "namespace": member.istio_namespace,
                     "annotations": {"networking.istio.io/cluster": there},
                 },
-                "stringData": {there: pulumi.Output.secret(content)},
+                "stringData": {there: json.dumps(remote_kubeconfig(there))},
             },
         )
-        register(
-            f"{self._name}-{here}",
-            document,
-            pulumi.ResourceOptions(parent=self, provider=member.provider),
-        )
+        register(f"{self._name}-{here}", document, self._options(member, way))
+
+
+def access_patches(settings: IstioSettings, peers: Sequence[str]) -> dict[str, Document]:
+    """What is filled into manifests/remote_secrets/access.yaml: names of this mesh's istiods, and the peers'."""
+    revisions = [settings.revision]
+    if settings.previous_revision is not None:
+        revisions.append(settings.previous_revision)
+    (rights,) = [
+        each
+        for each in load("remote_secrets/access.yaml")
+        if each["kind"] == "Role" and each["metadata"]["name"] == NAMESPACE
+    ]
+    (rule,) = rights["rules"]
+    (policy,) = [each for each in load("remote_secrets/access.yaml") if each["kind"] == "AuthorizationPolicy"]
+    (allowed,) = policy["spec"]["rules"]
+    principals = [
+        f"{domain}/ns/istio-system/sa/{istiod_name(revision)}" for domain in peers for revision in revisions
+    ]
+    configs = [f"istio-{revision}" if revision else "istio" for revision in revisions]
+    return {
+        f"Namespace/{NAMESPACE}": {"metadata": {"labels": injected_by(settings.revision)}},
+        f"Role/{NAMESPACE}": {"rules": [{**rule, "resourceNames": configs}]},
+        "AuthorizationPolicy/remote-access": {
+            "spec": {"rules": [{**allowed, "from": [{"source": {"principals": principals}}]}]}
+        },
+    }
+
+
+def way_data(addresses: Mapping[str, str], trust_domains: Mapping[str, str]) -> dict[str, str]:
+    """The files of ConfigMap istio-peers.
+
+    Args:
+        addresses: IP or name of the east-west gateway by peer.
+        trust_domains: SPIFFE trust domain by peer.
+    """
+    routes = load_one("istio/peers-routes.yaml")
+    routes["virtual_hosts"][0]["routes"] = [route for peer in addresses for route in peer_routes(peer)]
+    return {
+        "clusters.json": resources(
+            [peer_cluster(peer, address, trust_domains[peer]) for peer, address in addresses.items()]
+        ),
+        "routes.json": resources([routes]),
+    }
+
+
+def peer_cluster(peer: str, address: str, trust_domain: str) -> Document:
+    """The Envoy cluster of a peer's reader, whose identity is the only one that is accepted there."""
+    endpoint = {"address": {"socket_address": {"address": address, "port_value": PORT}}}
+    identity = f"spiffe://{trust_domain}/ns/{NAMESPACE}/sa/remote-access"
+    names = [{"san_type": "URI", "matcher": {"exact": identity}}]
+    validation = {"default_validation_context": {"match_typed_subject_alt_names": names}}
+    return load_one(
+        "remote_secrets/peer-cluster.yaml",
+        {
+            "name": peer,
+            "load_assignment": {
+                "cluster_name": peer,
+                "endpoints": [{"lb_endpoints": [{"endpoint": endpoint}]}],
+            },
+            "transport_socket": {
+                "typed_config": {"common_tls_context": {"combined_validation_context": validation}}
+            },
+        },
+    )
+
+
+def peer_routes(peer: str) -> list[dict[str, Any]]:
+    """The routes to a peer. Nobody may read its Secrets, so istiod, which asks for them, hears that there are none.
+
+    istiod would not count the peer as synced otherwise, and the switch that keeps it from asking
+    (PILOT_ENABLE_REMOTE_CREDENTIALS_CONTROLLER) ends Istio 1.31 with a nil pointer.
+    """
+
+    def asked(parameter: str) -> dict[str, Any]:
+        return {"path": f"/{peer}{SECRETS}", "query_parameters": [{"name": parameter, "present_match": True}]}
+
+    delay = {"fixed_delay": "300s", "percentage": {"numerator": 100}}
+    fault = {"@type": "type.googleapis.com/envoy.extensions.filters.http.fault.v3.HTTPFault", "delay": delay}
+    kind = {"key": "content-type", "value": "application/json"}
+    return [
+        # a list is asked for next
+        {"match": asked("sendInitialEvents"), "direct_response": {"status": 422}},
+        # a watch without events
+        {
+            "match": asked("watch"),
+            "direct_response": {"status": 200},
+            "typed_per_filter_config": {FAULT: fault},
+        },
+        {
+            "match": {"path": f"/{peer}{SECRETS}"},
+            "direct_response": {"status": 200, "body": {"inline_string": json.dumps(EMPTY_LIST)}},
+            "response_headers_to_add": [{"header": kind, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}],
+        },
+        {
+            "match": {"prefix": f"/{peer}/"},
+            "route": {"cluster": peer, "prefix_rewrite": "/", "timeout": "0s"},
+        },
+    ]
+
+
+def remote_kubeconfig(peer: str) -> Document:
+    """A kubeconfig for istiod: the peer by way of the Envoy beside it, without credentials."""
+    return load_one(
+        "remote_secrets/kubeconfig.yaml",
+        {
+            "clusters": [{"name": peer, "cluster": {"server": f"{LOCAL}/{peer}"}}],
+            "users": [{"name": peer, "user": {}}],
+            "contexts": [{"name": peer, "context": {"cluster": peer, "user": peer}}],
+            "current-context": peer,
+        },
+    )

@@ -23,7 +23,7 @@ def istiod_is_ready(_mesh: Mesh, cluster: LiveCluster) -> str:
 
 @check(
     "istiod reads every other cluster",
-    "Is the remote secret in istio-system there, its token valid, the peer's API server reachable from here?",
+    "Is the remote secret in istio-system there, and the peer's Deployment remote-access in istio-remote-access ready?",
 )
 def remote_clusters_are_synced(mesh: Mesh, cluster: LiveCluster) -> str:
     """Every istiod replica is synchronized with every other cluster."""

@@ -16,6 +16,7 @@ CONTROLLER_MANAGER = "0.7.0"
 CSI_DRIVER = "0.2.3"
 CERT_MANAGER = "v1.21.2"
 CURL = "8.16.0"
+KUBERNETES = "v1.34.4"
 PAUSE = "3.10"
 PROMETHEUS = "v3.11.3"
 VEGETA = "6.9.1"  # the image's version; its program is of the version in tools/load/go.mod
@@ -31,6 +32,11 @@ def images(program: Locate, envoy_bootstrap: Path) -> list[Image]:
             Layer(files={"pause": program("pause")}),
             entrypoint=["/pause"],
             user="65535:65535",
+        ),
+        Image(
+            f"registry.k8s.io/kubectl:{KUBERNETES}",
+            Layer(files={"bin/kubectl": program("kubectl")}),
+            entrypoint=["/bin/kubectl"],
         ),
         *_spire(program),
         *(_cert_manager(name, program(name)) for name in ("controller", "webhook", "cainjector")),

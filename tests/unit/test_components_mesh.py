@@ -98,28 +98,6 @@ def test_nothing_of_a_relationship_is_ignored(mesh: Program) -> None:
     assert not any(trust.ignores for trust in trusts)
 
 
-def test_remote_secrets_are_pulumi_secrets_with_ca_and_token_inline(mesh: Program) -> None:
-    data = mesh.one("remote-secrets-cluster-1-istio-remote-secret-cluster-2-secret").inputs["stringData"]
-    assert mesh.one("remote-secrets-cluster-1-istio-remote-secret-cluster-2-secret").secret
-    assert data.keys() == {"cluster-2"}
-    kubeconfig = json.loads(data["cluster-2"])
-    assert kubeconfig["clusters"][0]["cluster"] == {
-        "server": "https://10.90.0.21",
-        "certificate-authority-data": "Y2E=",
-    }
-    assert kubeconfig["users"][0]["user"] == {"token": "token"}
-
-
-def test_a_reader_token_has_no_life_beyond_its_account(mesh: Program) -> None:
-    token = mesh.one("remote-secrets-cluster-1-istio-remote-reader-secret").inputs
-    assert token["type"] == "kubernetes.io/service-account-token"
-    assert (
-        token["metadata"]["annotations"]["kubernetes.io/service-account.name"]
-        == "istio-reader-service-account"
-    )
-    assert token["metadata"]["annotations"]["pulumi.com/waitFor"] == "jsonpath={.data.token}"
-
-
 def test_kubeconfigs_reach_providers_as_secrets(mesh: Program) -> None:
     providers = of(mesh, "kubernetes")
     assert len(providers) == 3
@@ -231,16 +209,17 @@ def test_istiod_tells_nobody_of_the_mesh_without_tls(mesh: Program) -> None:
 def test_istiod_knows_who_its_cluster_is_and_whom_it_accepts(mesh: Program) -> None:
     values = istiod(mesh)
     assert values["meshConfig"]["trustDomain"] == "td1.example"
-    assert values["meshConfig"]["trustDomainAliases"] == ["td2.example", "td3.example"]
+    assert values["meshConfig"]["caCertificates"] == [{"trustDomains": ["td2.example", "td3.example"]}]
     assert values["global"]["multiCluster"]["clusterName"] == "cluster-1"
     assert values["global"]["network"] == "network-1"
     assert values["global"]["meshID"] == "mesh1"
 
 
-def test_strict_trust_accepts_the_peers_without_making_them_one(folder: Path) -> None:
-    config = istiod(two(folder, istio={"trust": "strict"}))["meshConfig"]
-    assert "trustDomainAliases" not in config
-    assert config["caCertificates"] == [{"trustDomains": ["td2.example"]}]
+def test_clusters_are_kept_apart_unless_the_stack_makes_them_one(folder: Path, mesh: Program) -> None:
+    assert "trustDomainAliases" not in istiod(mesh)["meshConfig"]
+    config = istiod(two(folder, istio={"trust": "aliases"}))["meshConfig"]
+    assert config["trustDomainAliases"] == ["td2.example"]
+    assert "caCertificates" not in config
 
 
 def test_a_proxy_without_spire_can_not_take_another_identity(mesh: Program) -> None:

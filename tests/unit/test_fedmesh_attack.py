@@ -68,7 +68,7 @@ class Rooms:
     def __init__(self):
         self.sidecar = self._pod("sleep", "sleep-1", {"app": "sleep"}, sleep=[], **{"istio-proxy": [15090]})
         labels = {"istio": "ingressgateway"}
-        self.gateway = self._pod("istio-system", "ingress", labels, **{"istio-proxy": [15021, 15090]})
+        self.gateway = self._pod("istio-gateways", "ingress", labels, **{"istio-proxy": [15021, 15090]})
         self.istiod = self._pod("istio-system", "istiod", {"app": "istiod"}, discovery=[8080, 15012])
 
     def _pod(self, namespace, name, labels, **containers):

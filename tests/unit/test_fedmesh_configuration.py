@@ -51,11 +51,13 @@ def remote_secret(peer, token):
     return {"data": {peer: base64.b64encode(yaml.safe_dump(kubeconfig).encode()).decode()}}
 
 
-def test_the_token_for_a_peer_is_found_in_its_remote_secret():
-    secrets = [remote_secret("cluster-3", "t3"), remote_secret("cluster-2", "t2")]
-    assert conf.remote_token(secrets, "cluster-2") == "t2"
-    assert conf.remote_token(secrets, "cluster-4") is None
-    assert conf.remote_token([remote_secret("cluster-2", None)], "cluster-2") is None
+def test_remote_secrets_are_there_for_every_peer_and_hold_no_credentials():
+    bare = [remote_secret("cluster-2", None), remote_secret("cluster-3", None)]
+    assert conf.judge_remote_secrets(bare, ["cluster-2", "cluster-3"]) == "cluster-2, cluster-3"
+    with pytest.raises(Failed, match="no remote secret for cluster-4"):
+        conf.judge_remote_secrets(bare, ["cluster-4"])
+    with pytest.raises(Failed, match="for cluster-2 holds token"):
+        conf.judge_remote_secrets([remote_secret("cluster-2", "t2")], ["cluster-2"])
 
 
 def trust(domain, url):

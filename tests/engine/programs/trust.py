@@ -13,6 +13,19 @@ from components.kube.storage import Storage, StorageArgs
 from components.mesh.federation import Federation, FederationArgs, FederationMember
 from components.mesh.remote_secrets import RemoteSecrets, RemoteSecretsArgs, RemoteSecretsMember
 
+
+def unawaited(args: pulumi.ResourceTransformationArgs) -> pulumi.ResourceTransformationResult | None:
+    """Lets the program go on without the controllers that would start the pods of a workload."""
+    if not args.type_.endswith((":Deployment", ":Service")):
+        return None
+    metadata = args.props["metadata"]
+    annotations = {**metadata.get("annotations", {}), "pulumi.com/skipAwait": "true"}
+    return pulumi.ResourceTransformationResult(
+        {**args.props, "metadata": {**metadata, "annotations": annotations}}, args.opts
+    )
+
+
+pulumi.runtime.register_stack_transformation(unawaited)
 settings = load_settings()
 clusters = existing_clusters(settings, Path.cwd())
 last_known = LastKnownState(settings)
@@ -52,9 +65,13 @@ for spec in settings.clusters:
     # known when the account of the readers is there
     namespace = base.apply(lambda made: pulumi.Output.all(*(each.urn for each in made)))
     reading[spec.name] = RemoteSecretsMember(
-        clusters[spec.name].api_server, namespace.apply(lambda _: "istio-system"), here
+        spec.trust_domain,
+        "192.0.2.10" if spec.down else "192.0.2.9",
+        namespace.apply(lambda _: "istio-system"),
+        [storage],
+        here,
     )
 Federation("federation", FederationArgs(trusting))
-RemoteSecrets("remote-secrets", RemoteSecretsArgs(reading))
+RemoteSecrets("remote-secrets", RemoteSecretsArgs(reading, settings.istio))
 addresses = pulumi.Output.from_input({"ingress": "192.0.2.8", "eastwest": "192.0.2.9"})
 pulumi.export(OUTPUT, state_output({name: ClusterState(each, addresses) for name, each in bundles.items()}))
