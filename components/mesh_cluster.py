@@ -10,6 +10,7 @@ from components.config.clusters import ClusterSpec
 from components.config.settings import Settings
 from components.kube.last_known import ClusterState
 from components.kube.load_balancers import LoadBalancerSettings
+from components.mesh.admission import Admission, AdmissionArgs
 from components.mesh.cert_manager import CertManager, CertManagerArgs
 from components.mesh.federation import FederationMember
 from components.mesh.gateway_api import GatewayApi, GatewayApiArgs
@@ -54,12 +55,13 @@ class MeshCluster:
     Attributes:
         args: what it was created with.
         options: resource options that create resources on the cluster.
-        cert_manager, spire, istio: the installed layers.
+        admission, cert_manager, spire, istio: the installed layers.
     """
 
     def __init__(self, args: MeshClusterArgs) -> None:
         self.args = args
         self.options = pulumi.ResourceOptions(providers=[args.provider])
+        self.admission = self._admission()
         self.cert_manager = self._cert_manager()
         self.spire = self._spire()
         self.istio = self._istio()
@@ -122,6 +124,10 @@ class MeshCluster:
             api_server=self.args.api_server,
             provider=self.args.provider,
         )
+
+    def _admission(self) -> Admission:
+        args = AdmissionArgs(node_label=self.args.settings.spire.node_label)
+        return Admission(f"{self.args.spec.name}-admission", args, self.options)
 
     def _cert_manager(self) -> CertManager:
         args = CertManagerArgs(

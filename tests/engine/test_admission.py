@@ -1,0 +1,144 @@
+"""The admission policies on a real API server: what a tenant asks for, beside what he may ask for."""
+
+import json
+from collections.abc import Iterator
+from copy import deepcopy
+from typing import Any
+
+import pytest
+
+from components.kube.manifests import FOLDER, merged
+from testbed.lab.apiserver import running
+from tests.engine.conftest import TOOLS, Server
+
+TENANT = "tenant"
+CONTAINER = {"name": "app", "image": "registry.example/app:1.0.0"}
+POD: dict[str, Any] = {
+    "apiVersion": "v1",
+    "kind": "Pod",
+    "metadata": {"name": "pod", "namespace": TENANT},
+    "spec": {"containers": [CONTAINER]},
+}
+SERVICE: dict[str, Any] = {
+    "apiVersion": "v1",
+    "kind": "Service",
+    "metadata": {"name": "service", "namespace": TENANT},
+    "spec": {"ports": [{"port": 80}]},
+}
+NAMESPACE = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "other"}}
+NODE = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "node-1"}}
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """An API server with the policies, and a namespace in the mesh whose owner has the role admin there."""
+    with running("admission", TOOLS, tmp_path_factory.mktemp("admission")) as made:
+        found = Server(made.name, made.kubeconfig)
+        found.kubectl("create", "namespace", TENANT)
+        found.kubectl("label", "namespace", TENANT, "istio-injection=enabled")
+        found.kubectl(
+            "create", "rolebinding", "owner", "-n", TENANT, "--clusterrole=admin", f"--user={TENANT}"
+        )
+        found.kubectl("create", "clusterrole", "spaces", "--verb=create,patch,get", "--resource=namespaces")
+        found.kubectl("create", "clusterrolebinding", "spaces", "--clusterrole=spaces", f"--user={TENANT}")
+        found.kubectl("apply", "-f", "-", given=json.dumps(NODE))
+        found.kubectl("apply", "-f", str(FOLDER / "admission"))
+        yield found
+
+
+def ask(server: Server, document: dict[str, Any], user: str | None = TENANT) -> str:
+    """What the API server answers to a user, or to the administrator (None): "" where it would do as asked."""
+    who = [f"--as={user}"] if user else []
+    try:
+        server.kubectl("create", "--dry-run=server", *who, "-f", "-", given=json.dumps(document))
+    except AssertionError as refusal:
+        return str(refusal)
+    return ""
+
+
+@pytest.fixture(scope="module")
+def enforced(server: Server) -> Server:
+    """The server once it has compiled the policies, which takes it a second or two."""
+    for _ in range(60):
+        if "externalIPs" in ask(server, merged(SERVICE, {"spec": {"externalIPs": ["192.0.2.1"]}})):
+            return server
+    raise AssertionError("the policies do not hold")
+
+
+def pod(spec: dict[str, Any] | None = None, **metadata: Any) -> dict[str, Any]:
+    return merged(deepcopy(POD), {"spec": spec or {}, "metadata": metadata})
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        pod(),
+        pod({"tolerations": [{"key": "other", "operator": "Exists"}]}),
+        pod(annotations={"inject.istio.io/templates": "sidecar,spire"}),
+        pod(annotations={"proxy.istio.io/config": "{concurrency: 2}"}),
+        pod({"priorityClassName": ""}),
+        SERVICE,
+        NAMESPACE,
+    ],
+)
+def test_a_tenant_gets_what_is_his(enforced: Server, document: dict[str, Any]) -> None:
+    assert ask(enforced, document) == ""
+
+
+@pytest.mark.parametrize(
+    ("document", "reason"),
+    [
+        (pod({"tolerations": [{"operator": "Exists"}]}), "toleration"),
+        (pod({"tolerations": [{"key": "dedicated", "operator": "Exists"}]}), "toleration"),
+        (pod({"nodeSelector": {"dedicated": "spire-server"}}), "nodeSelector"),
+        (pod({"nodeName": "node-1"}), "chooses the node"),
+        (pod({"priorityClassName": "system-node-critical"}), "priorities"),
+        (pod({"volumes": [{"name": "host", "hostPath": {"path": "/"}}]}), "folder of its node"),
+        (pod({"hostNetwork": True}), "namespace of its node"),
+        (pod({"hostPID": True}), "namespace of its node"),
+        (pod({"containers": [{**CONTAINER, "securityContext": {"privileged": True}}]}), "privileged"),
+        (
+            pod({"initContainers": [{**CONTAINER, "name": "i", "securityContext": {"privileged": True}}]}),
+            "privileged",
+        ),
+        (pod(annotations={"traffic.sidecar.istio.io/excludeInboundPorts": "80"}), "inbound port"),
+        (pod(annotations={"traffic.sidecar.istio.io/includeInboundPorts": ""}), "inbound port"),
+        (pod(annotations={"sidecar.istio.io/proxyImage": "evil.example/x"}), "proxy's image"),
+        (pod(annotations={"sidecar.istio.io/bootstrapOverride": "x"}), "proxy's image"),
+        (
+            pod(
+                annotations={
+                    "proxy.istio.io/config": "proxyMetadata: {WORKLOAD_IDENTITY_SOCKET_FILE: socket}"
+                }
+            ),
+            "identity and config",
+        ),
+        (pod(annotations={"inject.istio.io/templates": "mine"}), "injection templates"),
+        (pod(labels={"topology.istio.io/network": "network-2"}), "another network"),
+        (merged(SERVICE, {"spec": {"externalIPs": ["192.0.2.1"]}}), "externalIPs"),
+        (merged(SERVICE, {"metadata": {"labels": {"topology.istio.io/network": "n"}}}), "network here"),
+        (merged(NAMESPACE, {"metadata": {"labels": {"istio-injection": "enabled"}}}), "administer"),
+        (merged(NAMESPACE, {"metadata": {"labels": {"fedmesh.dev/platform": "true"}}}), "administer"),
+        (
+            merged(NAMESPACE, {"metadata": {"labels": {"pod-security.kubernetes.io/enforce": "privileged"}}}),
+            "administer",
+        ),
+    ],
+)
+def test_a_tenant_is_refused_what_leads_out(enforced: Server, document: dict[str, Any], reason: str) -> None:
+    assert reason in ask(enforced, document)
+
+
+def test_administrators_put_namespaces_into_the_mesh(enforced: Server) -> None:
+    meshed = merged(NAMESPACE, {"metadata": {"labels": {"istio-injection": "enabled"}}})
+    assert ask(enforced, meshed, None) == ""
+
+
+@pytest.mark.parametrize(("label", "open_"), [("dedicated", False), ("other", True)])
+def test_a_node_does_not_make_itself_one_of_spires(enforced: Server, label: str, open_: bool) -> None:
+    line = ["label", "node", "node-1", f"{label}=spire-server", "--dry-run=server"]
+    if open_:
+        enforced.kubectl(*line, "--as=system:node:node-1", "--as-group=system:nodes")
+    else:
+        with pytest.raises(AssertionError, match="does not give itself"):
+            enforced.kubectl(*line, "--as=system:node:node-1", "--as-group=system:nodes")
