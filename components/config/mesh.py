@@ -338,6 +338,12 @@ class IstioSettings(Model):
         default_text="none",
     )
 
+    ingress_tls: Flag = setting(
+        False,
+        description="Whether the ingress gateway serves certificates from Secrets of `istio-gateways` (`credentialName`). "
+        "Its account may then read the Secrets of that namespace; its pods have no token of the account.",
+        example=True,
+    )
     migrating: Flag = setting(
         False,
         description="Whether what version 0.1 made stays beside its successors during the upgrade: the gateways in "

@@ -63,7 +63,14 @@ class IstioGateways(pulumi.ComponentResource):
         self._name = name
         self._args = args
         accounts = self._accounts()
-        self.ingress_address = self._gateway("ingress", INGRESS, args.load_balancers.ingress, accounts, {})
+        self.ingress_address = self._gateway(
+            "ingress",
+            INGRESS,
+            args.load_balancers.ingress,
+            accounts,
+            # istiod asks for this right before it serves a Secret to the gateway
+            {"rbac": {"enabled": args.settings.ingress_tls}},
+        )
         self.east_west_address = self._gateway(
             "eastwest",
             EAST_WEST,

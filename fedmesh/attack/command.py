@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from fedmesh.attack import attestation, certificates, federation, pods, ports, workload
+from fedmesh.attack import attestation, certificates, federation, pods, ports, rights, workload
 from fedmesh.attack.attacker import attacker_on
 from fedmesh.attack.model import GOOD, Attack, AttackResult, AttackSession, Verdict
 from fedmesh.console import console_for
@@ -51,6 +51,9 @@ ALL = (
     Attack(5, attestation.TITLE, attestation.run, exclusive=True),
     Attack(6, certificates.NAMESAKE, certificates.run_namesake),
     Attack(7, federation.TITLE, federation.run),
+    Attack(8, rights.ISSUERS, rights.run_issuers),
+    Attack(9, rights.ACCOUNTS, rights.run_accounts),
+    Attack(10, rights.STEPS, rights.run_steps),
     Attack(6, certificates.NAMESAKE, certificates.run_namesake, make_strict),
 )
 
@@ -75,7 +78,9 @@ def attack(topology: Topology, means: Means, as_json: bool, output: Path | None)
     console, began = console_for(stderr=as_json), time.monotonic()
     session = AttackSession(clusters, Janitor(), means)
     for cluster in clusters.values():
-        for path in remove_stale(cluster, (*COLLECTIONS, *pods.COLLECTIONS, certificates.POLICIES)):
+        for path in remove_stale(
+            cluster, (*COLLECTIONS, *pods.COLLECTIONS, certificates.POLICIES, rights.BINDINGS)
+        ):
             print(f"left by an earlier run on {cluster.name}, not removed: {path}", file=sys.stderr)
     left: list[str] = []
     try:

@@ -37,6 +37,12 @@ def test_a_gateway_has_no_rights_and_no_token_for_the_api_server(mesh: Program, 
     assert mesh.comes_after(gateway(mesh, label).name, f"cluster-1-gateways-{GATEWAYS[label]}-serviceaccount")
 
 
+def test_only_an_ingress_that_ends_tls_may_read_the_secrets_of_its_namespace(folder: Path) -> None:
+    mesh = two(folder, istio={"ingressTls": True})
+    enabled = {label: gateway(mesh, label).inputs["values"]["rbac"]["enabled"] for label in GATEWAYS}
+    assert enabled == {"ingress": True, "eastwest": False}
+
+
 def test_the_namespace_of_the_gateways_takes_restricted_pods_only(mesh: Program) -> None:
     labels = mesh.one("cluster-1-gateways-istio-gateways-namespace").inputs["metadata"]["labels"]
     assert labels["pod-security.kubernetes.io/enforce"] == "restricted"
