@@ -340,8 +340,8 @@ class IstioSettings(Model):
 
     ingress_tls: Flag = setting(
         False,
-        description="Whether the ingress gateway serves certificates from Secrets of `istio-gateways` (`credentialName`). "
-        "Its account may then read the Secrets of that namespace; its pods have no token of the account.",
+        description="Whether the ingress gateway serves certificates from Secrets of its namespace (`credentialName`). "
+        "Its account may then read the Secrets of `istio-gateways`; its pods have no token of the account.",
         example=True,
     )
     migrating: Flag = setting(

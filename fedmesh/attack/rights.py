@@ -8,9 +8,9 @@ from typing import Any
 
 from fedmesh.attack.model import AttackResult, AttackSession, Verdict
 from fedmesh.attack.pods import pod
-from fedmesh.kube import Api, Json, KubeError
+from fedmesh.kube import Json, KubeError
 from fedmesh.probe import NAMESPACE
-from fedmesh.reading import LiveCluster
+from fedmesh.reading import Api, LiveCluster
 from fedmesh.topology import GATEWAY_NAMESPACE, SPIRE_NAMESPACE
 
 ISSUERS = "a tenant with edit or admin asks the issuers for certificates"
@@ -185,7 +185,7 @@ def run_steps(session: AttackSession, cluster: LiveCluster) -> Iterator[AttackRe
 def refusal(api: Api, plural: str, body: Json) -> str | None:
     """Why the API server would not create an object; None where it would."""
     try:
-        api.request("POST", f"/api/v1/namespaces/{NAMESPACE}/{plural}", body, dryRun="All")
+        api.create(f"/api/v1/namespaces/{NAMESPACE}/{plural}?dryRun=All", body)
     except KubeError as error:
         if error.status not in (FORBIDDEN, INVALID):
             raise
