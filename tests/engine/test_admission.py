@@ -1,6 +1,7 @@
 """The admission policies on a real API server: what a tenant asks for, beside what he may ask for."""
 
 import json
+import time
 from collections.abc import Iterator
 from copy import deepcopy
 from typing import Any
@@ -59,10 +60,13 @@ def ask(server: Server, document: dict[str, Any], user: str | None = TENANT) -> 
 @pytest.fixture(scope="module")
 def enforced(server: Server) -> Server:
     """The server once it has compiled the policies, which takes it a second or two."""
-    for _ in range(60):
-        if "externalIPs" in ask(server, merged(SERVICE, {"spec": {"externalIPs": ["192.0.2.1"]}})):
+    deadline = time.monotonic() + 90
+    while time.monotonic() < deadline:
+        answer = ask(server, merged(SERVICE, {"spec": {"externalIPs": ["192.0.2.1"]}}))
+        if "externalIPs" in answer:
             return server
-    raise AssertionError("the policies do not hold")
+        time.sleep(0.5)
+    raise AssertionError(f"the policies do not hold: {answer}")
 
 
 def pod(spec: dict[str, Any] | None = None, **metadata: Any) -> dict[str, Any]:
