@@ -32,14 +32,14 @@ NODE = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "node-1"}}
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """An API server with the policies, and a namespace in the mesh whose owner has the role admin there."""
+    """An API server with the policies, and a namespace in the mesh whose owner may do all with pods and Services."""
     with running("admission", TOOLS, tmp_path_factory.mktemp("admission")) as made:
         found = Server(made.name, made.kubeconfig)
         found.kubectl("create", "namespace", TENANT)
         found.kubectl("label", "namespace", TENANT, "istio-injection=enabled")
-        found.kubectl(
-            "create", "rolebinding", "owner", "-n", TENANT, "--clusterrole=admin", f"--user={TENANT}"
-        )
+        # Kubernetes' own roles for tenants are put together by a controller, which does not run here
+        found.kubectl("create", "role", "owner", "-n", TENANT, "--verb=*", "--resource=pods,services")
+        found.kubectl("create", "rolebinding", "owner", "-n", TENANT, "--role=owner", f"--user={TENANT}")
         found.kubectl("create", "clusterrole", "spaces", "--verb=create,patch,get", "--resource=namespaces")
         found.kubectl("create", "clusterrolebinding", "spaces", "--clusterrole=spaces", f"--user={TENANT}")
         found.kubectl("apply", "-f", "-", given=json.dumps(NODE))
