@@ -126,7 +126,7 @@ class MeshCluster:
         )
 
     def _admission(self) -> Admission:
-        args = AdmissionArgs(node_label=self.args.settings.spire.node_label)
+        args = AdmissionArgs(self.args.settings.spire.node_label, self.args.spec.network)
         return Admission(f"{self.args.spec.name}-admission", args, self.options)
 
     def _cert_manager(self) -> CertManager:

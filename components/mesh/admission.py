@@ -8,15 +8,14 @@ from components.kube.manifests import FOLDER, Document, load
 from components.kube.objects import child_of, register
 
 FILES = sorted(f"admission/{path.name}" for path in (FOLDER / "admission").glob("*.yaml"))
-# The variable of a policy that stands for the label of the nodes of SPIRE's server.
-NODE_LABEL = "key"
 
 
 @dataclass(frozen=True)
 class AdmissionArgs:
-    """Args of Admission: the label of the nodes that run SPIRE's server."""
+    """Args of Admission: the label of the nodes that run SPIRE's server, and the cluster's network."""
 
     node_label: str
+    network: str
 
 
 class Admission(pulumi.ComponentResource):
@@ -26,15 +25,16 @@ class Admission(pulumi.ComponentResource):
         super().__init__("fedmesh:admission:Admission", name, None, opts)
         for file in FILES:
             policy, binding = load(file)
-            made = register(name, with_label(policy, args.node_label), pulumi.ResourceOptions(parent=self))
+            made = register(name, filled_in(policy, args), pulumi.ResourceOptions(parent=self))
             register(name, binding, child_of(self, made))
         self.register_outputs({})
 
 
-def with_label(policy: Document, label: str) -> Document:
-    """The policy with the label of the nodes of SPIRE's server, where it asks for it."""
+def filled_in(policy: Document, args: AdmissionArgs) -> Document:
+    """The policy with what its variables `key` (of SPIRE's nodes) and `network` are on this cluster."""
+    known = {"key": args.node_label, "network": args.network}
     variables = [
-        {**each, "expression": f"'{label}'"} if each["name"] == NODE_LABEL else each
+        {**each, "expression": f"'{known[each['name']]}'"} if each["name"] in known else each
         for each in policy["spec"].get("variables", [])
     ]
     return {**policy, "spec": {**policy["spec"], **({"variables": variables} if variables else {})}}

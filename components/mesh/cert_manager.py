@@ -12,6 +12,7 @@ from components.kube.manifests import load, load_one, merged
 from components.kube.objects import MANAGED, child_of, register
 
 NAMESPACE = "cert-manager"
+POD_SECURITY = {"pod-security.kubernetes.io/enforce": "restricted"}
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class CertManager(pulumi.ComponentResource):
         super().__init__("fedmesh:certmanager:CertManager", name, None, opts)
         namespace = k8s.core.v1.Namespace(
             f"{name}-namespace",
-            metadata={"name": NAMESPACE, "annotations": MANAGED},
+            metadata={"name": NAMESPACE, "annotations": MANAGED, "labels": POD_SECURITY},
             opts=pulumi.ResourceOptions(parent=self),
         )
         mirror = {"imageRegistry": args.registry} if args.registry else {}

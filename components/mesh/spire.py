@@ -18,6 +18,8 @@ from components.kube.objects import MANAGED, child_of, register, register_all, r
 from components.kube.workloads import load_balancer_address, restart_on
 
 NAMESPACE = "spire"
+# agents see the processes of their nodes, and the CSI driver mounts for pods
+POD_SECURITY = {"pod-security.kubernetes.io/enforce": "privileged"}
 BUNDLE_PORT = 8443
 AGENT_SOCKET = "spire-agent.sock"
 PEER_BUNDLE = "spire-bundle-spiffe"
@@ -68,7 +70,7 @@ class Spire(pulumi.ComponentResource):
         self._args = args
         namespace = k8s.core.v1.Namespace(
             f"{name}-namespace",
-            metadata={"name": NAMESPACE, "annotations": MANAGED},
+            metadata={"name": NAMESPACE, "annotations": MANAGED, "labels": POD_SECURITY},
             opts=pulumi.ResourceOptions(parent=self),
         )
         after_namespace = child_of(self, namespace)

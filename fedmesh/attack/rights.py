@@ -187,7 +187,7 @@ def run_steps(session: AttackSession, cluster: LiveCluster) -> Iterator[AttackRe
 def refusal(api: Api, plural: str, body: Json) -> str | None:
     """Why the API server would not create an object; None where it would."""
     try:
-        api.request("POST", f"/api/v1/namespaces/{NAMESPACE}/{plural}", body, dryRun="All")
+        api.create(f"/api/v1/namespaces/{NAMESPACE}/{plural}?dryRun=All", body)
     except KubeError as error:
         if error.status not in (FORBIDDEN, INVALID):
             raise

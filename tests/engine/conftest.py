@@ -23,7 +23,16 @@ PROGRAMS = Path(__file__).parent / "programs"
 TOOLS = paths.cache() / "bin"
 CHARTS = paths.cache() / "charts"
 STACK = "engine"
-NAMESPACES = ("spire", "istio-system", "cert-manager", "observability", "sleep", "helloworld")
+NAMESPACES = (
+    "spire",
+    "istio-system",
+    "istio-gateways",
+    "istio-remote-access",
+    "cert-manager",
+    "observability",
+    "sleep",
+    "helloworld",
+)
 TIMEOUT_SECONDS = 400
 
 

@@ -142,6 +142,22 @@ def test_an_authority_that_can_not_work_is_refused_by_its_key(
     assert reason in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("namespace", "level"),
+    [
+        ("cert-manager-namespace", "restricted"),
+        ("spire-namespace", "privileged"),
+        ("istio-istio-system-namespace", "baseline"),
+        ("gateways-istio-gateways-namespace", "restricted"),
+    ],
+)
+def test_every_namespace_of_the_platform_says_what_its_pods_may_be(
+    mesh: Program, namespace: str, level: str
+) -> None:
+    labels = mesh.one(f"cluster-1-{namespace}").inputs["metadata"]["labels"]
+    assert labels["pod-security.kubernetes.io/enforce"] == level
+
+
 def test_jwt_svids_have_the_issuer_of_the_stack(folder: Path, mesh: Program) -> None:
     assert "jwt_issuer" not in server(mesh)["server"]
     issuer = "https://oidc.example.com"

@@ -109,8 +109,8 @@ def test_every_port_is_knocked_at_that_a_pod_or_a_service_names_and_those_of_env
         "sleep/sleep-1:15999",
         "istio-system/istiod:15012",
     }
-    assert found["istio-system/ingress:8081"] == ports.EXTERNAL
-    assert set(found) - strict >= {"istio-system/istiod:8080", "istio-system/ingress:15021"} | {
+    assert found["istio-gateways/ingress:8081"] == ports.EXTERNAL
+    assert set(found) - strict >= {"istio-system/istiod:8080", "istio-gateways/ingress:15021"} | {
         f"sleep/sleep-1:{number}" for number in (15020, 15021, 15090)
     }
 
