@@ -127,7 +127,10 @@ LAB_TESTS := refresh verify verify_faults security_drill clusters observability 
 
 # --- tests ----------------------------------------------------------------
 
-.PHONY: lint format types test test-unit test-engine test-lab
+.PHONY: config-docs lint format types test test-unit test-engine test-lab
+config-docs: $(VENV)/.runtime ## write docs/configuration.md, the JSON schema and the types in Pulumi.yaml from the settings
+	@$(PYTHON) -m components.config.reference
+
 format: $(VENV)/.dev ## format the code
 	@$(VENV)/bin/ruff format $(EXISTING)
 	@$(VENV)/bin/ruff check --fix $(EXISTING)

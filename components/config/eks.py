@@ -330,8 +330,7 @@ class EksSpec(Model):
     )
     flow_log_days: LogDays = setting(
         30,
-        description=f"The number of days for which CloudWatch keeps the VPC's flow logs: one of "
-        f"{', '.join(map(str, LOG_DAYS))}.",
+        description="The number of days for which CloudWatch keeps the VPC's flow logs and the control plane's logs.",
         example=365,
     )
     deletion_protection: Flag = setting(

@@ -194,7 +194,7 @@ class StorageSettings(Model):
         alias="class",
         description="The name of the StorageClass. With `provisioner` it is made, else it must exist.",
         example="local",
-        default_text='`gp3` on EKS, else ""',
+        default_text='`gp3` on EKS, else `""`',
         replaces="the StorageClass and the StatefulSets that use it",
     )
     provisioner: AnyText = setting(
