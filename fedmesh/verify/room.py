@@ -9,7 +9,14 @@ from kubernetes.utils.quantity import parse_quantity
 
 from fedmesh.kube import Json
 from fedmesh.reading import full_name
-from fedmesh.topology import CLIENT, ISTIO_NAMESPACE, OBSERVABILITY_NAMESPACE, SERVER, SPIRE_NAMESPACE
+from fedmesh.topology import (
+    CLIENT,
+    GATEWAY_NAMESPACE,
+    ISTIO_NAMESPACE,
+    OBSERVABILITY_NAMESPACE,
+    SERVER,
+    SPIRE_NAMESPACE,
+)
 from fedmesh.verify.model import refuse
 
 # Label and taint of the SPIRE server's nodes.
@@ -22,7 +29,7 @@ OWN_NAMESPACES = frozenset(
         ISTIO_NAMESPACE,
         OBSERVABILITY_NAMESPACE,
         "cert-manager",
-        "istio-gateways",
+        GATEWAY_NAMESPACE,
         CLIENT,
         SERVER,
     }
