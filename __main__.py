@@ -80,4 +80,5 @@ export_outputs(
     spire={name: each.spire for name, each in mesh.items()},
     gateways=gateways,
     addresses=addresses,
+    networks=fleet.networks,
 )

@@ -21,6 +21,7 @@ def export_outputs(
     spire: Mapping[str, Spire],
     gateways: Mapping[str, IstioGateways],
     addresses: GatewayAddresses,
+    networks: Mapping[str, Mapping[str, Any]],
 ) -> None:
     """Exports the stack's outputs; kubeconfigs are secrets. The mappings are by cluster name."""
     kubeconfigs = {
@@ -45,6 +46,8 @@ def export_outputs(
                 for name, each in gateways.items()
             }
         )
+    if networks:
+        outputs["networks"] = dict(networks)
     if addresses.edge is not None:
         outputs["edge"] = addresses.edge
     for key, value in outputs.items():

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
+from typing import Any
 
 import pulumi
 import pulumi_aws as aws
@@ -51,6 +52,21 @@ class EksFleet:
         return {
             name: CreatedCluster(each.kubeconfig, each.endpoint, self.resources.requirements(name))
             for name, each in self.resources.clusters.items()
+        }
+
+    @property
+    def networks(self) -> dict[str, dict[str, Any]]:
+        """Ids of each cluster's network, for attachments that are made outside this stack (VPN, transit gateway)."""
+        if self.resources is None:
+            return {}
+        return {
+            name: {
+                "vpcId": network.vpc_id,
+                "privateSubnetIds": network.private_subnet_ids,
+                "routeTableIds": network.route_table_ids,
+                "clusterSecurityGroupId": self.resources.clusters[name].security_group_id,
+            }
+            for name, network in self.resources.networks.items()
         }
 
     @property

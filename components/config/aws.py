@@ -29,7 +29,7 @@ ControllerVersion = Annotated[
     str,
     Strict(),
     StringConstraints(pattern=r"^[0-9]+\.[0-9]+\.[0-9]+$"),
-    Rule("a chart version such as 1.14.0"),
+    Rule("a chart version such as 3.5.0"),
 ]
 ControllerRepository = Annotated[
     str,
@@ -124,7 +124,7 @@ class ControllerSpec(Model):
         description='The repository of the chart; "" where `chart` is a path.',
         example="https://charts.example.com",
     )
-    version: ControllerVersion = setting("1.14.0", description="The chart's version.", example="1.14.0")
+    version: ControllerVersion = setting("3.5.0", description="The chart's version.", example="3.5.0")
 
 
 class AwsSettings(Model):
@@ -152,7 +152,7 @@ class AwsSettings(Model):
         {},
         alias="loadBalancerController",
         description="The AWS Load Balancer Controller.",
-        example={"version": "1.14.0"},
+        example={"version": "3.5.0"},
     )
     mesh_cidrs: tuple[PrivateCidr, ...] = setting(
         (),

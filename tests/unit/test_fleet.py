@@ -12,7 +12,7 @@ import yaml
 from components.aws.addresses import gateway_addresses, stable_address
 from components.aws.fleet import EksFleet, create_fleet
 from components.aws.load_balancer_controller import install_controllers
-from components.config.settings import Settings, load_stack_file
+from components.config.settings import Settings, parse
 from components.kube.clusters import kubernetes_providers
 from components.kube.last_known import LastKnownState
 from components.kube.load_balancers import LoadBalancerSettings
@@ -22,8 +22,21 @@ from tests.unit.recording import Recorder, record, value
 PROJECT = Path(__file__).parents[2]
 
 
+def config(stack: str) -> dict[str, Any]:
+    """A committed stack's config, with what it leaves to its user: the callers' ranges, and the caller as an admin."""
+    text = (PROJECT / f"Pulumi.{stack}.yaml").read_text(encoding="utf-8")
+    found = {key.removeprefix("fedmesh:"): each for key, each in yaml.safe_load(text)["config"].items()}
+    for cluster in found["clusters"]:
+        eks = cluster.get("eks", {})
+        if eks.get("endpoint", {}).get("public"):
+            eks["endpoint"]["cidrs"] = ["8.8.4.0/24"]
+        if eks.get("admins"):
+            eks["admins"].append("arn:aws:iam::123456789012:role/deployer")
+    return found
+
+
 def settings(stack: str) -> Settings:
-    return load_stack_file(PROJECT / f"Pulumi.{stack}.yaml")
+    return parse(config(stack), f"Pulumi.{stack}.yaml")
 
 
 def create(stack: str, use: Callable[[EksFleet], Any]) -> tuple[Recorder, Any]:
@@ -82,6 +95,16 @@ def test_every_created_cluster_gets_the_load_balancer_controller() -> None:
     assert ranges == ("10.10.0.0/16", "10.11.0.0/16", "10.12.0.0/16")
 
 
+def test_the_ids_of_the_networks_are_told_for_vpns_and_gateways_of_ones_own() -> None:
+    _, networks = create("dev", lambda fleet: fleet.networks)
+    assert sorted(networks) == ["cluster-1", "cluster-2"]
+    first = networks["cluster-1"]
+    assert value(first["vpcId"]) == "cluster-1-network-vpc-id"
+    assert value(first["clusterSecurityGroupId"]) == "sg-of-eks"
+    assert len(first["privateSubnetIds"]) == 2
+    assert len(first["routeTableIds"]) == 3
+
+
 def install_on_real_providers(fleet: EksFleet) -> Any:
     providers = kubernetes_providers(fleet.clusters, LastKnownState(fleet.settings))
     options = {name: pulumi.ResourceOptions(providers=[each]) for name, each in providers.items()}
@@ -129,18 +152,14 @@ def test_a_pod_identity_comes_after_its_cluster() -> None:
         assert recorder.outlives(cluster, identity)
 
 
-def test_an_existing_cluster_may_come_first_in_a_stack_with_eks_clusters(tmp_path: Path) -> None:
-    raw = yaml.safe_load((PROJECT / "Pulumi.dev.yaml").read_text(encoding="utf-8"))
-    eks = raw["config"]["fedmesh:clusters"][0]
-    existing = {key: eks[key] for key in ("region",)} | {"name": "on-premises", "network": "network-9"}
-    existing |= {"region": "dc-1", "trustDomain": "dc.example", "kubeconfig": {"path": "x"}}
-    raw["config"]["fedmesh:clusters"].insert(0, existing)
-    file = tmp_path / "Pulumi.mixed.yaml"
-    file.write_text(yaml.safe_dump(raw), encoding="utf-8")
+def test_an_existing_cluster_may_come_first_in_a_stack_with_eks_clusters() -> None:
+    mixed = config("dev")
+    existing = {"name": "on-premises", "network": "network-9", "region": "dc-1", "trustDomain": "dc.example"}
+    mixed["clusters"].insert(0, {**existing, "kubeconfig": {"path": "x"}})
     created: list[Any] = []
 
     def build() -> None:
-        fleet = create_fleet(load_stack_file(file))
+        fleet = create_fleet(parse(mixed, "Pulumi.mixed.yaml"))
         created.append(stable_address(fleet, "cluster-1", "spire", "nlb.example"))
         created.append(stable_address(fleet, "on-premises", "spire", "192.0.2.1"))
 
