@@ -29,7 +29,12 @@ VERBS = ("create", "patch", "delete")
 # Kinds that the program creates, and those that `fedmesh verify` creates for its checks.
 RESOURCES = {
     "": ("namespaces", "configmaps", "secrets", "services", "serviceaccounts", "pods", "pods/exec"),
-    "admissionregistration.k8s.io": ("mutatingwebhookconfigurations", "validatingwebhookconfigurations"),
+    "admissionregistration.k8s.io": (
+        "mutatingwebhookconfigurations",
+        "validatingadmissionpolicies",
+        "validatingadmissionpolicybindings",
+        "validatingwebhookconfigurations",
+    ),
     "apiextensions.k8s.io": ("customresourcedefinitions",),
     "apps": ("daemonsets", "deployments", "statefulsets"),
     "cert-manager.io": ("certificates", "issuers"),
@@ -38,12 +43,14 @@ RESOURCES = {
         "envoyfilters",
         "gateways",
         "serviceentries",
+        "sidecars",
         "virtualservices",
     ),
+    "gateway.networking.k8s.io": ("gateways", "httproutes"),
     "networking.k8s.io": ("networkpolicies",),
     "policy": ("poddisruptionbudgets",),
     "rbac.authorization.k8s.io": ("clusterrolebindings", "clusterroles", "rolebindings", "roles"),
-    "security.istio.io": ("peerauthentications",),
+    "security.istio.io": ("authorizationpolicies", "peerauthentications"),
     "spire.spiffe.io": ("clusterfederatedtrustdomains", "clusterspiffeids"),
     "storage.k8s.io": ("csidrivers", "storageclasses"),
 }

@@ -35,7 +35,7 @@ def images(program: Locate, envoy_bootstrap: Path) -> list[Image]:
         ),
         Image(
             f"registry.k8s.io/kubectl:{KUBERNETES}",
-            Layer(files={"bin/kubectl": program("kubectl")}),
+            Layer(files={"bin/kubectl": program("kube")}),
             entrypoint=["/bin/kubectl"],
         ),
         *_spire(program),

@@ -8,10 +8,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pulumi
 import yaml
+from pulumi.runtime.settings import SETTINGS
 from pulumi.runtime.stack import wait_for_rpcs
+
+from tests.unit.recording import callbacks
 
 PROJECT = Path(__file__).parent.parent.parent
 # the storage of clusters that bring none
@@ -206,9 +210,13 @@ def run(config: Mapping[str, Any]) -> Program:
         program, project="fedmesh", stack="unit", preview=False, monitor=Monitor(program)
     )
     os.chdir(PROJECT)
-    try:
-        runpy.run_path(str(PROJECT / "__main__.py"))
-    finally:
-        # a program that stops early leaves nothing that a later one would wait for
+    with patch("pulumi.runtime.resource._get_callbacks", callbacks):
+        try:
+            runpy.run_path(str(PROJECT / "__main__.py"))
+        except BaseException:
+            # a later program would wait for ever for what this one began
+            SETTINGS.rpc_manager.clear()
+            SETTINGS.outputs.clear()
+            raise
         asyncio.get_event_loop().run_until_complete(wait_for_rpcs())
     return program

@@ -31,7 +31,7 @@ COMPUTED: dict[str, dict[str, Any]] = {
 }
 
 
-REGIONS = ("us-east-1", "eu-west-1")
+REGIONS = ("us-east-1", "eu-west-1", "eu-central-1", "ap-northeast-1", "ap-northeast-2")
 ZONES = {
     "names": [f"{region}{letter}" for region in REGIONS for letter in "abc"],
     "zoneIds": [f"{region}-id-{letter}" for region in REGIONS for letter in "abc"],
@@ -124,7 +124,8 @@ class Callbacks:
         return callback_pb2.Callback(token="transform", target="nowhere")
 
 
-async def _callbacks() -> Callbacks:
+async def callbacks() -> Callbacks:
+    """Takes the place of Pulumi's own look-up of that server."""
     return Callbacks()
 
 
@@ -133,7 +134,7 @@ def record(build: Callable[[], object]) -> Recorder:
     recorder = Recorder()
     asyncio.set_event_loop(asyncio.new_event_loop())
     pulumi.runtime.set_mocks(recorder, preview=False, monitor=Monitor(recorder))
-    with patch("pulumi.runtime.resource._get_callbacks", _callbacks):
+    with patch("pulumi.runtime.resource._get_callbacks", callbacks):
         build()
         asyncio.get_event_loop().run_until_complete(wait_for_rpcs())
     return recorder

@@ -79,7 +79,7 @@ def test_every_image_of_the_manifests_is_one_that_the_lab_builds(tmp_path: Path)
 
 
 def test_the_labs_chart_of_spire_crds_is_the_official_one_that_the_program_installs() -> None:
-    assert OFFICIAL_CHARTS["spireCrds"][-1] == charts.SPIRE_CRDS
+    assert OFFICIAL_CHARTS["spireCrds"].version == charts.SPIRE_CRDS
 
 
 def test_tags_of_one_module_change_no_other_modules_flags() -> None:
