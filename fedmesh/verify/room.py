@@ -67,7 +67,7 @@ class Room:
 # replica of the control plane (istiod and two gateways), and once per cluster (cert-manager, Prometheus, samples).
 PER_NODE = Room(0.04, 80 * 2**20, 2)
 PER_SERVER = Room(0.07, 96 * 2**20, 1)
-PER_REPLICA = Room(0.14, 352 * 2**20, 3)
+PER_REPLICA = Room(0.15, 384 * 2**20, 3)
 PER_CLUSTER = Room(0.11, 320 * 2**20, 6)
 
 
