@@ -330,7 +330,7 @@ def test_nodes_need_room_for_their_own_pods_and_together_for_the_mesh():
         judge_room(nodes, [busy("a", "4")], 1)
     with pytest.raises(Failed, match=r"b has 0\.10 of 0\.11 CPUs for the SPIRE server"):
         judge_room(nodes, [busy("b", "3900m")], 1)
-    with pytest.raises(Failed, match=r"all nodes together have 1\.46 of 1\.51 CPUs"):
+    with pytest.raises(Failed, match=r"all nodes together have 1\.46 of 1\.61 CPUs"):
         judge_room(nodes, [busy("a", "2500m")], 10)
 
 
