@@ -155,6 +155,14 @@ def commands() -> None:
     help="A check without an answer by then has failed. "
     f"[default: {DEADLINE:.0f}, with --pre {PRE_DEADLINE:.0f}]",
 )
+@click.option(
+    "--wait",
+    type=click.FloatRange(min=0),
+    default=0.0,
+    metavar="SECONDS",
+    help="Repeat the checks until all of them pass, this long at most. A new mesh needs up to three minutes until "
+    "every istiod reads its peers. [default: 0]",
+)
 @click.pass_obj
 def verify(
     environment: Environment,
@@ -166,6 +174,7 @@ def verify(
     output: Path | None,
     quiet: bool,
     timeout: float | None,
+    wait: float,
 ) -> int:
     """Check the live mesh: clusters, configuration, certificates, SPIRE, Istio, traffic and security.
 
@@ -182,7 +191,7 @@ def verify(
     from fedmesh.verify.command import verify
 
     topology, _ = _mesh(environment, stack, project)
-    return verify(topology, pre=pre, as_json=as_json, quiet=quiet, output=output, timeout=timeout)
+    return verify(topology, pre=pre, as_json=as_json, quiet=quiet, output=output, timeout=timeout, wait=wait)
 
 
 @commands.command()

@@ -19,6 +19,8 @@ from fedmesh.verify.model import Check, Mesh, Result
 from fedmesh.verify.requirements import SERVICES
 from fedmesh.verify.runner import run
 
+PAUSE = 5.0  # seconds between two rounds of checks
+
 
 def verify(
     topology: Topology,
@@ -28,8 +30,14 @@ def verify(
     quiet: bool = False,
     output: Path | None = None,
     timeout: float | None = None,
+    wait: float = 0.0,
 ) -> int:
-    """Checks the mesh, or with `pre` the clusters, and prints the report; returns 1 when a check failed."""
+    """Checks the mesh, or with `pre` the clusters, and prints the report; returns 1 when a check failed.
+
+    Args:
+        timeout: seconds after which a check without an answer has failed.
+        wait: seconds in which the checks are repeated until all of them pass.
+    """
     began = time.monotonic()
     if pre:
         topology, created = existing(topology)
@@ -38,7 +46,11 @@ def verify(
         if not topology.members:
             return 0
     checks = PRE if pre else ALL
-    results = examine(topology, timeout or (PRE_DEADLINE if pre else DEADLINE), checks)
+    deadline = timeout or (PRE_DEADLINE if pre else DEADLINE)
+    results = examine(topology, deadline, checks)
+    while not report.passed(results) and time.monotonic() - began + PAUSE < wait:
+        time.sleep(PAUSE)
+        results = examine(topology, deadline, checks)
     seconds = time.monotonic() - began
     text = report.as_json(topology.stack, results, seconds)
     if output:

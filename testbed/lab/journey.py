@@ -46,7 +46,7 @@ def phases(stack: str, quiet: bool) -> list[Phase]:
         Phase("tools", lambda: module("testbed.lab", "build", quiet=quiet)),
         Phase("clusters", lambda: module("testbed.lab", "up", quiet=quiet)),
         Phase("pulumi up", lambda: module("testbed.lab", "pulumi", "up", "--stack", stack, quiet=quiet)),
-        Phase("verify", lambda: module("fedmesh", "verify", "--stack", stack, quiet=quiet)),
+        Phase("verify", lambda: module("fedmesh", "verify", "--stack", stack, "--wait", "180", quiet=quiet)),
     ]
 
 

@@ -91,7 +91,7 @@ def _verify(project: Path, name: str, engine: Engine, folder: Path) -> None:
     merged = folder / "kubeconfig"
     merged.touch(mode=0o600)
     merged.write_text(json.dumps(merged_kubeconfigs(engine.outputs()["kubeconfigs"])), encoding="utf-8")
-    command = [sys.executable, "-m", "fedmesh", "verify", "--stack", name]
+    command = [sys.executable, "-m", "fedmesh", "verify", "--stack", name, "--wait", "180"]
     environment = {**os.environ, **engine.environment, "KUBECONFIG": str(merged)}
     done = subprocess.run(command, cwd=project, env=environment, check=False)
     expect(done.returncode == 0, "fedmesh verify found the mesh broken")

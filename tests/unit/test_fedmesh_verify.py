@@ -596,3 +596,15 @@ def test_a_command_that_fails_in_a_pod_is_told_with_its_words():
     api = FakeApi(run=lambda *_: Output("", "connection refused", 1))
     with pytest.raises(KubeError, match=r"pilot-agent in sleep/p failed with 1: connection refused"):
         LiveCluster(MEMBERS[0], api).proxy(pod("p"), "certs")
+
+
+def test_checks_are_repeated_until_all_pass_while_there_is_time(monkeypatch, capsys):
+    from fedmesh.verify import command
+
+    rounds = iter([[Result("x", "c", False, "d", "h", 0.1)], [Result("x", "c", True, "d", "h", 0.1)]])
+    monkeypatch.setattr(command, "examine", lambda *_: next(rounds))
+    monkeypatch.setattr(command.time, "sleep", lambda _: None)
+    assert command.verify(Topology("lab", ()), wait=60.0) == 0
+    failing = [Result("x", "c", False, "d", "h", 0.1)]
+    monkeypatch.setattr(command, "examine", lambda *_: failing)
+    assert command.verify(Topology("lab", ()), wait=0.0) == 1
