@@ -230,8 +230,6 @@ def _kubelet(context: NodeContext) -> dict[str, object]:
         "authorization": {"mode": "Webhook"},
         "cgroupDriver": "cgroupfs",
         "cgroupRoot": context.cgroup,
-        # changed ConfigMaps and Secrets reach pods sooner than after the minute that is the default
-        "syncFrequency": "10s",
         "clusterDNS": [str(context.cluster.control_plane.address)],
         "clusterDomain": "cluster.local",
         "containerRuntimeEndpoint": f"unix://{CONTAINERD_SOCKET}",
