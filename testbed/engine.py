@@ -159,7 +159,7 @@ class Engine:
             selected = Stack.select(self.stack, self._workspace(self.program))
             if locked_by_the_dead(self.folder / "state"):
                 selected.cancel()
-                self.after_interruption(selected.export_stack().deployment or {})
+                self.after_interruption(self._exported())
         except CommandError as failed:
             raise EngineError(str(failed)) from failed
         self._prepared = selected
@@ -224,7 +224,8 @@ class Engine:
 
     def state(self) -> dict[str, Any]:
         """The stack's deployment as the engine keeps it, secrets encrypted."""
-        return dict(self.prepare().export_stack().deployment or {})
+        self.prepare()
+        return self._exported()
 
     def resources(self) -> list[dict[str, Any]]:
         """The resources of the stack's state, secrets encrypted."""
@@ -237,6 +238,12 @@ class Engine:
     @property
     def _salted(self) -> Path:
         return self.folder / "init" / f"Pulumi.{self.stack}.yaml"
+
+    def _exported(self) -> dict[str, Any]:
+        # Stack.export_stack would decrypt the secrets
+        export = ["stack", "export", "--stack", self.stack]
+        done = _Command(self.folder).run(export, str(self.folder / "init"), self._variables())
+        return dict(json.loads(done.stdout).get("deployment") or {})
 
     def _make_folder(self) -> None:
         for name in ("state", "init", "bin", "pulumi"):

@@ -15,14 +15,15 @@ from conftest import kubectl
 
 from fedmesh.verify.command import examine as verify
 from fedmesh.verify.runner import failures
+from testbed.engine import SALT_KEY
 from testbed.lab import config, faults, paths
 from testbed.lab.faults import Lever
 from testbed.lab.paths import State
-from testbed.lab.stack import SALT_KEY, Stack
+from testbed.lab.stack import LabEngine
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
 PROJECT = paths.project()
-STACK = Stack("lab", PROJECT)
+ENGINE = LabEngine("lab", PROJECT)
 RULE = "failover"
 
 
@@ -31,7 +32,7 @@ def change(tmp_path_factory: pytest.TempPathFactory) -> Callable[[bool], Path]:
     """The engine's config with another connect time-out, and cluster-2 down or not."""
 
     def written(down: bool) -> Path:
-        document: dict[str, Any] = yaml.safe_load(STACK.config.read_text())
+        document: dict[str, Any] = yaml.safe_load(ENGINE.config_file.read_text())
         assert document[SALT_KEY]
         document["config"]["fedmesh:clusters"][1]["down"] = down
         document["config"]["fedmesh:failover"] = {"connectTimeout": "1100ms"}

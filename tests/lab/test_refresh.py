@@ -16,5 +16,5 @@ def engine(*arguments):
 
 
 def test_after_a_refresh_up_has_nothing_to_change():
-    engine("refresh", "--yes", "--skip-preview")
+    engine("refresh")
     engine("unchanged")

@@ -60,8 +60,8 @@ def test_secrets_are_encrypted_in_the_state(wrapped: Engine) -> None:
 def test_a_refused_change_names_the_resource_and_its_properties(wrapped: Engine) -> None:
     wrapped.configure({"wrapped:word": "changed"})
     with pytest.raises(EngineError) as refused:
-        wrapped.run("up", expect_no_changes=True)
-    assert "update wrapped::kubernetes:core/v1:ConfigMap::word: data.word" in str(refused.value)
+        wrapped.run("preview", expect_no_changes=True)
+    assert "replace kubernetes:core/v1:ConfigMap::word: data.word" in str(refused.value)
 
 
 def test_the_message_of_a_failed_program_is_in_the_error(wrapped: Engine) -> None:
@@ -80,7 +80,7 @@ def test_lines_are_passed_on_as_they_come(wrapped: Engine) -> None:
 def test_what_a_preview_plans_is_given(wrapped: Engine) -> None:
     planned, outcome = wrapped.planned()
     assert {each["urn"].rsplit("::", 1)[1] for each in planned} >= {"word"}
-    assert outcome.changed == 1
+    assert outcome.changes["replace"] == 1
 
 
 def test_a_killed_engine_leaves_no_process_and_its_lock_is_removed(wrapped: Engine) -> None:

@@ -38,6 +38,8 @@ def test_nodes_with_other_images_are_refused_before_anything_is_changed(
     image_store.seed(old, root)
     assert image_store.is_made_from(old, root)
     assert not image_store.is_made_from(new, root)
-    with pytest.raises(LabError, match=rf"images changed since {node.name} started: `make lab-down`"):
+    with pytest.raises(
+        LabError, match=rf"images have changed since {node.name} started: run `make lab-down`"
+    ):
         up(lab, state, tmp_path, new, print)
     assert not state.pki(cluster.name).exists()
