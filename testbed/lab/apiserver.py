@@ -1,4 +1,4 @@
-"""One API server without nodes, on loopback and free ports: enough for the engine to preview and apply against."""
+"""A Kubernetes API server without nodes, on free loopback ports: enough to preview and apply stacks."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from testbed.lab.programs import api_server, controller_manager
 
 START_SECONDS = 60.0
 LOOPBACK = IPv4Address("127.0.0.1")
-# what deletes what belongs to the deleted, ends namespaces, and gives accounts their tokens
+# garbage collection, deletion of namespaces, and tokens of service accounts
 CONTROLLERS = (
     "garbage-collector-controller",
     "namespace-controller",
@@ -29,7 +29,7 @@ CONTROLLERS = (
 
 @dataclass(frozen=True)
 class ApiServer:
-    """A running API server: the administrator's kubeconfig, whose context is called like the server."""
+    """A running API server, and the administrator's kubeconfig with one context named after the server."""
 
     name: str
     kubeconfig: Path
@@ -38,9 +38,9 @@ class ApiServer:
 
 @contextmanager
 def running(name: str, tools: Path, folder: Path) -> Iterator[ApiServer]:
-    """etcd, kube-apiserver and a few controllers from `tools`, with their data in `folder`, until the block ends.
+    """Runs etcd, kube-apiserver and a few controllers from `tools` until the block ends; their data is in `folder`.
 
-    The server can't run pods, and what needs them or another controller (load balancers) never comes.
+    No pods run, and nothing happens that needs them or another controller, such as load balancers.
     Raises TimeoutError, with the end of its log, when the server is not ready within a minute.
     """
     ports = _free_ports(3)
@@ -59,7 +59,7 @@ def running(name: str, tools: Path, folder: Path) -> Iterator[ApiServer]:
     store += [f"--listen-client-urls={etcd}", f"--advertise-client-urls={etcd}"]
     store += [f"--listen-peer-urls=http://127.0.0.1:{ports[2]}"]
     server = [*api_server(tools, certificates, cluster, etcd), "--bind-address=127.0.0.1"]
-    # no pod could answer them, and their Services' addresses would be dialled outside this machine
+    # no pod could serve the webhooks, and the addresses of their Services would be dialled outside this machine
     server += ["--disable-admission-plugins=MutatingAdmissionWebhook,ValidatingAdmissionWebhook"]
     with ExitStack() as stack:
         stack.enter_context(_process(store, folder / "etcd.log"))
@@ -75,7 +75,7 @@ def running(name: str, tools: Path, folder: Path) -> Iterator[ApiServer]:
 
 @contextmanager
 def _process(command: list[str], log: Path) -> Iterator[None]:
-    # the parent's death must not leave a server behind: setpriv has the kernel see to it
+    # the kernel kills the server when this process ends
     line = ["setpriv", "--pdeathsig", "KILL", *command]
     with log.open("ab") as output:
         process = subprocess.Popen(
@@ -110,7 +110,7 @@ def _wait_for(port: int, log: Path) -> None:
 def _wait_ready(kubectl: Path, kubeconfig: Path, log: Path) -> None:
     deadline = time.monotonic() + START_SECONDS
     command = [str(kubectl), f"--kubeconfig={kubeconfig}", "get", "--raw=/readyz"]
-    # a namespace that the server makes for itself comes a little after /readyz
+    # the server creates its own namespaces a little after /readyz succeeds
     also = [str(kubectl), f"--kubeconfig={kubeconfig}", "get", "namespace", "default"]
     while any(
         subprocess.run(line, check=False, capture_output=True).returncode != 0 for line in (command, also)

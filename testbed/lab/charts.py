@@ -1,7 +1,7 @@
-"""Helm charts of the lab, put together from the same Go modules as the programs that they install.
+"""The lab's Helm charts, from the same Go modules as the programs that they install.
 
-A release's own tooling fills in versions and image names; here the same is done, checked, so that a chart
-from this folder and one from the official repository differ in nothing that matters.
+Versions and image names are filled in as the projects' release tooling does, so that a chart from this folder
+installs the same as the one from the official repository.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Module = Callable[[str], Path]
 def write_charts(target: Path, module: Module) -> None:
     """Fills `target` with base, cni, gateway, istiod, cert-manager, spire-crds, and gateway-api.yaml.
 
-    `module` gives the folder of a Go module by its path, as `go list -m` does.
+    `module` returns the folder of a Go module by its path, as `go list -m` does.
     """
     for name, source in ISTIO_CHARTS.items():
         chart = _copy(module("istio.io/istio") / "manifests/charts" / source, target / name)
@@ -63,7 +63,7 @@ def _write_spire_crds(target: Path, module: Path) -> None:
         name = f"spire.spiffe.io_{resource}.yaml"
         text = (module / "config/crd/bases" / name).read_text()
         if "{{" in text:
-            raise ValueError(f"{name}: holds what Helm would take for a template")
+            raise ValueError(f"{name}: contains {{, which Helm would take for a template")
         (templates / name).write_text(text)
 
 
@@ -73,7 +73,7 @@ def _set_versions(chart: Path, version: str) -> None:
 
 
 def _copy(source: Path, target: Path) -> Path:
-    # modules are read-only, their copies must not be
+    # Go's modules are read-only; the copies must not be
     shutil.copytree(source, target, copy_function=shutil.copyfile)
     for folder in (target, *(path for path in target.rglob("*") if path.is_dir())):
         folder.chmod(0o755)

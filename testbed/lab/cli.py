@@ -71,23 +71,23 @@ def _parser() -> argparse.ArgumentParser:
 
     def add(name: str, command: Command, text: str, needs_root: bool = False) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=text, description=text)
-        sub.add_argument("-q", "--quiet", action="store_true", help="say only what fails")
+        sub.add_argument("-q", "--quiet", action="store_true", help="print only failures")
         sub.set_defaults(command=command, needs_root=needs_root)
         return sub
 
-    add("preflight", _preflight, "say what the machine lacks").add_argument(
-        "--install", action="store_true", help="install what Debian's packages have"
+    add("preflight", _preflight, "check what the lab needs of the machine").add_argument(
+        "--install", action="store_true", help="install missing Debian packages"
     )
     build = add("build", _build, "build programs, images and charts into the cache")
     build.add_argument(
-        "--for-engine", action="store_true", help="only what the engine and one API server need"
+        "--for-engine", action="store_true", help="build only what the engine and one API server need"
     )
     add("up", _up, "start the clusters", needs_root=True)
     add("down", _down, "stop the clusters and remove every trace of them", needs_root=True)
     add("status", _status, "show the nodes")
-    logs = add("logs", _logs, "show the ends of the logs")
-    logs.add_argument("cluster", nargs="?", help="one cluster's only")
-    logs.add_argument("program", nargs="?", help="one program's only, such as kubelet")
+    logs = add("logs", _logs, "show the last lines of the logs")
+    logs.add_argument("cluster", nargs="?", help="show the logs of this cluster only")
+    logs.add_argument("program", nargs="?", help="show the logs of this program only, such as kubelet")
     logs.add_argument("--lines", type=int, default=20)
     _add_engine(add("pulumi", _pulumi, "run the engine on a stack of the lab, without asking"))
     fault = add(
@@ -95,9 +95,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     fault.add_argument("kind", choices=[*faults.FAULTS, "kill", "heal"])
     fault.add_argument("target", help="a cluster or a node")
-    fault.add_argument("program", nargs="?", help="what to kill, such as kubelet")
-    fault.add_argument("--seconds", type=float, help="take it back after that long, and on Ctrl-C")
-    add("env", _env, "print the environment for pulumi and fedmesh, for eval")
+    fault.add_argument("program", nargs="?", help="the program to kill, such as kubelet")
+    fault.add_argument("--seconds", type=float, help="remove the fault after this time, and on Ctrl-C")
+    add("env", _env, "print environment variables for pulumi and fedmesh, to be evaluated by a shell")
     return parser
 
 
@@ -114,7 +114,7 @@ def _add_engine(engine: argparse.ArgumentParser) -> None:
         metavar="KEY=VALUE",
         help="set a value for this run; KEY may be a path, such as fedmesh:istio.revision",
     )
-    # with pulumi, this makes paths of the keys; here they always are
+    # `pulumi` needs this flag for keys that are paths; here every key is one
     engine.add_argument("--config-path", action="store_true", help=argparse.SUPPRESS)
     engine.add_argument("--expect-no-changes", action="store_true", help="fail if anything changes")
     engine.add_argument("--refresh", action="store_true", help="read the resources' state first")
@@ -156,7 +156,7 @@ def _up(options: argparse.Namespace) -> int:
 
 def _down(options: argparse.Namespace) -> int:
     say = _sayer(options)
-    # an engine that goes on would write its state again once the folder is gone
+    # an engine that keeps running would write its state into the folder after it is removed
     _end_commands()
     with processes.only_command(lambda: say("another lab command is running: waiting for it")):
         clusters.down(config.load(), _state(), say)
@@ -164,7 +164,7 @@ def _down(options: argparse.Namespace) -> int:
 
 
 def _end_commands() -> None:
-    """Kills what works on this checkout's stacks on the lab: `make lab`, `make up` and their engines."""
+    """Kills the commands that change this checkout's stacks on the lab, such as `make lab`, and their engines."""
     project = paths.project()
     for number in processes.others():
         words = processes.arguments(number)

@@ -1,8 +1,7 @@
-"""The clock of a node put forward or back, for everything that runs on it.
+"""Changes the time of day that the processes of a node see.
 
-`python -m testbed.lab.clock --node NAME --seconds 600` goes on until it is killed: new processes get the
-other time soon after they start. Time namespaces have no time of day, and preloaded libraries do not reach static
-programs.
+`python -m testbed.lab.clock --node NAME --seconds 600` runs until it is killed, and also changes the time of processes
+that start later. Time namespaces do not cover the time of day, and preloaded libraries do not affect static programs.
 """
 
 from __future__ import annotations
@@ -21,9 +20,9 @@ MODULE = "testbed.lab.clock"
 
 
 def put(node: Node, seconds: int, environment: Mapping[str, str]) -> None:
-    """Lets the node see a time `seconds` later than it is (earlier when negative), until `right`.
+    """Sets the node's clock ahead by `seconds` (back when negative), until `right`.
 
-    `environment` is that of the process that sees to it.
+    `environment` is that of the process that does it.
     """
     right([node])
     _shift_all([node], seconds)
@@ -35,7 +34,7 @@ def put(node: Node, seconds: int, environment: Mapping[str, str]) -> None:
 
 
 def right(nodes: Iterable[Node]) -> None:
-    """Gives nodes the machine's time again; nothing where they have it."""
+    """Gives nodes the machine's time again; does nothing where they have it."""
     nodes = list(nodes)
     names = {node.name for node in nodes}
     processes.kill_all(lambda process: process.node in names and _keeps_clocks(process.number))
@@ -55,7 +54,7 @@ def _shift_all(nodes: Iterable[Node], seconds: int) -> None:
 
 
 def main() -> int:
-    """Shifts what is new, round after round."""
+    """Changes the clocks of new processes, round after round."""
     parser = argparse.ArgumentParser(prog=f"python -m {MODULE}")
     parser.add_argument("--node", required=True)
     parser.add_argument("--seconds", type=int, required=True)

@@ -1,6 +1,6 @@
 """Starts, stops and describes the lab's clusters.
 
-Every step leaves what is right as it is, so `up` heals half-made labs.
+Every step is idempotent, so `up` also completes a lab whose start was interrupted.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ Say = Callable[[str], None]
 
 
 class LabError(Exception):
-    """The lab could not be brought into the state asked for."""
+    """The lab could not be brought into the requested state."""
 
 
 @dataclass(frozen=True)
 class NodeStatus:
-    """How a node is: whether its first process runs, what the API server says of it, and programs that don't run."""
+    """A node's status: whether its first process runs, its Ready condition, and the programs that do not run."""
 
     cluster: str
     node: str
@@ -47,7 +47,7 @@ class NodeStatus:
 
     @property
     def well(self) -> bool:
-        """Whether nothing is amiss."""
+        """Whether the node and all its programs run and it is Ready."""
         return self.running and self.ready == "True" and not self.missing
 
 
@@ -55,7 +55,7 @@ class NodeStatus:
 
 
 def up(lab: Lab, state: State, tools: Path, images: Path, say: Say) -> None:
-    """Brings every node up and waits until the API servers call all of them ready.
+    """Starts every node and waits until all of them are Ready.
 
     `tools` is the folder of programs, `images` the containerd root that new nodes start with. Raises LabError.
     """
@@ -65,7 +65,7 @@ def up(lab: Lab, state: State, tools: Path, images: Path, say: Say) -> None:
         folder = state.pki(cluster.name)
         folder.parent.mkdir(parents=True, exist_ok=True)
         if pki.make(cluster, folder):
-            # nodes that run without these files, since somebody deleted them, can't go on
+            # nodes can't keep running with the certificates that these replace
             names = {node.name for node in cluster.nodes}
             processes.kill_all(lambda process, names=names: process.node in names)
         link = state.kubeconfig(cluster.name)
@@ -88,7 +88,7 @@ def _refuse_others(state: State) -> None:
     others = {process.state for process in processes.find() if process.first} - {str(state.root)}
     if others:
         raise LabError(
-            f"a lab of {' and '.join(sorted(others))} runs on this machine: `make lab-down` ends it"
+            f"a lab of {' and '.join(sorted(others))} is already running on this machine: run `make lab-down` first"
         )
 
 
@@ -99,7 +99,9 @@ def _refuse_other_images(lab: Lab, state: State, images: Path) -> None:
         if not image_store.is_made_from(images, state.containerd(cluster.name, node.name))
     ]
     if old:
-        raise LabError(f"the images changed since {', '.join(old)} started: `make lab-down`, then try again")
+        raise LabError(
+            f"the images have changed since {', '.join(old)} started: run `make lab-down` and try again"
+        )
 
 
 def start_node(state: State, cluster: Cluster, node: Node, tools: Path) -> None:
@@ -123,7 +125,7 @@ def start_node(state: State, cluster: Cluster, node: Node, tools: Path) -> None:
 
 
 def environment(state: State, node: Node) -> dict[str, str]:
-    """What processes of a node are started with; by it they are found again."""
+    """The environment of a node's processes, by which they are found again."""
     return {
         **os.environ,
         processes.NODE_MARKER: node.name,
@@ -134,7 +136,7 @@ def environment(state: State, node: Node) -> dict[str, str]:
 
 
 def wait_ready(cluster: Cluster, state: State) -> None:
-    """Waits until every node of the cluster is Ready and pods can be made; raises LabError after two minutes."""
+    """Waits until every node of the cluster is Ready and pods can be created; raises LabError after two minutes."""
 
     def ready() -> bool:
         return all(status.well for status in _node_conditions(cluster, state)) and _takes_pods(cluster, state)
@@ -143,7 +145,7 @@ def wait_ready(cluster: Cluster, state: State) -> None:
 
 
 def _takes_pods(cluster: Cluster, state: State) -> bool:
-    """Whether the controller-manager has made the service account that a pod has when it names none."""
+    """Whether the default service account exists, without which no pod is admitted."""
     api = client.CoreV1Api(kube_config.new_client_from_config(str(state.kubeconfig(cluster.name))))
     return any(
         item.metadata.name == "default" for item in items(api.list_namespaced_service_account("default"))
@@ -165,7 +167,7 @@ def _node_conditions(cluster: Cluster, state: State) -> list[NodeStatus]:
 
 
 def _reported(cluster: Cluster, state: State) -> dict[str, str]:
-    """What each kubelet says of its node, since the node was started: before that it tells of an earlier life."""
+    """Each node's Ready condition, where the kubelet has updated it since the node was started."""
     api = client.CoreV1Api(kube_config.new_client_from_config(str(state.kubeconfig(cluster.name))))
     reported: dict[str, str] = {}
     for item in items(api.list_node()):
@@ -193,12 +195,12 @@ def _answers(cluster: Cluster, state: State) -> bool:
 
 
 def stop_node(node: Node) -> None:
-    """Kills the node as a power cut would; its disk stays."""
+    """Kills all processes of the node, as a power failure would; its disk stays."""
     processes.kill_all(lambda process: process.node == node.name)
 
 
 def down(lab: Lab, state: State, say: Say) -> None:
-    """Removes every process, cgroup, namespace, link and file of the lab; raises LabError when something stays."""
+    """Removes every process, cgroup, namespace, link and file of the lab; raises LabError when something remains."""
     processes.kill_all(lambda _: True)
     cgroups.remove()
     say("processes and cgroups are gone")
@@ -210,7 +212,7 @@ def down(lab: Lab, state: State, say: Say) -> None:
 
 
 def leftovers(lab: Lab) -> list[str]:
-    """What of the lab is still on the machine: processes, cgroups, mounts, namespaces and links."""
+    """The processes, cgroups, mounts, namespaces and links of the lab that are still on the machine."""
     running = [f"process {process.number} of {process.node}" for process in processes.find()]
     groups = [
         str(folder / cgroups.PARENT) for folder in cgroups.hierarchies() if (folder / cgroups.PARENT).exists()
@@ -225,7 +227,7 @@ def leftovers(lab: Lab) -> list[str]:
 
 
 def status(lab: Lab, state: State) -> list[NodeStatus]:
-    """How every node is."""
+    """The status of every node."""
     return [node for cluster in lab.clusters for node in _node_conditions(cluster, state)]
 
 
@@ -243,7 +245,7 @@ def log_files(lab: Lab, state: State, cluster: str | None, program: str | None) 
 
 
 def all_processes() -> set[int]:
-    """Every process of the lab on this machine: the nodes' programs, and what runs in pods."""
+    """The lab's processes on this machine: the nodes' programs and those in pods."""
     return {process.number for process in processes.find()} | set(cgroups.processes())
 
 

@@ -1,7 +1,7 @@
-"""What a cloud would do for one cluster: addresses for Services of type LoadBalancer, and volumes for claims.
+"""Provides one cluster with addresses for Services of type LoadBalancer, and with volumes for claims.
 
-Runs on the cluster's first node, in its network namespace. Every round compares what should be with what is, so
-nothing is lost when it is stopped; a Service keeps its address as long as it lives.
+Runs on the cluster's first node, in its network namespace. Every round compares the desired with the actual
+state, so nothing is lost when it is stopped. A Service keeps its address as long as it exists.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ ROUND = 1.0
 
 
 def items(answer: object) -> list[Any]:
-    """The objects of a list; the client's types call every field of theirs optional."""
+    """The objects of a list, whose type the client declares as optional."""
     return cast(list[Any], cast(Any, answer).items)
 
 
@@ -57,7 +57,7 @@ def next_address(cluster: Cluster, used: set[IPv4Address]) -> IPv4Address:
 
 
 class LoadBalancers:
-    """Gives Services their addresses, and the node those addresses."""
+    """Assigns addresses to Services, and configures them on the node."""
 
     def __init__(self, api: client.CoreV1Api, cluster: Cluster) -> None:
         self.api = api
@@ -65,7 +65,7 @@ class LoadBalancers:
         self.held = {address for address in _own_addresses() if address in cluster.load_balancers}
 
     def round(self) -> None:
-        """Assigns what is missing and holds exactly the assigned addresses on the node."""
+        """Assigns missing addresses, and configures exactly the assigned ones on the node."""
         services = items(self.api.list_service_for_all_namespaces(resource_version="0"))
         have = assigned(services)
         for service in services:
@@ -93,14 +93,14 @@ class LoadBalancers:
 
 
 def _own_addresses() -> set[IPv4Address]:
-    """The node's addresses: those of load balancers outlive this program."""
+    """The node's addresses, including those of load balancers that an earlier run configured."""
     command = ["ip", "-json", "-4", "address", "show", "dev", "eth0"]
     links = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     return {IPv4Address(address["local"]) for link in links for address in link["addr_info"]}
 
 
 class Volumes:
-    """Makes a folder on the chosen node for each claim of the lab's storage class, and removes it with the claim."""
+    """Creates a folder on the selected node for each claim of the lab's storage class; deletes it with the claim."""
 
     def __init__(
         self, core: client.CoreV1Api, storage: client.StorageV1Api, cluster: Cluster, state: State
@@ -137,7 +137,7 @@ class Volumes:
         name = f"pvc-{claim.metadata.uid}"
         folder = self._folder(node, name)
         folder.mkdir(parents=True, exist_ok=True)
-        # hostPath volumes take no fsGroup, and the programs in pods need not be root
+        # fsGroup does not apply to hostPath volumes, and containers may run as any user
         folder.chmod(0o777)
         volume: Any = {
             "apiVersion": "v1",
@@ -181,7 +181,7 @@ class Volumes:
 
 
 def main() -> int:
-    """Goes round until it is stopped; what fails in one round is tried again in the next."""
+    """Runs until it is stopped; a failed round is repeated."""
     parser = argparse.ArgumentParser(prog="python -m testbed.lab.controller")
     parser.add_argument("--cluster", required=True)
     parser.add_argument("--state", type=Path, required=True)

@@ -1,7 +1,6 @@
-"""Faults of real life, made on purpose: cables pulled, links slow, clocks wrong, power gone, programs killed.
+"""Injects faults into nodes: links cut or slowed, clocks changed, nodes powered off, programs killed.
 
-Each has what takes it back, which does no harm where there is nothing to take back: a fault that was interrupted is
-healed by `heal`, and by `python -m testbed.lab up`.
+Each has an inverse that is idempotent. `heal` and `python -m testbed.lab up` remove every fault.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ CLOCK_SECONDS = 600
 
 @dataclass(frozen=True)
 class Lever:
-    """A lab that runs, and the folder of the programs that it runs."""
+    """A running lab, and the folder of its programs."""
 
     lab: Lab
     state: State
@@ -30,7 +29,7 @@ class Lever:
 
 @dataclass(frozen=True)
 class Fault:
-    """One kind of fault: what it is, how it is made on nodes, and how it is taken back."""
+    """One kind of fault: how it is injected into nodes, and how it is removed."""
 
     title: str
     make: Callable[[Lever, Sequence[Node]], None]
@@ -49,19 +48,19 @@ def nodes(lab: Lab, name: str) -> Sequence[Node]:
 
 
 def cut(lever: Lever, targets: Iterable[Node]) -> None:
-    """Pulls the nodes' cables, API server's and all; what runs on a node goes on and reaches nobody."""
+    """Disconnects the nodes, also from their API server; their programs keep running."""
     for node in targets:
         network.plug(lever.lab, node, False)
 
 
 def plug_in(lever: Lever, targets: Iterable[Node]) -> None:
-    """Puts the nodes' cables back in."""
+    """Reconnects the nodes."""
     for node in targets:
         network.plug(lever.lab, node, True)
 
 
 def slow(lever: Lever, targets: Iterable[Node], delay: float = DELAY, loss: float = LOSS) -> None:
-    """Delays what the nodes send to others by `delay` seconds, and loses the share `loss` of it."""
+    """Delays the nodes' outgoing packets by `delay` seconds, and drops the fraction `loss` of them."""
     for node in targets:
         network.slow(lever.lab, node, delay, loss, clusters.environment(lever.state, node))
 
@@ -73,7 +72,7 @@ def smooth(lever: Lever, targets: Iterable[Node]) -> None:
 
 
 def put_clocks(lever: Lever, targets: Iterable[Node], seconds: int = CLOCK_SECONDS) -> None:
-    """Puts the nodes' clocks forward by `seconds`, or back when negative, for all that runs on them."""
+    """Sets the clocks of all processes on the nodes ahead by `seconds`, or back when negative."""
     for node in targets:
         clock.put(node, seconds, clusters.environment(lever.state, node))
 
@@ -84,13 +83,13 @@ def right_clocks(_lever: Lever, targets: Iterable[Node]) -> None:
 
 
 def stop(_lever: Lever, targets: Iterable[Node]) -> None:
-    """Takes the nodes' power away: everything on them is killed at once, their disks stay."""
+    """Powers off the nodes: all their processes are killed at once, their disks stay."""
     for node in targets:
         clusters.stop_node(node)
 
 
 def start(lever: Lever, targets: Sequence[Node], wait: bool = True) -> None:
-    """Starts nodes that are stopped, and waits until their clusters are ready; raises LabError after two minutes."""
+    """Starts the stopped nodes, and waits until their clusters are ready; raises LabError after two minutes."""
     for cluster, node in lever.lab.nodes():
         if node in targets and processes.first(node) is None:
             clusters.start_node(lever.state, cluster, node, lever.tools)
@@ -100,14 +99,14 @@ def start(lever: Lever, targets: Sequence[Node], wait: bool = True) -> None:
 
 
 def kill(targets: Iterable[Node], program: str) -> None:
-    """Kills one program, such as kubelet, on the nodes that run it; their first process starts it again.
+    """Kills one program, such as kubelet, on the nodes that run it; their first process restarts it.
 
     Raises LabError when none runs it.
     """
     running = [processes.programs(node) for node in targets]
     if not any(program in found for found in running):
         known = ", ".join(sorted(set().union(*running)))
-        raise clusters.LabError(f"{program} runs on none of these nodes; there are: {known}")
+        raise clusters.LabError(f"{program} does not run on these nodes; running are: {known}")
     for found in running:
         if program in found:
             processes.kill(found[program])
@@ -122,6 +121,6 @@ FAULTS = {
 
 
 def heal(lever: Lever, targets: Sequence[Node]) -> None:
-    """Takes every fault back that `targets` may have."""
+    """Removes every fault that `targets` may have."""
     for fault in FAULTS.values():
         fault.heal(lever, targets)

@@ -1,4 +1,4 @@
-"""Programs that the machine has already, in versions that fit what the lab would build."""
+"""Finds programs on the machine whose versions fit those that the lab would build."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from testbed.lab.gomods import COREDNS, KUBERNETES, PULUMI, PULUMI_KUBERNETES
 
-ANSWER_TIME = 20.0  # seconds that a program may take to tell its version
+ANSWER_TIME = 20.0  # seconds that a program may take to print its version
 KUBE_PROGRAMS = (
     "kube-apiserver",
     "kube-controller-manager",
@@ -25,12 +25,12 @@ KUBE_PROGRAMS = (
 
 @dataclass(frozen=True)
 class Wanted:
-    """Programs that are used together: all, where all are on PATH in a version like `version`, or none."""
+    """Programs that are used together: all of them if all are on PATH in a fitting version, else none."""
 
     programs: Sequence[str]
     arguments: Sequence[str]
     version: re.Pattern[str]
-    companions: Sequence[str] = ()  # only have to be there: they don't tell a version
+    companions: Sequence[str] = ()  # programs that must exist, whose version is not checked
 
 
 def _minor(version: str) -> str:

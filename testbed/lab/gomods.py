@@ -1,6 +1,6 @@
 """The Go modules of testbed/lab/tools and how their programs are built.
 
-The programs of one module share the versions of what they depend on, so each dependency compiles once.
+The programs of one module share the versions of their dependencies, so that each dependency is compiled once.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from testbed.lab.store import content_key
 TOOLS = Path(__file__).parent / "tools"
 KUBERNETES = "v1.34.4"
 COREDNS = "v1.13.1"
-# Kubernetes needs 3.5.13 or newer: older ones can't report their progress, and watches of lists end after 3 s
+# Kubernetes needs 3.5.13 or newer: older servers can't report watch progress, and streamed lists fail after 3 s
 ETCD = "3.6.5"
 PULUMI = "3.259.0"
 PULUMI_KUBERNETES = "4.25.0"
 PROVIDER_MODULE = "github.com/pulumi/pulumi-kubernetes/provider/v4"
-# Debug information is left out while compiling already: that saves time, and memory while linking.
+# Compiling without debug information saves time, and memory while linking.
 COMPILE_FLAGS = ("-trimpath", "-buildvcs=false")
 TAGS = ("netgo", "osusergo", "sqlite_omit_load_extension")
 WITHOUT_DEBUG = "-gcflags=all=-dwarf=false"
 LINK_FLAGS = "-s -w -extldflags=-static"
-MEMORY_PER_COMPILER = 3 << 30  # bytes; most compilers end before their heap has grown so far
+MEMORY_PER_COMPILER = 3 << 30  # bytes; most compiler processes end before their heap is this large
 
 Progress = Callable[[int, int], None]
 
@@ -48,7 +48,7 @@ class GoModule:
         return TOOLS / self.name
 
     def key(self, program: str, compiler: str) -> str:
-        """Changes with everything that the program is made from; `compiler` is the answer of `go version`."""
+        """A hash of everything that the program is built from; `compiler` is the output of `go version`."""
         package = self.programs[program]
         own = sorted((self.folder / package).rglob("*.go")) if package.startswith("./") else []
         files = [self.folder / "go.mod", self.folder / "go.sum", *own]
@@ -68,12 +68,12 @@ class GoModule:
         return " ".join([LINK_FLAGS, *(f"-X {name}={value}" for name, value in self.variables.items())])
 
     def dependency(self, path: str) -> Path:
-        """Folder of a module that this one depends on, downloaded if need be."""
+        """The folder of a module that this one depends on, downloaded if necessary."""
         answer = self._go("mod", "download", "-json", path)
         return Path(json.loads(answer)["Dir"])
 
     def version(self, path: str) -> str:
-        """Version of a module that this one depends on, as its go.mod says."""
+        """The version of a module that this one depends on, from its go.mod."""
         found = re.search(
             rf"^\s*(?:require )?{re.escape(path)} (\S+)", (self.folder / "go.mod").read_text(), re.M
         )
@@ -82,13 +82,13 @@ class GoModule:
         return found.group(1)
 
     def build(self, programs: Collection[str], target: Path, progress: Progress) -> None:
-        """Puts the programs into `target`; `progress` is called with the packages compiled and all packages.
+        """Builds programs into `target`; `progress` gets the numbers of compiled and of all packages.
 
-        What was compiled before is taken from Go's own cache, so an interrupted build goes on where it was.
+        Go's build cache keeps compiled packages, so an interrupted build continues where it was.
         """
         packages = {program: self.programs[program] for program in programs}
         total = len(self._go("list", "-deps", *self.tag_flags, *packages.values()).splitlines())
-        # a killed build takes its compiler along, so that the next one has the machine to itself
+        # the kernel kills the compiler when this process ends
         command = ["setpriv", "--pdeathsig", "KILL", "--", "go", "build", "-v"]
         command += [*self.compile_flags, "-ldflags", self.link_flags]
         command += ["-o", f"{target}/", *packages.values()]
@@ -107,7 +107,7 @@ class GoModule:
 
 
 class BuildError(Exception):
-    """A Go command failed; the message has its last lines."""
+    """A Go command failed; the message contains the last lines of its output."""
 
     def __init__(self, command: Sequence[str], folder: Path, lines: Sequence[str]) -> None:
         last = "\n  ".join(lines[-20:])
@@ -117,7 +117,7 @@ class BuildError(Exception):
 
 
 def go_environment() -> dict[str, str]:
-    """The environment for Go: pinned go.sum, and a collector that stays out of the way while memory lasts."""
+    """The environment of Go: go.sum is not changed, and garbage is collected only when memory is short."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     limit = min(MEMORY_PER_COMPILER, memory // (2 * (os.cpu_count() or 1)))
     return {
@@ -130,14 +130,14 @@ def go_environment() -> dict[str, str]:
 
 
 def compiler() -> str:
-    """The answer of `go version`; raises FileNotFoundError where Go is missing."""
+    """The output of `go version`; raises FileNotFoundError where Go is missing."""
     return subprocess.run(
         ["go", "version"], cwd=TOOLS, capture_output=True, text=True, check=True
     ).stdout.strip()
 
 
 def place_provider_schema(module: GoModule) -> None:
-    """Puts the schema and the mapping that the provider embeds, as its release does, beside its main."""
+    """Writes the schema and the mapping that the provider embeds beside its main package, as its release does."""
     source = module.dependency(PROVIDER_MODULE) / "cmd/pulumi-resource-kubernetes"
     schema = json.loads((source / "schema.json").read_text())
     documents = {
@@ -173,7 +173,7 @@ def _run_counting(command: Sequence[str], folder: Path, count: Callable[[int], N
 
 
 def _binary(package: str) -> str:
-    """What Go calls the program of a package: the last part of its path that is not a major version."""
+    """Go's name for the program of a package: the last element of its path that is not a major version."""
     *rest, last = package.split("/")
     return rest[-1] if rest and re.fullmatch(r"v\d+", last) else last
 
@@ -238,7 +238,7 @@ OBSERVE = GoModule(
     "observe",
     {"prometheus": "github.com/prometheus/prometheus/cmd/prometheus"},
     {"github.com/prometheus/common/version.Version": PROMETHEUS.removeprefix("v")},
-    # of two dozen ways to find targets the one that the mesh uses
+    # only the service discovery that the mesh uses
     ("remove_all_sd", "enable_kubernetes_sd"),
 )
 MODULES = (CLUSTER, ENGINE, PROVIDER, MESH, LOAD, OBSERVE)

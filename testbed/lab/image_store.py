@@ -1,7 +1,7 @@
-"""A containerd store with all images unpacked once, from which every node's store is made by hard links.
+"""A containerd store with all images unpacked, of which every node gets a copy made of hard links.
 
 Importing takes a minute of two cores for four nodes; linking takes a second. Blobs and unpacked layers never change,
-so sharing them is safe; the two databases beside them do change, and are copied.
+so they can be shared; the two databases change, so they are copied.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ START_SECONDS = 20.0
 
 
 def key(images: Sequence[Path]) -> str:
-    """Changes with the content of the images: their real names in the cache carry it."""
+    """A hash of the images' content, which their real names in the cache contain."""
     return content_key(sorted(str(image.resolve()) for image in images))
 
 
@@ -29,14 +29,14 @@ def ensure(cache: Path, images: Sequence[Path]) -> Path:
 
 
 def seed(source: Path, target: Path) -> None:
-    """Makes the containerd root `target` from `source`, whole or not at all; one that is there is left as it is."""
+    """Creates the containerd root `target` from `source`, atomically; an existing one is not changed."""
     if (target / DATABASES[0]).exists():
         return
     fresh = target.with_name(f"{target.name}.new")
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.parent.mkdir(parents=True, exist_ok=True)
     if subprocess.run(["cp", "-al", source, fresh], check=False, capture_output=True).returncode != 0:
-        # the cache may lie on another file system
+        # the cache may be on another file system
         shutil.rmtree(fresh, ignore_errors=True)
         subprocess.run(["cp", "-a", source, fresh], check=True)
     for database in DATABASES:
@@ -49,7 +49,7 @@ def seed(source: Path, target: Path) -> None:
 
 
 def is_made_from(source: Path, target: Path) -> bool:
-    """Whether the containerd root `target` is not there yet, or holds the images of `source`."""
+    """Whether the containerd root `target` does not exist yet, or has the images of `source`."""
     return not _origin(target).exists() or _origin(target).read_text() == source.name
 
 
@@ -67,7 +67,7 @@ def _import(folder: Path, images: Sequence[Path]) -> None:
         'disabled_plugins = ["io.containerd.grpc.v1.cri"]\n'
         f'[grpc]\naddress = "{socket}"\n[ttrpc]\naddress = "{socket}.ttrpc"\n'
     )
-    # in a mount namespace of its own: what unpacking mounts vanishes with it
+    # mounts made while unpacking vanish with this mount namespace
     daemon = subprocess.Popen(
         ["unshare", "--mount", "containerd", "-c", str(config)],
         stdout=subprocess.DEVNULL,

@@ -1,7 +1,6 @@
-"""`make lab`: from a bare clone to a verified mesh, each phase the command that a user would type.
+"""`make lab`: runs the commands that lead from a fresh clone to a verified mesh.
 
-Phases run as processes of their own, so that what is timed here is what a user gets, and a phase that
-was interrupted is simply run again: each of them is idempotent.
+Each phase runs as a process of its own, as a user would start it, and is idempotent: an interrupted run is repeated.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from testbed.lab.stack import engine_environment
 
 @dataclass(frozen=True)
 class Phase:
-    """One step of the journey: what it is called, and the command that does it (in the project folder)."""
+    """One phase: its name, and its command, which runs in the project folder."""
 
     name: str
     run: Callable[[], Sequence[str]]
@@ -40,7 +39,7 @@ def module(name: str, command: str, *arguments: str, quiet: bool) -> list[str]:
 
 
 def phases(stack: str, quiet: bool) -> list[Phase]:
-    """What leads from nothing to a verified mesh, in order."""
+    """The phases from nothing to a verified mesh, in order."""
     return [
         Phase("preflight", lambda: module("testbed.lab", "preflight", "--install", quiet=quiet)),
         Phase("tools", lambda: module("testbed.lab", "build", quiet=quiet)),
@@ -51,7 +50,7 @@ def phases(stack: str, quiet: bool) -> list[Phase]:
 
 
 def run(phase: Phase, project: Path, environment: Mapping[str, str]) -> float:
-    """Runs one phase to its end and gives its seconds; raises PhaseError when its command fails."""
+    """Runs one phase and returns its duration in seconds; raises PhaseError when its command fails."""
     started = time.monotonic()
     command = phase.run()
     code = subprocess.run(command, cwd=project, env=dict(environment), check=False).returncode
@@ -61,17 +60,17 @@ def run(phase: Phase, project: Path, environment: Mapping[str, str]) -> float:
 
 
 def summary(durations: Mapping[str, float]) -> str:
-    """The table of phases and seconds that ends the journey."""
+    """A table of phases and their durations."""
     width = max(len(name) for name in [*durations, "total"])
     rows = [f"  {name:<{width}}  {seconds:7.1f} s" for name, seconds in durations.items()]
     return "\n".join([*rows, f"  {'total':<{width}}  {sum(durations.values()):7.1f} s"])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs every phase, says how long each took, and gives the exit code of the first that failed."""
+    """Runs every phase, prints the durations, and returns 0 or the exit code of the phase that failed."""
     parser = argparse.ArgumentParser(prog="python -m testbed.lab.journey", description=__doc__)
     parser.add_argument("--stack", default="lab", help="name of the stack (default: lab)")
-    parser.add_argument("-q", "--quiet", action="store_true", help="only failures and the summary")
+    parser.add_argument("-q", "--quiet", action="store_true", help="print only failures and the summary")
     options = parser.parse_args(arguments)
     project = Path.cwd()
     durations: dict[str, float] = {}

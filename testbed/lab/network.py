@@ -1,8 +1,8 @@
 """The lab's network: a bridge on the machine, a network namespace for each node, and routes between a cluster's nodes.
 
-Everything is reached over the bridge as neighbours, so the machine routes nothing and none of its sysctls change.
-Rules that a node needs are made in its own namespace and vanish with it. The machine's own rules get one more, tagged
-with the lab's name, and only where they would drop what goes over the bridge.
+All nodes are neighbours on the bridge, so the machine routes nothing and its sysctls stay as they are. A node's
+iptables rules are in its own namespace and vanish with it. The machine gets one rule, tagged with the lab's name, and
+only if its own rules would drop traffic on the bridge.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ def cable(lab: Lab, node: Node) -> str:
 
 
 def up(lab: Lab) -> None:
-    """Makes bridge, namespaces, links, addresses and routes; what is there already is left, but faults are healed."""
+    """Creates bridge, namespaces, links, addresses and routes where they are missing, and removes faults."""
     if not _exists(lab.bridge):
-        # an address of its own: else the bridge takes one of its ports', and another when ports come and go
+        # without a MAC address of its own, the bridge's would change as ports come and go
         hardware = "02:fe:" + lab.bridge_address.ip.packed.hex(":")
         ip("link", "add", lab.bridge, "address", hardware, "type", "bridge")
     ip("address", "replace", str(lab.bridge_address), "dev", lab.bridge)
@@ -54,7 +54,7 @@ def up(lab: Lab) -> None:
 def _node_up(lab: Lab, cluster: Cluster, node: Node, link: str) -> None:
     name = namespace(node)
     if not _is_namespace(NAMESPACES / name):
-        # an `ip netns add` that was killed leaves a plain file
+        # an `ip netns add` that is killed leaves a plain file
         (NAMESPACES / name).unlink(missing_ok=True)
         ip("netns", "add", name)
     if not _exists("eth0", name):
@@ -79,14 +79,14 @@ def _node_up(lab: Lab, cluster: Cluster, node: Node, link: str) -> None:
         if other != node:
             ip("-n", name, "route", "replace", str(other.pods), "via", str(other.address))
     inside(name, "sysctl", "-qw", "net.ipv4.ip_forward=1")
-    # pods reach other clusters and the machine under their node's address; within the cluster under their own
+    # traffic of pods is masqueraded unless it stays in the cluster
     masquerade = ["POSTROUTING", "-s", str(cluster.pods), "!", "-d", str(cluster.pods), "-j", "MASQUERADE"]
     if inside(name, "iptables", "-w", "-t", "nat", "-C", *masquerade, check=False) != 0:
         inside(name, "iptables", "-w", "-t", "nat", "-A", *masquerade)
 
 
 def down(lab: Lab) -> None:
-    """Removes every namespace, link and rule of the lab, also those of nodes that lab.yaml no longer names."""
+    """Removes every namespace, link and rule of the lab, also those of nodes that are no longer in lab.yaml."""
     for name in namespaces():
         if _is_namespace(NAMESPACES / name):
             ip("netns", "delete", name)
@@ -97,18 +97,18 @@ def down(lab: Lab) -> None:
     while _rules():
         _forward_rule("-D", lab.bridge)
     if NAMESPACES.is_dir() and not any(NAMESPACES.iterdir()):
-        # `ip netns add` makes this folder, and mounts it on itself
+        # `ip netns add` creates this folder, and bind-mounts it on itself
         subprocess.run(["umount", str(NAMESPACES)], check=False, capture_output=True)
         NAMESPACES.rmdir()
 
 
 def plug(lab: Lab, node: Node, connected: bool) -> None:
-    """Puts the node's cable in or pulls it, at the machine's end: the node keeps its own addresses and routes."""
+    """Connects or disconnects the node at the machine's end of its link; the node keeps its addresses and routes."""
     ip("link", "set", cable(lab, node), "up" if connected else "down")
 
 
 def slow(lab: Lab, node: Node, delay: float, loss: float, environment: Mapping[str, str]) -> None:
-    """Delays what the node sends by `delay` seconds and loses the share `loss` of it (lab.relay); until `smooth`.
+    """Delays the node's outgoing packets by `delay` seconds and drops the fraction `loss` of them, until `smooth`.
 
     `environment` is the relay's. Raises TimeoutError when the relay does not start.
     """
@@ -131,7 +131,7 @@ def slow(lab: Lab, node: Node, delay: float, loss: float, environment: Mapping[s
 
 
 def smooth(lab: Lab, node: Node) -> None:
-    """Takes back what `slow` did; nothing where it did nothing."""
+    """Reverts `slow`; does nothing where the link is not slowed."""
     # the relay ends with its interface
     ip("link", "delete", _detour(lab, node, "s"), check=False)
     ip("link", "set", cable(lab, node), "master", lab.bridge)
@@ -142,17 +142,17 @@ def _detour(lab: Lab, node: Node, end: str) -> str:
 
 
 def namespaces() -> list[str]:
-    """The lab's network namespaces that exist."""
+    """The names of the lab's network namespaces."""
     return sorted(path.name for path in NAMESPACES.glob(f"{PREFIX}*")) if NAMESPACES.is_dir() else []
 
 
 def leftovers(lab: Lab) -> list[str]:
-    """Namespaces, links and rules that are still there."""
+    """The lab's namespaces, links and rules that still exist."""
     return [*namespaces(), *_own_links(lab), *_rules()]
 
 
 def routes() -> Iterator[tuple[IPv4Network, str]]:
-    """The machine's own IPv4 routes but the default: (destination, device)."""
+    """The machine's IPv4 routes other than the default route: (destination, device)."""
     output = subprocess.run(["ip", "-json", "-4", "route"], check=True, capture_output=True, text=True).stdout
     for route in json.loads(output):
         if route["dst"] != "default":
@@ -160,19 +160,19 @@ def routes() -> Iterator[tuple[IPv4Network, str]]:
 
 
 def ip(*arguments: str, check: bool = True) -> None:
-    """Runs `ip`; its complaint is in the CalledProcessError that it raises."""
+    """Runs `ip`; raises CalledProcessError with its error output."""
     subprocess.run(["ip", *arguments], check=check, capture_output=True, text=True)
 
 
 def inside(name: str, *command: str, check: bool = True) -> int:
-    """Runs a command in a network namespace and gives its exit code."""
-    # nsenter, not `ip netns exec`: the latter mounts a new /sys, without the cgroups
+    """Runs a command in a network namespace and returns its exit code."""
+    # `ip netns exec` would mount another /sys, without the cgroups
     line = ["nsenter", f"--net=/run/netns/{name}", *command]
     return subprocess.run(line, check=check, capture_output=True, text=True).returncode
 
 
 def _forward_rule(verb: str, bridge: str) -> None:
-    """Adds (-I) or takes away (-D) the machine's rule that lets nodes reach each other over the bridge."""
+    """Adds (-I) or removes (-D) the machine's rule that accepts traffic between nodes on the bridge."""
     rule = ["FORWARD", "-i", bridge, "-o", bridge, "-m", "comment", "--comment", RULE_TAG, "-j", "ACCEPT"]
     subprocess.run(["iptables", "-w", verb, *rule], check=True, capture_output=True, text=True)
 

@@ -1,7 +1,7 @@
-"""A node's first process: makes the node's own mounts, then keeps the node's programs running.
+"""A node's first process: sets up the node's mounts, then keeps the node's programs running.
 
-Started by lab.clusters inside the node's network, mount, UTS and PID namespaces. As process 1 of its PID namespace
-it takes everything on the node with it when it ends, however it ends.
+Started by lab.clusters inside the node's network, mount, UTS and PID namespaces. It is process 1 of its PID
+namespace, so the kernel kills all other processes of the node when it ends.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from testbed.lab.cgroups import cgroup_of, prepare, remove
 from testbed.lab.paths import State
 from testbed.lab.programs import CNI_BIN, CNI_FOLDERS, NodeContext, Program, programs, write_configs
 
-# folders that a node has to itself; the overlay keeps their making off the machine's own file system
+# folders that a node has of its own, as overlays over the machine's
 OVERLAID = ("/etc", "/opt", "/var/lib", "/var/log")
 OWN = ("/var/lib/kubelet", "/var/lib/containerd", "/var/lib/cni", "/var/log/pods", "/var/log/containers")
 LONGEST_PAUSE = 5.0
@@ -31,7 +31,7 @@ POLL = 0.1
 
 
 def mount_own(context: NodeContext) -> None:
-    """Mounts the node's own /etc, /opt, /var/lib, /var/log and /run; the machine's stay as they are."""
+    """Mounts the node's own /etc, /opt, /var/lib, /var/log and /run over the machine's, which are not changed."""
     _run("mount", "--make-rprivate", "/")
     for folder in OVERLAID:
         upper, work = (
@@ -56,7 +56,7 @@ def mount_own(context: NodeContext) -> None:
         source.mkdir(parents=True, exist_ok=True)
         Path(place).mkdir(parents=True, exist_ok=True)
         _run("mount", "--bind", str(source), place)
-    # CSI drivers mount in their pod what the kubelet must see
+    # mounts that CSI drivers make in their pods must propagate to the kubelet
     _run("mount", "--make-rshared", "/")
     network = Path("/etc/cni/net.d")
     network.mkdir(parents=True, exist_ok=True)
@@ -67,7 +67,7 @@ def mount_own(context: NodeContext) -> None:
 
 
 def link_plugins(target: Path, sources: list[Path]) -> None:
-    """Links the CNI plugins of the machine into `target`; what is there already stays."""
+    """Links the machine's CNI plugins into `target`; existing files stay."""
     target.mkdir(parents=True, exist_ok=True)
     for plugin in [plugin for source in sources if source.is_dir() for plugin in source.iterdir()]:
         place = target / plugin.name
@@ -77,14 +77,14 @@ def link_plugins(target: Path, sources: list[Path]) -> None:
 
 
 def lock(context: NodeContext) -> int | None:
-    """Makes this the node's only first process, for as long as it lives; None when there is one already."""
+    """Takes the node's lock for the lifetime of this process; returns None when another process holds it."""
     context.folder.mkdir(parents=True, exist_ok=True)
     handle = os.open(context.state.lock(context.cluster.name, context.node.name), os.O_CREAT | os.O_RDWR)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return None
-    # when this file was changed tells since when the node runs
+    # the file's modification time is the node's start time
     os.utime(handle)
     return handle
 
@@ -104,7 +104,7 @@ def listening(address: tuple[str, int]) -> bool:
 
 @dataclass
 class Keeper:
-    """Keeps one program running; after each quick end it waits twice as long, up to five seconds."""
+    """Keeps one program running; the pause before a restart doubles after each quick end, up to five seconds."""
 
     program: Program
     log: Path
@@ -114,7 +114,7 @@ class Keeper:
     started: float = field(default=0.0)
 
     def tend(self) -> None:
-        """Starts the program when it should run and does not."""
+        """Starts the program if it is due and not running."""
         now = time.monotonic()
         if self.process is not None:
             if self.process.poll() is None:
@@ -136,7 +136,7 @@ class Keeper:
 
 
 def reap(keepers: list[Keeper]) -> None:
-    """Collects processes that were handed to process 1; the keepers' own are left to them."""
+    """Reaps orphaned processes, except those of the keepers."""
     own = {keeper.process.pid for keeper in keepers if keeper.process}
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit() or int(entry.name) in own:
@@ -150,7 +150,7 @@ def reap(keepers: list[Keeper]) -> None:
 
 
 def main() -> int:
-    """Runs until it is told to stop by SIGTERM; the kernel then ends everything in the PID namespace."""
+    """Runs until it receives SIGTERM; the kernel then kills everything in the PID namespace."""
     parser = argparse.ArgumentParser(prog="python -m testbed.lab.node")
     parser.add_argument("--cluster", required=True)
     parser.add_argument("--node", required=True)
@@ -161,11 +161,11 @@ def main() -> int:
     node = next(node for node in cluster.nodes if node.name == options.node)
     context = NodeContext(cluster, node, State(options.state), options.tools, cgroup_of(node.name))
     if lock(context) is None:
-        print(f"{node.name} runs already", file=sys.stderr)
+        print(f"{node.name} is already running", file=sys.stderr)
         return 1
     logs = context.state.logs(cluster.name, node.name)
     logs.mkdir(parents=True, exist_ok=True)
-    # of an earlier life: the kubelet would wait seconds for each container that it finds there
+    # of an earlier run: the kubelet would wait seconds for each container that it finds there
     remove(node.name)
     prepare(context.cgroup)
     write_configs(context)

@@ -1,4 +1,4 @@
-"""Where the lab keeps what: per checkout in .lab/, per user in the cache."""
+"""The lab's folders: .lab in the checkout for state, and the user's cache for tools."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from pathlib import Path
 
 
 def cache() -> Path:
-    """Folder of what was built: $FEDMESH_CACHE, else ~/.cache/fedmesh."""
+    """The folder of built tools: $FEDMESH_CACHE, else ~/.cache/fedmesh."""
     return Path(os.environ.get("FEDMESH_CACHE") or Path.home() / ".cache" / "fedmesh")
 
 
 @dataclass(frozen=True)
 class State:
-    """What the lab keeps in the folder `root` (.lab of a checkout)."""
+    """The layout of the folder `root`, which is .lab of a checkout."""
 
     root: Path
 
@@ -32,7 +32,7 @@ class State:
         return self.cluster(cluster) / "nodes" / node
 
     def lock(self, cluster: str, node: str) -> Path:
-        """The file that a node's first process holds while it lives; touched when it starts."""
+        """The file that a node's first process locks; it is touched when the process starts."""
         return self.node(cluster, node) / "lock"
 
     def logs(self, cluster: str, node: str) -> Path:
@@ -43,10 +43,10 @@ class State:
         return self.node(cluster, node) / "root" / "var" / "lib" / "containerd"
 
     def volumes(self, cluster: str, node: str) -> Path:
-        """Where a node keeps its persistent volumes."""
+        """The folder of a node's persistent volumes."""
         return self.node(cluster, node) / "volumes"
 
 
 def project() -> Path:
-    """The checkout's folder: this package's parent."""
+    """The checkout's folder."""
     return Path(__file__).resolve().parents[2]

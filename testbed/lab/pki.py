@@ -1,4 +1,4 @@
-"""Certificates and kubeconfigs of one cluster, made once and kept: a CA, and what each program shows to the others."""
+"""The certificates and kubeconfigs of one cluster: a CA, and a certificate for each program."""
 
 from __future__ import annotations
 
@@ -29,21 +29,19 @@ CLIENTS = {
 
 
 class PkiError(Exception):
-    """The certificates that are there belong to another configuration of the cluster."""
+    """The existing certificates belong to another configuration of the cluster."""
 
 
 def make(cluster: Cluster, folder: Path) -> bool:
     """Writes <name>.crt, <name>.key and <name>.kubeconfig for every program of `cluster` into `folder`.
 
-    Does nothing, and gives False, when they are complete: the last file written tells, and for which cluster.
-    Raises PkiError when that was another one than `cluster` is now.
+    Returns False, and writes nothing, when they are complete. Raises PkiError when they were made for another
+    configuration of the cluster.
     """
     complete = folder / "complete"
     if complete.exists():
         if complete.read_text() != repr(cluster):
-            raise PkiError(
-                f"{cluster.name} was made by another lab.yaml than there is now; `make lab-down` first"
-            )
+            raise PkiError(f"{cluster.name} was made with another lab.yaml; run `make lab-down` first")
         return False
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     authority = _Authority(cluster.name, folder)
@@ -78,7 +76,7 @@ def make(cluster: Cluster, folder: Path) -> bool:
 
 
 class _Authority:
-    """The cluster's CA, and what it signs."""
+    """The cluster's CA."""
 
     def __init__(self, name: str, folder: Path) -> None:
         self.folder = folder
@@ -92,7 +90,7 @@ class _Authority:
         (folder / "ca.crt").write_bytes(self.certificate.public_bytes(serialization.Encoding.PEM))
 
     def _builder(self, subject: x509.Name, key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
-        # an hour back, for clocks that are a little late
+        # an hour ago, for clocks that are slow
         start = datetime.datetime.now(datetime.UTC) - datetime.timedelta(hours=1)
         builder = x509.CertificateBuilder().subject_name(subject).issuer_name(self.subject).public_key(key)
         builder = builder.serial_number(x509.random_serial_number())
@@ -106,7 +104,7 @@ class _Authority:
         names: Sequence[str] = (),
         addresses: Sequence[IPv4Address] = (),
     ) -> None:
-        """Writes <program>.key and <program>.crt, good for both ends of a connection."""
+        """Writes <program>.key and <program>.crt, for use by servers and clients."""
         key = ec.generate_private_key(ec.SECP256R1())
         groups = [x509.NameAttribute(NameOID.ORGANIZATION_NAME, group)] if group else []
         subject = x509.Name([*groups, x509.NameAttribute(NameOID.COMMON_NAME, user)])
@@ -122,7 +120,7 @@ class _Authority:
         (self.folder / f"{program}.crt").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
 
     def kubeconfig(self, program: str, cluster: Cluster) -> None:
-        """Writes <program>.kubeconfig with everything inline; its one context is called like the cluster."""
+        """Writes <program>.kubeconfig with all data inline and one context named after the cluster."""
 
         def inline(file: str) -> str:
             return base64.b64encode((self.folder / file).read_bytes()).decode()

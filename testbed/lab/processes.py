@@ -1,4 +1,4 @@
-"""The lab's processes on this machine, found by what their environment says, so that no file has to know them."""
+"""Finds the lab's processes on this machine by their environment variables."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from testbed.lab.config import Node
 
 NODE_MARKER = "FEDMESH_LAB_NODE"
 STATE_MARKER = "FEDMESH_LAB_STATE"
-# an abstract address: the kernel forgets it with the process that holds it
+# the kernel releases an abstract address when the process that holds it ends
 COMMAND_LOCK = "\0fedmesh-lab-command"
 
 
 @dataclass(frozen=True)
 class Process:
-    """A process of a node: its number on this machine, whose it is, and whether it is the node's first."""
+    """A process of a node: its ID on this machine, its node, and whether it is the node's first process."""
 
     number: int
     node: str
@@ -32,7 +32,7 @@ class Process:
 
 
 def find() -> Iterator[Process]:
-    """Every process that a node's first process or its programs have started, but not what runs in pods."""
+    """The processes of all nodes, except those in pods."""
     for number, variables in _variables():
         if NODE_MARKER not in variables:
             continue
@@ -48,18 +48,18 @@ def find() -> Iterator[Process]:
             number,
             variables[NODE_MARKER],
             variables.get(STATE_MARKER, ""),
-            # number 1 of a namespace just below the one that /proc shows
+            # process 1 of a PID namespace directly below this one
             first=len(numbers) == 2 and numbers[1] == "1",
         )
 
 
 def with_variable(name: str, value: str) -> Iterator[int]:
-    """The numbers of all other processes that were started with an environment variable of this value."""
+    """The IDs of all other processes that were started with this value of an environment variable."""
     return (number for number, variables in _variables() if variables.get(name) == value)
 
 
 def others() -> Iterator[int]:
-    """The numbers of all processes but this one."""
+    """The IDs of all processes except this one."""
     return (
         int(entry.name)
         for entry in Path("/proc").iterdir()
@@ -68,7 +68,7 @@ def others() -> Iterator[int]:
 
 
 def _variables() -> Iterator[tuple[int, dict[str, str]]]:
-    """The environment with which each other process was started, of those that have not ended."""
+    """The initial environment of each other running process, by ID."""
     for number in others():
         with contextlib.suppress(OSError):
             items = Path(f"/proc/{number}/environ").read_bytes().decode(errors="replace").split("\0")
@@ -76,12 +76,12 @@ def _variables() -> Iterator[tuple[int, dict[str, str]]]:
 
 
 def first(node: Node) -> int | None:
-    """The node's first process as the machine numbers it, or None when the node is down."""
+    """The ID of the node's first process on this machine, or None when the node is down."""
     return next((process.number for process in find() if process.first and process.node == node.name), None)
 
 
 def programs(node: Node) -> dict[str, int]:
-    """The programs that run on the node, by name, with their process numbers."""
+    """The process IDs of the programs that run on the node, by name."""
     parent = first(node)
     if parent is None:
         return {}
@@ -107,13 +107,13 @@ def arguments(number: int) -> list[str]:
 
 
 def kill(number: int) -> None:
-    """Kills a process that may have gone already."""
+    """Kills a process that may have ended already."""
     with contextlib.suppress(ProcessLookupError):
         os.kill(number, signal.SIGKILL)
 
 
 def kill_all(chosen: Callable[[Process], bool], patience: float = 10.0) -> None:
-    """Kills the chosen processes and waits until they have gone; raises TimeoutError after `patience` seconds."""
+    """Kills the chosen processes and waits until they have ended; raises TimeoutError after `patience` seconds."""
     deadline = time.monotonic() + patience
     while left := [process for process in find() if chosen(process)]:
         for process in left:
@@ -125,7 +125,7 @@ def kill_all(chosen: Callable[[Process], bool], patience: float = 10.0) -> None:
 
 @contextmanager
 def only_command(wait: Callable[[], None]) -> Iterator[None]:
-    """Keeps a second command that changes the lab waiting; `wait` is called once when this one has to."""
+    """Lets one command at a time change the lab; `wait` is called once if this one has to wait."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as lock:
         told = False
         while True:

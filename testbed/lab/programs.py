@@ -1,4 +1,4 @@
-"""The command lines and config files of every program that runs on a node."""
+"""The command line and configuration files of every program that runs on a node."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from testbed.lab.config import Cluster, Node
 from testbed.lab.paths import State
 
 CNI_FOLDERS = ("/usr/lib/cni", "/opt/cni/bin")
-# where a node runs plugins from: DaemonSets such as istio-cni install theirs there
+# the node's folder of CNI plugins, where DaemonSets such as istio-cni install theirs
 CNI_BIN = "/opt/cni/bin"
 CONTAINERD_SOCKET = "/run/containerd/containerd.sock"
 WORKER = ("containerd", "kubelet", "kube-proxy")
@@ -30,7 +30,7 @@ PAUSE = "registry.k8s.io/pause:3.10"
 
 @dataclass(frozen=True)
 class Program:
-    """A program that the node keeps running: its arguments, extra environment, and the TCP port it waits for."""
+    """A program that the node keeps running: its arguments, environment variables, and the address it waits for."""
 
     name: str
     command: Sequence[str]
@@ -40,7 +40,7 @@ class Program:
 
 @dataclass(frozen=True)
 class NodeContext:
-    """What the programs of one node are told: which node, where its state and its tools are."""
+    """The node of some programs, with the folders of its state and tools."""
 
     cluster: Cluster
     node: Node
@@ -58,18 +58,18 @@ class NodeContext:
 
 
 def programs(context: NodeContext, python: str) -> list[Program]:
-    """Everything that runs on the node: the control plane on the first node of a cluster, the rest on each."""
+    """The node's programs: on the first node of a cluster the control plane too."""
     own = _control_plane(context, python) if context.node.control_plane else []
     return [*own, *_worker(context)]
 
 
 def program_names(node: Node) -> set[str]:
-    """Names of the programs that run on a node."""
+    """The names of the programs that run on a node."""
     return {*WORKER, *(CONTROL_PLANE if node.control_plane else ())}
 
 
 def write_configs(context: NodeContext) -> None:
-    """Writes the config files that the programs read."""
+    """Writes the programs' configuration files."""
     write = {
         "containerd.toml": _containerd(),
         "kubelet.yaml": yaml.safe_dump(_kubelet(context)),
@@ -85,7 +85,7 @@ def _control_plane(context: NodeContext, python: str) -> list[Program]:
     pki, cluster, tools = context.pki, context.cluster, context.tools
     api = ("127.0.0.1", cluster.port)
     etcd = "http://127.0.0.1:2379"
-    # the lab's etcd need not survive a power cut, and fsync is what a small machine has least of
+    # the lab's data need not survive a power failure, and fsync is slow on small machines
     store = [f"{tools}/etcd", f"--data-dir={context.folder}/etcd", "--unsafe-no-fsync", "--logger=zap"]
     store += [
         f"--listen-client-urls={etcd}",
@@ -129,7 +129,7 @@ def _control_plane(context: NodeContext, python: str) -> list[Program]:
 
 
 def controller_manager(tools: Path, pki: Path) -> list[str]:
-    """kube-controller-manager with all its controllers, answering on the loopback interface alone."""
+    """The command line of kube-controller-manager, which listens on the loopback interface only."""
     return [
         f"{tools}/kube-controller-manager",
         f"--kubeconfig={pki / 'controller-manager.kubeconfig'}",
@@ -145,7 +145,7 @@ def controller_manager(tools: Path, pki: Path) -> list[str]:
 
 
 def api_server(tools: Path, pki: Path, cluster: Cluster, etcd: str) -> list[str]:
-    """The API server's command line."""
+    """The command line of kube-apiserver."""
     return [
         f"{tools}/kube-apiserver",
         f"--etcd-servers={etcd}",
@@ -193,7 +193,7 @@ def _worker(context: NodeContext) -> list[Program]:
                 "--proxy-mode=iptables",
                 f"--hostname-override={node.name}",
                 f"--cluster-cidr={cluster.pods}",
-                # the machine's own conntrack limits are not the lab's to change
+                # these leave the machine's conntrack limits as they are
                 "--conntrack-max-per-core=0",
                 "--conntrack-tcp-timeout-established=0",
                 "--conntrack-tcp-timeout-close-wait=0",
@@ -264,7 +264,7 @@ def _corefile(context: NodeContext) -> str:
 
 
 def _network(node: Node) -> dict[str, object]:
-    # ptp, not bridge: traffic between pods of one node then passes the node's own rules, as Services need
+    # with ptp, unlike bridge, traffic between pods of one node passes the node's rules for Services
     return {
         "cniVersion": "1.0.0",
         "name": "lab",

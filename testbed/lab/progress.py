@@ -1,4 +1,4 @@
-"""Lines that tell what a long build is doing, what is left and how long it has taken."""
+"""Progress reports of a long build: the current step, the remaining ones and the elapsed time."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TextIO
 
-QUIET_INTERVAL = 30.0  # seconds between two lines where the output is not a terminal
+QUIET_INTERVAL = 30.0  # seconds between two lines if the output is not a terminal
 TERMINAL_INTERVAL = 0.5
 
 
 @dataclass
 class Progress:
-    """Tells about `steps` one after another; nothing at all when `quiet`."""
+    """Reports on `steps` one after another; prints nothing when `quiet`."""
 
     steps: Sequence[str]
     quiet: bool = False
@@ -28,7 +28,7 @@ class Progress:
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
-        """One of the steps, from start to end."""
+        """Runs the block as one of the steps."""
         began = time.monotonic()
         self._last = float("-inf")
         self.note(name, "started")
@@ -37,7 +37,7 @@ class Progress:
         self._write(f"{self._head()} {name}: done in {clock(time.monotonic() - began)}", final=True)
 
     def note(self, name: str, text: str) -> None:
-        """What the step is at; called as often as one likes, shown now and then."""
+        """Reports what the step is doing; may be called often, since only some reports are shown."""
         now = time.monotonic()
         if now - self._last >= (TERMINAL_INTERVAL if self.output.isatty() else QUIET_INTERVAL):
             self._last = now
@@ -46,7 +46,7 @@ class Progress:
             self._write(f"{self._head()} {name}: {text}{then}", final=False)
 
     def say(self, text: str) -> None:
-        """A line of its own."""
+        """Prints a line of its own."""
         self._write(text, final=True)
 
     def _head(self) -> str:
@@ -63,6 +63,6 @@ class Progress:
 
 
 def clock(seconds: float) -> str:
-    """Minutes and seconds, such as "3m05s"; seconds alone below a minute."""
+    """A duration in minutes and seconds, such as "3m05s", or in seconds below a minute."""
     minutes, rest = divmod(int(seconds), 60)
     return f"{minutes}m{rest:02d}s" if minutes else f"{rest}s"

@@ -1,7 +1,7 @@
-"""Slow and lossy links without netem, which not every kernel has: frames are moved between two interfaces by hand.
+"""Slow and lossy links without netem, which not every kernel has: moves frames between two interfaces.
 
-`python -m testbed.lab.relay NODE_SIDE BRIDGE_SIDE --delay 0.1 --loss 0.05` delays and loses what comes from the node;
-what goes to it passes at once. Ends when one of the interfaces does.
+`python -m testbed.lab.relay NODE_SIDE BRIDGE_SIDE --delay 0.1 --loss 0.05` delays and drops frames from the node;
+frames to the node pass at once. The relay ends when one of the interfaces is removed.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ QUEUE = 1000
 
 
 def tap(interface: str) -> socket.socket:
-    """A socket that gets every frame that arrives at the interface, and sends frames as they are."""
+    """A socket that receives every frame that arrives at the interface, and sends frames unchanged."""
     raw = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ALL_PROTOCOLS))
     raw.setsockopt(SOL_PACKET, PACKET_VNET_HDR, 1)
     raw.setsockopt(SOL_PACKET, PACKET_IGNORE_OUTGOING, 1)
@@ -39,7 +39,7 @@ def tap(interface: str) -> socket.socket:
 
 
 class Line:
-    """What is on its way, for a constant delay in order of arrival."""
+    """The delayed frames, in order of arrival."""
 
     def __init__(self, delay: float, loss: float) -> None:
         self.delay = delay
@@ -47,24 +47,24 @@ class Line:
         self.frames: deque[tuple[float, bytes]] = deque()
 
     def take(self, frame: bytes, now: float) -> None:
-        """A frame enters, unless it is lost."""
+        """Takes a frame, unless it is dropped."""
         if len(self.frames) < QUEUE and random.random() >= self.loss:  # noqa: S311 (no secret)
             self.frames.append((now + self.delay, frame))
 
     def due(self, now: float) -> list[bytes]:
-        """The frames that arrive now."""
+        """The frames that are due now."""
         arrived: list[bytes] = []
         while self.frames and self.frames[0][0] <= now:
             arrived.append(self.frames.popleft()[1])
         return arrived
 
     def pause(self, now: float) -> float | None:
-        """Seconds until the next frame arrives; None when nothing is on its way."""
+        """Seconds until the next frame is due; None when there is none."""
         return max(0.0, self.frames[0][0] - now) if self.frames else None
 
 
 def relay(node: socket.socket, bridge: socket.socket, line: Line) -> None:
-    """Moves frames until an interface goes away, which raises OSError."""
+    """Moves frames until an interface is removed, which raises OSError."""
     while True:
         ready, _, _ = select.select([node, bridge], [], [], line.pause(time.monotonic()))
         if bridge in ready:
@@ -80,7 +80,7 @@ def relay(node: socket.socket, bridge: socket.socket, line: Line) -> None:
 
 def _received(tapped: socket.socket) -> list[bytes]:
     frames: list[bytes] = []
-    # a bounded handful, so that one side can't starve the other
+    # a bounded number, so that one side can't starve the other
     while len(frames) < 64:
         try:
             frames.append(tapped.recv(LARGEST))
@@ -93,16 +93,16 @@ def _send(tapped: socket.socket, frame: bytes) -> None:
     try:
         tapped.send(frame)
     except BlockingIOError:
-        return  # a full link loses frames
+        return  # a full link drops frames
 
 
 def main() -> int:
-    """Takes the node's cable from the bridge once everything is ready to go through here instead."""
+    """Detaches the node's link from the bridge once the relay is ready."""
     parser = argparse.ArgumentParser(prog="python -m testbed.lab.relay")
     parser.add_argument("node_side")
     parser.add_argument("bridge_side")
     parser.add_argument("--delay", type=float, required=True, help="seconds")
-    parser.add_argument("--loss", type=float, required=True, help="share of frames, 0 to 1")
+    parser.add_argument("--loss", type=float, required=True, help="fraction of frames to drop, 0 to 1")
     options = parser.parse_args()
     node, bridge = tap(options.node_side), tap(options.bridge_side)
     network.ip("link", "set", options.node_side, "nomaster")

@@ -1,4 +1,4 @@
-"""Sections of a document that several commands write, each its own: between two comments with the section's name."""
+"""Sections of a document that several commands write, each between two comments with the section's name."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ SECTION = re.compile(r"<!-- section (?P<name>[a-z-]+) -->\n.*?<!-- end of (?P=na
 
 
 def sections_of(document: str) -> list[str]:
-    """The marked sections of a document, in order, with their marks."""
+    """The sections of a document, in order, with their comments."""
     return [found.group(0) for found in SECTION.finditer(document)]
 
 
 def with_section(document: str, name: str, body: str) -> str:
-    """The document with a section's text, in the place of the one that it has under this name, else at its end."""
+    """The document with a section's text, which replaces the section of this name or is appended."""
     fresh = f"<!-- section {name} -->\n{body.strip()}\n<!-- end of {name} -->\n"
     old = next((each for each in sections_of(document) if each.startswith(f"<!-- section {name} -->")), None)
     return document.replace(old, fresh) if old else f"{document.rstrip()}\n\n{fresh}"

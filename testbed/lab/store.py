@@ -1,7 +1,7 @@
-"""What the lab has built, kept by the content of what it was built from.
+"""The content-addressed cache of what the lab has built.
 
-An entry is a folder `store/<name>-<key>`. It is filled under a temporary name and renamed when it is whole,
-so whatever is found under its real name is complete, however the build before was stopped.
+An entry is a folder `store/<name>-<key>`. It is filled under a temporary name and renamed when it is
+complete, so an entry is complete even if a build was killed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 
 
 def content_key(parts: Iterable[str | bytes]) -> str:
-    """16 hexadecimal digits that change whenever one of the parts, or their order, changes."""
+    """A hash of the parts and their order, as 16 hexadecimal digits."""
     digest = hashlib.sha256()
     for part in parts:
         data = part.encode() if isinstance(part, str) else part
@@ -41,7 +41,7 @@ class Store:
         return self.entry(name, key).is_dir()
 
     def ensure(self, name: str, key: str, fill: Callable[[Path], None]) -> Path:
-        """The entry's folder; when there is none yet, `fill` gets an empty folder to put its content in."""
+        """Returns the entry's folder; if it does not exist yet, `fill` is called with an empty folder to fill."""
         entry = self.entry(name, key)
         if not entry.is_dir():
             entry.parent.mkdir(parents=True, exist_ok=True)
@@ -52,11 +52,11 @@ class Store:
                 work.rename(entry)
             finally:
                 shutil.rmtree(work, ignore_errors=True)
-        os.utime(entry)  # when it was last used
+        os.utime(entry)  # the time of last use
         return entry
 
     def prune(self, age: float) -> None:
-        """Removes entries that no build has used for `age` seconds and that nothing links to."""
+        """Removes entries that were not used for `age` seconds and that no link points to."""
         linked = {
             link.resolve() for link in [*self.root.glob("*"), *self.root.glob("*/*")] if link.is_symlink()
         }
@@ -66,7 +66,7 @@ class Store:
                 shutil.rmtree(entry, ignore_errors=True)
 
     def link(self, place: str, target: Path) -> Path:
-        """Makes `<root>/<place>` point to `target`, at once."""
+        """Makes `<root>/<place>` a link to `target`, atomically."""
         link = self.root / place
         link.parent.mkdir(parents=True, exist_ok=True)
         if link.is_symlink() and link.readlink() == target:
@@ -79,7 +79,7 @@ class Store:
 
     @contextmanager
     def lock(self, waiting: Callable[[], None]) -> Iterator[None]:
-        """Held by one build at a time, `waiting` called when by another; removes what a killed build left."""
+        """Lets one build at a time run, calls `waiting` if it must wait, and removes what a killed build left."""
         self.root.mkdir(parents=True, exist_ok=True)
         with (self.root / ".lock").open("w") as handle:
             try:

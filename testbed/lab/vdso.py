@@ -1,9 +1,9 @@
-"""Another time of day for a running process: its own copy of the kernel's vDSO, with an offset added.
+"""Changes the time of day that a running process sees, by a modified copy of the kernel's vDSO.
 
-Programs ask for the time by calling into the vDSO, code of the kernel's that is mapped into every process. Writing
-there gives the process a page of its own. The entries are made to jump to code, in the unused end of the mapping,
-that asks the kernel and adds the offset. Monotonic clocks are left as they are, and so is what the kernel itself
-compares with the time of day (timers and waits that end at a time of day).
+Programs read the time by calling functions of the vDSO, code that the kernel maps into every process. Writing there
+gives the process a private page. Each function is patched with a jump to code in the unused end of the mapping, which
+calls the kernel and adds the offset. Monotonic clocks do not change, and neither do timers and waits of the kernel that
+end at a time of day.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ ADD_AT_RSI, ADD_AT_RDI, RETURN = b"\x48\x81\x06%s\xc3", b"\x48\x81\x07%s\xc3", b
 
 @dataclass(frozen=True)
 class Image:
-    """The vDSO as the kernel maps it: its bytes, and the offsets of the functions that tell the time."""
+    """The vDSO as the kernel maps it: its bytes, and the offsets of the functions that return the time."""
 
     content: bytes
     entries: dict[str, int]
@@ -33,7 +33,7 @@ class Image:
 
 
 def own() -> Image:
-    """The vDSO of this process, which is every process's; raises OSError when there is none that can be used."""
+    """The vDSO of this process, which is the same in every process; raises OSError when it can't be used."""
     base = _base("self")
     if base is None:
         raise OSError("this kernel maps no vDSO")
@@ -78,7 +78,7 @@ def _functions(content: bytes) -> dict[str, int]:
 
 
 def stubs(seconds: int) -> dict[str, bytes]:
-    """The code that tells the time `seconds` later than it is, for each function (arguments as in C, on x86-64)."""
+    """The code of each function that returns the time plus `seconds` (x86-64, C calling convention)."""
     offset = struct.pack("<i", seconds)
 
     def call(number: int) -> bytes:
@@ -86,11 +86,11 @@ def stubs(seconds: int) -> dict[str, bytes]:
 
     add = ADD_AT_RSI % offset
     return {
-        # clocks 0 and 5 tell the time of day: test edi, edi; je add; cmp edi, 5; je add; ret; add: ...
+        # clocks 0 and 5 return the time of day: test edi, edi; je add; cmp edi, 5; je add; ret; add: ...
         "__vdso_clock_gettime": call(228) + b"\x85\xff\x74\x06\x83\xff\x05\x74\x01" + RETURN + add,
         # test rdi, rdi; jne add; ret; add: ...
         "__vdso_gettimeofday": call(96) + b"\x48\x85\xff\x75\x01" + RETURN + ADD_AT_RDI % offset,
-        # xor edi, edi for the call; push and pop keep where the caller wants it; add rax, offset; store; ret
+        # xor edi, edi for the call; push and pop keep the caller's pointer; add rax, offset; store; ret
         "__vdso_time": b"\x57\x31\xff"
         + call(201)
         + b"\x5f\x48\x05"
@@ -101,9 +101,9 @@ def stubs(seconds: int) -> dict[str, bytes]:
 
 
 def shift(process: int, image: Image, seconds: int) -> None:
-    """Lets the process see a time of day `seconds` later than it is; 0 gives it the vDSO as it was.
+    """Makes the process see the time of day plus `seconds`; 0 restores the original vDSO.
 
-    A process that has just ended, or has no vDSO, is left alone. Raises OSError when the kernel refuses.
+    A process that has just ended, or has no vDSO, is ignored. Raises OSError when the kernel refuses.
     """
     try:
         base = _base(process)
@@ -120,7 +120,7 @@ def shift(process: int, image: Image, seconds: int) -> None:
 
 
 def _changes(image: Image, seconds: int) -> list[tuple[int, bytes]]:
-    """What has to be where, code before the jumps to it."""
+    """The bytes to write and their offsets, code before the jumps to it."""
     places: list[tuple[int, bytes]] = []
     jumps: list[tuple[int, bytes]] = []
     free = image.free
@@ -131,7 +131,7 @@ def _changes(image: Image, seconds: int) -> list[tuple[int, bytes]]:
         jump = (
             b"\xe9" + struct.pack("<i", free - (entry + 5)) if seconds else image.content[entry : entry + 5]
         )
-        # eight bytes at once, as a thread may be just there
+        # eight bytes at once, since a thread may be executing there
         jumps.append((entry, jump + image.content[entry + 5 : entry + 8]))
         places.append((free, code))
         free += (len(code) + 15) // 16 * 16

@@ -13,7 +13,7 @@ ERRORS = (EngineError, PhaseError, journey.JourneyError, findings.FindingsError,
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Gives 0 when every step did what it must."""
+    """Runs one command and returns its exit code: 0 success, 1 failure, 2 wrong usage."""
     options = _parser().parse_args(arguments)
     try:
         options.command(options)
@@ -32,16 +32,18 @@ def _parser() -> argparse.ArgumentParser:
         sub.set_defaults(command=command)
         return sub
 
-    run = add("run", _run, "the life of stacks, from preview to destroy; several run side by side")
+    run = add("run", _run, "take stacks from preview to destroy; several run in parallel")
     run.add_argument("stacks", nargs="*", default=["dev", "prod"], help="stacks (default: dev prod)")
-    run.add_argument("--plans", type=Path, help="write what is planned into this folder, for `findings`")
-    scale = add("scale", _scale, "seconds of a preview by the number of clusters")
+    run.add_argument("--plans", type=Path, help="write the plans into this folder, for `findings`")
+    scale = add("scale", _scale, "measure previews by the number of clusters")
     scale.add_argument("counts", nargs="*", type=int, default=[2, 10])
-    lab = add("lab", _lab, "a stack's AWS half simulated, its mesh on the lab's clusters")
+    lab = add("lab", _lab, "run a stack with a simulated AWS half and its mesh on the lab's clusters")
     lab.add_argument("--stack", default="dev", help="name of the stack (default: dev)")
-    lab.add_argument("-q", "--quiet", action="store_true", help="less of what the lab's phases say")
+    lab.add_argument("-q", "--quiet", action="store_true", help="print less of the lab's output")
     add("bench", _bench, "measure the AWS half and write its section of docs/benchmarks.md")
-    checked = add("findings", _findings, "have checkov read plans; fail at what docs/aws.md does not explain")
+    checked = add(
+        "findings", _findings, "check plans with checkov; fail on findings that docs/aws.md does not explain"
+    )
     checked.add_argument("plans", type=Path, help="the folder that `run --plans` wrote")
     return parser
 

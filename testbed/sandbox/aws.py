@@ -16,7 +16,7 @@ RETRIES = Config(retries={"max_attempts": 2}, connect_timeout=5, read_timeout=60
 
 
 class Aws:
-    """The AWS that the environment points to (AWS_ENDPOINT_URL), seen from one region."""
+    """One region of the AWS that AWS_ENDPOINT_URL points to."""
 
     def __init__(self, region: str) -> None:
         self.region = region
@@ -26,7 +26,7 @@ class Aws:
         return _client(service, region or self.region, os.environ.get("AWS_ENDPOINT_URL"))
 
     def account(self) -> str:
-        """The account's number."""
+        """The account ID."""
         return str(self.client("sts").get_caller_identity()["Account"])
 
     def arn(self, service: str, resource: str, region: str | None = None) -> str:
@@ -42,23 +42,23 @@ def _client(service: str, region: str, endpoint: str | None) -> Any:
 
 
 def is_missing(error: ClientError) -> bool:
-    """Whether AWS said that the thing does not exist."""
+    """Whether the error says that the resource does not exist."""
     code = error.response["Error"]["Code"]
     return "NotFound" in code or code.startswith(("NoSuch", "404"))
 
 
 def tag_list(tags: Mapping[str, str] | None) -> list[dict[str, str]]:
-    """Tags as most services take them."""
+    """Tags in the form that most AWS APIs use."""
     return [{"Key": key, "Value": value} for key, value in (tags or {}).items()]
 
 
 def tag_map(tags: list[dict[str, str]] | None) -> dict[str, str]:
-    """Tags as Pulumi shows them."""
+    """Tags in the form that Pulumi uses."""
     return {tag["Key"]: tag["Value"] for tag in tags or []}
 
 
 def pascal(value: Any) -> Any:
-    """The same structure with its keys as EC2's API spells them: `fooBar` becomes `FooBar`."""
+    """The structure with keys in Pascal case, as in EC2's API: `fooBar` becomes `FooBar`."""
     if isinstance(value, Mapping):
         return {key[0].upper() + key[1:]: pascal(item) for key, item in value.items()}
     if isinstance(value, list):
@@ -72,5 +72,5 @@ def given(**arguments: Any) -> dict[str, Any]:
 
 
 def digest(*parts: str) -> str:
-    """A short stable hash for ids that are made of other names."""
+    """A short stable hash, for IDs that are derived from names."""
     return hashlib.sha256("/".join(parts).encode()).hexdigest()[:12]

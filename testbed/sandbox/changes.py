@@ -1,4 +1,4 @@
-"""Changes of a stack's config that users make over a cluster's life. All take a config and give a new one."""
+"""Changes that users make to a stack's configuration. Each function takes a configuration and returns a new one."""
 
 from collections.abc import Callable
 from copy import deepcopy

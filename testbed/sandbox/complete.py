@@ -19,15 +19,15 @@ from testbed.sandbox.cloud import running
 from testbed.sandbox.engine import Engine
 from testbed.sandbox.journey import JourneyError, Say, expect
 
-# What the lab's machines need instead of AWS's: local charts, a storage driver, upstream's Envoy, images that it has.
+# Settings that differ on the lab: local charts, a storage driver, upstream Envoy, and images that it has.
 LAB_KEYS = ("fedmesh:charts", "fedmesh:storage", "fedmesh:istio", "fedmesh:observability")
-# The lab's own controller gives out load balancers, and no resolver here answers from Route 53.
+# The lab's controller provides load balancers, and no resolver here uses Route 53.
 LAB_AWS = {"loadBalancerController": {"enabled": False}, "privateZone": ""}
 FIRST_PHASES = ("preflight", "tools", "clusters")
 
 
 def on_the_lab(config: Config, lab: Config) -> Config:
-    """A stack's config with what must differ on the lab.
+    """A stack's configuration with the settings that differ on the lab.
 
     Args:
         config: the stack's own config.
@@ -38,10 +38,10 @@ def on_the_lab(config: Config, lab: Config) -> Config:
 
 
 def run(project: Path, name: str, say: Say, quiet: bool) -> None:
-    """Builds and starts the lab, brings the stack up, checks and verifies it, and takes it away again.
+    """Builds and starts the lab, brings the stack up, verifies it, and destroys it.
 
     Raises:
-        JourneyError, EngineError, lab.journey.PhaseError: a step did something else than it must.
+        JourneyError, EngineError, lab.journey.PhaseError: a step did not do what it must.
     """
     environment = os.environ | engine_environment(project)
     for phase in lab_journey.phases("lab", quiet):
@@ -78,7 +78,7 @@ def _lab_clusters(project: Path) -> list[Path]:
 
 
 def _give_clusters(engine: Engine, config: Config, kubeconfigs: list[Path]) -> None:
-    """The lab's clusters stand for the stack's, in the order of their names."""
+    """Makes the lab's clusters stand in for the stack's, in the order of their names."""
     clusters = config[CLUSTERS]
     if len(kubeconfigs) < len(clusters):
         raise JourneyError(f"the lab has {len(kubeconfigs)} clusters and the stack wants {len(clusters)}")
@@ -87,7 +87,7 @@ def _give_clusters(engine: Engine, config: Config, kubeconfigs: list[Path]) -> N
 
 
 def _verify(project: Path, name: str, engine: Engine, folder: Path) -> None:
-    """fedmesh with the kubeconfigs that the program gives out, as a user would have them."""
+    """Runs `fedmesh verify` with the kubeconfigs from the stack's outputs."""
     merged = folder / "kubeconfig"
     merged.touch(mode=0o600)
     merged.write_text(json.dumps(merged_kubeconfigs(engine.outputs()["kubeconfigs"])), encoding="utf-8")
@@ -98,7 +98,7 @@ def _verify(project: Path, name: str, engine: Engine, folder: Path) -> None:
 
 
 def merged_kubeconfigs(kubeconfigs: Mapping[str, str]) -> dict[str, Any]:
-    """One kubeconfig with the contexts of several (JSON, one context each)."""
+    """Merges kubeconfigs in JSON with one context each."""
     parsed = [json.loads(text) for text in kubeconfigs.values()]
     kinds = ("clusters", "users", "contexts")
     lists = {kind: [entry for config in parsed for entry in config[kind]] for kind in kinds}

@@ -1,4 +1,4 @@
-"""What checkov finds in the stacks' plans, against the findings that docs/aws.md explains."""
+"""Compares checkov's findings in the stacks' plans with those that docs/aws.md explains."""
 
 import json
 import re
@@ -12,17 +12,17 @@ from pathlib import Path
 CHECKOV = "checkov@3.3.30"
 DOCUMENT = "docs/aws.md"
 TIMEOUT_SECONDS = 300
-# A row of the table: checks, the resources that they may find (a pattern), and why that is right.
+# A row of the table: checks, a pattern of resources, and the explanation.
 ROW = re.compile(r"^\| (CKV2?_\w+(?:, CKV2?_\w+)*) \| `([^`]+)` \| .+ \|$", re.MULTILINE)
 
 
 class FindingsError(Exception):
-    """checkov could not be run, or found what nothing explains."""
+    """checkov failed, or has findings that are not explained."""
 
 
 @dataclass(frozen=True, order=True)
 class Finding:
-    """A check of checkov's that a resource fails."""
+    """A check of checkov that a resource fails."""
 
     check: str
     resource: str
@@ -31,7 +31,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Explained:
-    """Findings that are no faults: a check, and a pattern of the resources that it may find."""
+    """Findings that are accepted: a check, and a pattern of resources."""
 
     check: str
     pattern: str
@@ -49,12 +49,12 @@ def explained_in(document: str) -> list[Explained]:
 
 
 def of_plans(folder: Path, uv: str) -> tuple[list[Finding], int]:
-    """Has checkov read the plans in a folder; gives what it found, and how many checks passed.
+    """Runs checkov on the plans in a folder; returns its findings and the number of passed checks.
 
-    checkov comes from the package index, into uv's cache: it is no part of the project's environment.
+    uv installs checkov into its cache; it is not part of the project's environment.
 
     Raises:
-        FindingsError: checkov did not run, or read nothing.
+        FindingsError: checkov did not run, or checked nothing.
     """
     command = [uv, "tool", "run", "--python", "python3", CHECKOV, "--directory", str(folder)]
     command += ["--framework", "terraform_plan", "kubernetes", "--output", "json", "--compact", "--quiet"]
@@ -78,7 +78,7 @@ def of_plans(folder: Path, uv: str) -> tuple[list[Finding], int]:
 
 
 def check(project: Path, plans: Path, say: Callable[[str], None]) -> None:
-    """Compares what checkov finds in plans with what docs/aws.md explains.
+    """Compares checkov's findings in plans with those that docs/aws.md explains.
 
     Raises:
         FindingsError: a finding without a row, or a row without a finding.

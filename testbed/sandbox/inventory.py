@@ -1,4 +1,4 @@
-"""What is in the simulated AWS: counted, priced, and at the end of a run expected to be nothing."""
+"""The inventory of the simulated AWS: resource counts and their cost. At the end of a run it must be empty."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -58,7 +58,7 @@ def _rules(aws: Aws) -> int:
 
 
 def _peerings(aws: Aws) -> int:
-    """Counted where they were asked for: those between regions are seen in both."""
+    """Counts a peering in the requester's region, since both regions list it."""
     listed = aws.client("ec2").describe_vpc_peering_connections()["VpcPeeringConnections"]
     own = [each for each in listed if each["RequesterVpcInfo"]["Region"] == aws.region]
     return sum(_state(each) != "deleted" for each in own)
@@ -125,13 +125,13 @@ class Inventory:
 
     @property
     def left(self) -> dict[str, int]:
-        """What there is at all, by kind."""
+        """The number of resources by kind."""
         sums = {kind: sum(regions.values()) for kind, regions in self.counts.items()}
         return {kind: count for kind, count in sums.items() if count}
 
 
 def take(regions: tuple[str, ...]) -> Inventory:
-    """Looks at all that there is in some regions of the AWS that the environment points to."""
+    """Takes the inventory of some regions of the AWS that AWS_ENDPOINT_URL points to."""
     everywhere = {region: Aws(region) for region in regions}
     counts = {
         kind: {region: count(aws) for region, aws in everywhere.items()} for kind, count in REGIONAL.items()
@@ -191,7 +191,7 @@ def _endpoints(aws: Aws) -> list[dict[str, Any]]:
 
 
 def as_text(inventory: Inventory) -> str:
-    """A report as a person would read it."""
+    """The inventory as text for people."""
     kinds = [
         f"  {kind:<28} {sum(regions.values()):>5}   {_spread(regions)}"
         for kind, regions in inventory.counts.items()
@@ -208,5 +208,5 @@ def _spread(regions: Mapping[str, int]) -> str:
 
 
 def use(environment: Mapping[str, str]) -> None:
-    """Points this process at an AWS."""
+    """Directs the AWS clients of this process to an AWS."""
     os.environ.update(environment)

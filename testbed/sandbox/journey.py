@@ -1,4 +1,4 @@
-"""`make sandbox`: the life of a stack's AWS half, from the first preview to nothing left, with the real engine."""
+"""`make sandbox`: takes a stack's AWS half from the first preview to destroy, with the real engine."""
 
 import shutil
 import time
@@ -20,7 +20,7 @@ FORGET_UNREACHABLE = {"PULUMI_K8S_DELETE_UNREACHABLE": "true"}
 
 
 class JourneyError(Exception):
-    """A step did something else than it must."""
+    """A step did not do what it must."""
 
 
 def expect(condition: bool, text: str) -> None:
@@ -42,17 +42,17 @@ class ApiServers:
             self.kubeconfigs[name] = started.kubeconfig
 
     def stop(self, name: str) -> None:
-        """Ends one of them for good."""
+        """Stops one of them for good."""
         self._running.pop(name).close()
 
     def stop_all(self) -> None:
-        """Ends those that still run."""
+        """Stops those that are still running."""
         for name in list(self._running):
             self.stop(name)
 
 
 class Journey:
-    """One stack's journey, step by step. `plans` is the folder that gets what was planned, for checkov."""
+    """One stack's life, step by step. `plans` is the folder for its plans, which checkov reads."""
 
     def __init__(self, engine: Engine, say: Say, plans: Path | None = None) -> None:
         self._engine = engine
@@ -67,13 +67,13 @@ class Journey:
 
     @property
     def cluster_names(self) -> list[str]:
-        """Names in EKS of the clusters that the journey makes, the one added later included."""
+        """The EKS names of the clusters, including the one that is added later."""
         count = len(self._config[changes.CLUSTERS]) + 1
         grown = changes.grown(self._config, count)[changes.CLUSTERS]
         return [f"istio-eks-{cluster['name']}" for cluster in grown]
 
     def run(self, servers: ApiServers) -> dict[str, float]:
-        """Takes every step; gives the seconds of each. Raises JourneyError or EngineError."""
+        """Takes every step and returns the duration of each in seconds. Raises JourneyError or EngineError."""
         self._servers = servers
         seconds: dict[str, float] = {}
         for name, step in self._steps():
@@ -117,7 +117,7 @@ class Journey:
         return outcome
 
     def _make(self) -> Outcome:
-        """Policies see here what AWS told, too: ids and addresses that a first preview does not know."""
+        """Policies also see IDs and addresses here, which a first preview does not know."""
         outcome = self._up(self._half, "create", policy_packs=self._policies)
         if self._plans:
             terraform_plan.write(terraform_plan.merged(self._planned, self._engine.resources()), self._plans)
@@ -215,7 +215,7 @@ class Journey:
 
 @contextmanager
 def api_servers(engine: Engine, names: list[str], folder: Path) -> Iterator[ApiServers]:
-    """Runs API servers and gives them to an engine's clusters of these names."""
+    """Runs API servers that stand in for an engine's clusters of these names."""
     servers = ApiServers(names, folder)
     try:
         for name, kubeconfig in servers.kubeconfigs.items():
@@ -226,9 +226,9 @@ def api_servers(engine: Engine, names: list[str], folder: Path) -> Iterator[ApiS
 
 
 def run(project: Path, stacks: list[str], say: Say, plans: Path | None = None) -> dict[str, dict[str, float]]:
-    """The journeys of some stacks, each with a fresh AWS. Gives seconds by stack and step.
+    """Takes stacks through their lives, each with a fresh AWS. Returns seconds by stack and step.
 
-    What each stack plans is written to a folder of its name in `plans`, for checkov.
+    Each stack's plan is written to a folder of its name in `plans`, for checkov.
     """
     return {stack: _run(project, stack, say, plans / stack if plans else None) for stack in stacks}
 
@@ -244,7 +244,7 @@ def _run(project: Path, stack: str, say: Say, plans: Path | None) -> dict[str, f
 
 
 def scale(project: Path, stack: str, counts: list[int], say: Say) -> dict[int, float]:
-    """Seconds that a preview of everything takes, by the number of clusters."""
+    """Returns the duration of a full preview in seconds, by the number of clusters."""
     seconds: dict[int, float] = {}
     with _folder(project, "scale") as folder, running.running(folder / "aws.log") as cloud:
         engine = Engine(project, folder, stack, cloud)
@@ -258,7 +258,7 @@ def scale(project: Path, stack: str, counts: list[int], say: Say) -> dict[int, f
 
 @contextmanager
 def _folder(project: Path, name: str) -> Iterator[Path]:
-    """A fresh folder for state and logs, which hold secrets: gone afterwards, and at the next start at the latest."""
+    """A fresh folder for state and logs, which contain secrets. It is removed afterwards, or at the next start."""
     folder = project / ".sandbox" / "run" / name
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)

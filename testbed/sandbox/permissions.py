@@ -1,4 +1,4 @@
-"""Which calls a run made to AWS, and whether an IAM policy allows them."""
+"""Records the calls of a run to AWS, and checks whether an IAM policy allows them."""
 
 import json
 import os
@@ -6,13 +6,13 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-# Names that IAM has for a service where they are not those of the API.
+# IAM's service prefixes that differ from the API's names.
 IAM_NAMES = {"elbv2": "elasticloadbalancing"}
 CALLS_FILE = "FEDMESH_SANDBOX_CALLS"
 
 
 def record(client: Any) -> None:
-    """Has a boto3 client note its calls in the file that FEDMESH_SANDBOX_CALLS names, where it names one."""
+    """Makes a boto3 client record its calls in the file $FEDMESH_SANDBOX_CALLS, if it is set."""
     path = os.environ.get(CALLS_FILE)
     if not path:
         return
@@ -27,7 +27,7 @@ def record(client: Any) -> None:
 
 
 def recorded(path: Path) -> set[str]:
-    """The calls noted so far, as IAM actions."""
+    """The recorded calls, as IAM actions."""
     return set(path.read_text(encoding="utf-8").split()) if path.exists() else set()
 
 

@@ -75,7 +75,7 @@ class AwsProvider(provider_pb2_grpc.ResourceProviderServicer):
             changes=provider_pb2.DiffResponse.DIFF_SOME if changed else provider_pb2.DiffResponse.DIFF_NONE,
             diffs=changed,
             replaces=replaces,
-            # A name that is given by hand can't be had twice: the old one has to go first.
+            # Names that users give are unique: the old resource must be deleted first.
             deleteBeforeReplace=bool(replaces) and not _was_autonamed(kind, old, request.urn),
         )
 
@@ -165,12 +165,12 @@ class AwsProvider(provider_pb2_grpc.ResourceProviderServicer):
         return Aws(region) if isinstance(region, str) and region else self._aws
 
     def _state(self, schema: Schema, aws: Aws, *parts: dict[str, Any]) -> dict[str, Any]:
-        """All that is known, less what the real provider does not give out."""
+        """All known properties, without those that the real provider does not return."""
         merged = {"region": aws.region, **{name: value for part in parts for name, value in part.items()}}
         return {name: value for name, value in merged.items() if name in schema.outputs}
 
     def _foreseen(self, schema: Schema, inputs: dict[str, Any]) -> dict[str, Any]:
-        """What a preview knows: the inputs; what AWS computes is unknown."""
+        """The properties that a preview knows: the inputs. Those that AWS computes are unknown."""
         return {**dict.fromkeys(schema.computed, UNKNOWN), **inputs}
 
     def _call(self, context: Any, call: Callable[[], Any]) -> Any:
@@ -188,7 +188,7 @@ def _same(old: Any, new: Any) -> bool:
 
 
 def _as_given(found: Any, given: Any) -> Any:
-    """What was found, without the parts that AWS added to what was given."""
+    """The properties that were read, without those that AWS added to the inputs."""
     if isinstance(found, dict) and isinstance(given, dict):
         return {key: _as_given(found.get(key, value), value) for key, value in given.items()}
     return found
@@ -202,13 +202,13 @@ def _was_autonamed(kind: Kind, old: dict[str, Any], urn: str) -> bool:
 
 
 def serve(servicer: Any) -> None:
-    """Serves a plugin on a free loopback port, says which on standard output, and stays."""
+    """Serves a plugin on a free loopback port, and prints the port on standard output."""
     server = grpc.server(futures.ThreadPoolExecutor(16), options=MESSAGE_LIMIT)
     provider_pb2_grpc.add_ResourceProviderServicer_to_server(servicer, server)
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
     sys.stdout.write(f"{port}\n")
     sys.stdout.flush()
-    # The engine ends its plugins with an interrupt: that is no error.
+    # The engine stops its plugins with SIGINT, which is not an error.
     with contextlib.suppress(KeyboardInterrupt):
         server.wait_for_termination()

@@ -1,7 +1,7 @@
-"""What a resource type takes and gives, read from the typed args of the installed Pulumi packages.
+"""The inputs and outputs of resource types, read from the installed Pulumi packages.
 
 The packages are generated from the providers' own schemas, so an argument that the real provider refuses for its
-name, its type or its absence is refused here too. Reading them takes seconds of CPU, so that what was read is kept.
+name, its type or its absence is refused here too. Reading them takes seconds of CPU, so the result is cached.
 """
 
 import hashlib
@@ -40,7 +40,7 @@ class Schema:
 
     @property
     def computed(self) -> set[str]:
-        """Outputs that are never inputs: only AWS can tell them."""
+        """Outputs that are not inputs: AWS computes them."""
         return set(self.outputs) - set(self.inputs)
 
 
@@ -56,7 +56,7 @@ def schema_of(token: str) -> Schema:
     Raises:
         LookupError: no installed package has this type.
     """
-    # The packages load their modules when first touched, and not safely from several threads.
+    # The packages import their modules lazily, which is not thread-safe.
     with LOADING:
         if token not in _schemas:
             _schemas[token] = _kept(token) or _keep(_read(token))
@@ -84,7 +84,7 @@ def _kept(token: str) -> Schema | None:
 def _keep(schema: Schema) -> Schema:
     file = _file(schema.token)
     file.parent.mkdir(parents=True, exist_ok=True)
-    # Written apart and renamed: several plugins start at once.
+    # Written to a temporary file and renamed, since several plugins start at once.
     fresh = file.with_suffix(f".{os.getpid()}")
     fresh.write_text(json.dumps(asdict(schema)), encoding="utf-8")
     fresh.rename(file)

@@ -1,4 +1,4 @@
-"""Several stacks' journeys at once, each in a process with an AWS of its own: the engine seldom uses two cores."""
+"""Runs several stacks in parallel, each in a process with an AWS of its own, since one engine seldom uses two cores."""
 
 import subprocess
 import sys
@@ -10,10 +10,10 @@ from testbed.sandbox.journey import JourneyError, Say
 
 
 def run(project: Path, stacks: Sequence[str], plans: Path | None, say: Say) -> None:
-    """Runs the journeys; every line that they say starts with the stack's name.
+    """Runs the stacks; each line of output starts with the stack's name.
 
     Raises:
-        JourneyError: names the stacks whose journey failed; what was wrong has been said.
+        JourneyError: names the stacks that failed; their errors have been printed.
     """
     arguments = ["--plans", str(plans)] if plans else []
     journeys = {

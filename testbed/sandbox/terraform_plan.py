@@ -1,7 +1,7 @@
-"""What the engine plans, in the forms that checkov reads: a Terraform plan, and Kubernetes objects.
+"""Converts the engine's plans into forms that checkov reads: a Terraform plan, and Kubernetes objects.
 
-checkov knows no Pulumi. pulumi-aws is Terraform's provider under other names, so its resources can be told in
-Terraform's words: types and inputs by rule and by the table below, references by the engine's property dependencies.
+checkov does not read Pulumi's plans. pulumi-aws is built from Terraform's provider, so its resources have equivalents:
+types and inputs are mapped by rule and by the table below, references by the engine's property dependencies.
 """
 
 import json
@@ -22,7 +22,7 @@ TYPES = {
     "aws:ec2/peeringConnectionOptions:PeeringConnectionOptions": "aws_vpc_peering_connection_options",
     "aws:ec2transitgateway/transitGateway:TransitGateway": "aws_ec2_transit_gateway",
 }
-# Pulumi's plural of a block that Terraform repeats under its singular.
+# Pulumi's plural names of blocks that Terraform repeats under a singular name.
 BLOCKS = {
     "aliases": "alias",
     "endpoint_configurations": "endpoint_configuration",
@@ -61,7 +61,7 @@ def plan_of(resources: Resources) -> Json:
 
 
 def merged(planned: Resources, made: Resources) -> list[Mapping[str, Any]]:
-    """What was planned, with what is known of it since it was made."""
+    """The planned resources, completed from the state after `up`."""
     known = {each["urn"]: each for each in made}
     return [known.get(each["urn"], each) for each in planned]
 
@@ -135,7 +135,7 @@ def _references(resource: Mapping[str, Any], addresses: Mapping[str, str]) -> Js
 
 
 def _known(value: Any) -> Any:
-    """The value without the parts that only the update will tell."""
+    """The value without the parts that are unknown before the update."""
     if isinstance(value, Mapping):
         return {
             key: _known(item)

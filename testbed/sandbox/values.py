@@ -13,7 +13,7 @@ UNKNOWN_TEXT = "04da6b54-80e4-46f7-96ec-b56ff0331ba9"
 
 
 class Unknown:
-    """A value that only the update will tell. There is one of it."""
+    """A value that is unknown before the update; a singleton."""
 
     def __repr__(self) -> str:
         return "unknown"
@@ -23,7 +23,7 @@ UNKNOWN = Unknown()
 
 
 def from_struct(struct: struct_pb2.Struct) -> dict[str, Any]:
-    """The properties of a message; secrets are opened, absent and null values dropped."""
+    """The properties of a message; secrets are unwrapped, absent and null values dropped."""
     return {
         key: value
         for key, value in ((key, _from_value(field)) for key, field in struct.fields.items())
@@ -39,7 +39,7 @@ def to_struct(properties: Mapping[str, Any]) -> struct_pb2.Struct:
 
 
 def has_unknown(value: object) -> bool:
-    """Whether a value is, or holds anywhere, an unknown."""
+    """Whether a value is or contains an unknown."""
     if isinstance(value, Mapping):
         return any(has_unknown(item) for item in value.values())
     if isinstance(value, list):

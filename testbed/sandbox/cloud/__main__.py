@@ -1,4 +1,4 @@
-"""Serves the simulated AWS on a loopback port until it is told to end: `python -m testbed.sandbox.cloud PORT`."""
+"""Serves the simulated AWS on a loopback port until it is stopped: `python -m testbed.sandbox.cloud PORT`."""
 
 import os
 import signal

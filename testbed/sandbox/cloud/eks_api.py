@@ -403,7 +403,7 @@ def _minor(version: str) -> int:
 
 
 def install() -> None:
-    """Puts this EKS in the place of moto's."""
+    """Replaces moto's EKS with this one."""
     moto_paths = [path for path in urls.url_paths if path.startswith("{0}")]
     for path in [*moto_paths, *("{0}" + path for path in PATHS)]:
         urls.url_paths[path] = Eks.dispatch

@@ -1,4 +1,4 @@
-"""Starts the simulated AWS as a process of its own that ends with this one."""
+"""Runs the simulated AWS as a child process."""
 
 import os
 import socket
@@ -15,12 +15,12 @@ POLL_SECONDS = 0.1
 
 @contextmanager
 def running(log: Path) -> Iterator[dict[str, str]]:
-    """The simulated AWS on a free loopback port; gives the environment that leads AWS clients to it.
+    """Runs the simulated AWS on a free loopback port; yields the environment that directs AWS clients to it.
 
     Raises TimeoutError, with the end of its log, when it does not answer within a minute.
     """
     port = _free_port()
-    # The parent's death must not leave a server behind: setpriv has the kernel see to it.
+    # The kernel kills the server when this process ends.
     command = ["setpriv", "--pdeathsig", "KILL", sys.executable, "-m", "testbed.sandbox.cloud", str(port)]
     root = Path(__file__).parents[3]
     with log.open("ab") as output:
@@ -36,7 +36,7 @@ def running(log: Path) -> Iterator[dict[str, str]]:
 
 
 def environment(port: int) -> dict[str, str]:
-    """What AWS clients need to know: where AWS is, and credentials that it does not check."""
+    """The endpoint for AWS clients, and credentials, which are not checked."""
     return {
         "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
         "AWS_ACCESS_KEY_ID": "sandbox",

@@ -1,4 +1,4 @@
-"""What every simulated resource type can do."""
+"""The interface of simulated resource types."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -23,16 +23,16 @@ class Kind(ABC):
 
     @abstractmethod
     def create(self, aws: Aws, inputs: Inputs) -> tuple[str, Properties]:
-        """Makes it. Gives its id and what AWS computed."""
+        """Creates the resource. Returns its ID and the computed properties."""
 
     @abstractmethod
     def read(self, aws: Aws, id_: str, state: Inputs) -> Properties | None:
-        """What AWS has now, under Pulumi's names, or None when it is gone. Raises ClientError otherwise."""
+        """Reads the resource's properties under Pulumi's names, or None when it does not exist. Raises ClientError."""
 
     def update(self, aws: Aws, id_: str, old: Inputs, new: Inputs) -> Properties:
-        """Changes it in place. Gives what AWS computed anew."""
+        """Updates the resource in place. Returns the newly computed properties."""
         raise NotImplementedError(self.resource)
 
     @abstractmethod
     def delete(self, aws: Aws, id_: str, state: Inputs) -> None:
-        """Removes it. A thing that is gone already is no error."""
+        """Deletes the resource. A resource that does not exist is not an error."""

@@ -1,4 +1,4 @@
-"""VPCs and what stands in them."""
+"""VPCs and the resources in them."""
 
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -94,7 +94,7 @@ class Vpc(Ec2Kind):
 
 
 class DefaultSecurityGroup(Kind):
-    """Adopts the group that a VPC is born with; it goes with its VPC."""
+    """Adopts the security group that AWS creates with a VPC and deletes with it."""
 
     resource = "aws:ec2/defaultSecurityGroup:DefaultSecurityGroup"
     replace_on = frozenset({"vpcId"})
@@ -364,7 +364,7 @@ class SecurityGroup(Ec2Kind):
             VpcId=inputs["vpcId"],
             **self.tags(inputs),
         )["GroupId"]
-        # The provider takes away the rule that lets everything out, as EC2 adds it unasked.
+        # EC2 adds a rule that allows all outgoing traffic; the provider removes it.
         everything = [{"IpProtocol": "-1", "IpRanges": [{"CidrIp": EVERYWHERE}]}]
         ec2.revoke_security_group_egress(GroupId=id_, IpPermissions=everything)
         return id_, {"arn": self.arn(aws, id_), "ownerId": aws.account()}

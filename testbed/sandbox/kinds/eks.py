@@ -1,4 +1,4 @@
-"""EKS clusters and what belongs to them."""
+"""EKS clusters and their resources."""
 
 from typing import Any, ClassVar
 from uuid import uuid4

@@ -1,4 +1,4 @@
-"""Global Accelerator, which moto does not have, in the shape of a moto service."""
+"""Global Accelerator as a moto service, since moto has none."""
 
 import sys
 
@@ -10,7 +10,7 @@ __all__ = ["globalaccelerator_backends", "install"]
 
 
 def install() -> None:
-    """Puts it beside moto's own services."""
+    """Registers the service with moto."""
     sys.modules["moto.globalaccelerator"] = sys.modules[__name__]
     backend_index.backend_url_patterns.append(("globalaccelerator", URL))
 

@@ -10,25 +10,25 @@ Json = dict[str, Any]
 
 
 class Backend(BaseBackend):
-    """One account's accelerators; things are known by their ARNs, which grow from parent to child."""
+    """One account's resources by ARN; the ARN of a child begins with that of its parent."""
 
     def __init__(self, region_name: str, account_id: str) -> None:
         super().__init__(region_name, account_id)
         self.things: dict[str, Json] = {}
 
     def add(self, arn: str, thing: Json) -> Json:
-        """Keeps a thing under its ARN."""
+        """Stores a resource under its ARN."""
         self.things[arn] = thing
         return thing
 
     def get(self, arn: str, kind: str) -> Json:
-        """The thing with that ARN; `kind` names the error when there is none."""
+        """The resource with that ARN; `kind` is part of the error's name when there is none."""
         if arn not in self.things:
             raise JsonRESTError(f"{kind}NotFoundException", f"{arn} does not exist")
         return self.things[arn]
 
     def remove(self, arn: str, kind: str) -> None:
-        """Takes a thing away that nothing hangs on."""
+        """Removes a resource that has no children."""
         self.get(arn, kind)
         if any(other.startswith(f"{arn}/") for other in self.things):
             raise JsonRESTError(f"Associated{kind}ChildFoundException", f"{arn} still has children")

@@ -1,4 +1,4 @@
-"""Where moto's server finds the calls."""
+"""The URLs of the service, for moto's server."""
 
 import re
 
