@@ -21,7 +21,6 @@ NAMESPACE = "spire"
 # agents see the processes of their nodes, and the CSI driver mounts for pods
 POD_SECURITY = {"pod-security.kubernetes.io/enforce": "privileged"}
 BUNDLE_PORT = 8443
-AGENT_SOCKET = "spire-agent.sock"
 PEER_BUNDLE = "spire-bundle-spiffe"
 BUNDLE_KEY = "bundle"  # as in manifests/spire/server-config.yaml
 
