@@ -11,6 +11,7 @@ from typing import Any
 
 import pulumi
 import yaml
+from pulumi.runtime.settings import SETTINGS
 from pulumi.runtime.stack import wait_for_rpcs
 
 PROJECT = Path(__file__).parent.parent.parent
@@ -208,7 +209,10 @@ def run(config: Mapping[str, Any]) -> Program:
     os.chdir(PROJECT)
     try:
         runpy.run_path(str(PROJECT / "__main__.py"))
-    finally:
-        # a program that stops early leaves nothing that a later one would wait for
-        asyncio.get_event_loop().run_until_complete(wait_for_rpcs())
+    except BaseException:
+        # a later program would wait for ever for what this one began
+        SETTINGS.rpc_manager.clear()
+        SETTINGS.outputs.clear()
+        raise
+    asyncio.get_event_loop().run_until_complete(wait_for_rpcs())
     return program
