@@ -259,12 +259,14 @@ class SpireSettings(Model):
             }
         },
         replaces="the roots of the trust domains, see docs/operations.md",
+        since="0.2",
     )
     jwt_issuer: Url | None = setting(
         None,
         description="The issuer in JWT-SVIDs: the URL under which OIDC relying parties find the keys.",
         example="https://oidc.example.com",
         default_text="none",
+        since="0.2",
     )
     node_label: NodeLabel = setting(
         "dedicated",
@@ -273,6 +275,7 @@ class SpireSettings(Model):
         "have `dedicated`.",
         example="node-restriction.kubernetes.io/dedicated",
         replaces="nothing; the server's pod moves",
+        since="0.2",
     )
 
     @model_validator(mode="after")
@@ -292,6 +295,7 @@ class DeadPeers(Model):
         description="The time in which the peer of an outgoing connection must acknowledge data, from 1s to 5m, or 0s "
         "for the kernel's quarter of an hour. It also ends an upload to a server that reads nothing for so long.",
         example="30s",
+        since="0.2",
     )
 
 
@@ -303,11 +307,13 @@ class IstioSettings(Model):
         description="Whether proxies answer their pods' DNS queries, so that a service that runs in one cluster only "
         "has its name in all. Pods take a change when they are made anew.",
         example=False,
+        since="0.2",
     )
     dead_peers: DeadPeers = setting(
         {},
         description="How soon connections to peers that vanished end.",
         example={"userTimeout": "30s"},
+        since="0.2",
     )
 
     plain_envoy: Flag = setting(
@@ -344,6 +350,7 @@ class IstioSettings(Model):
         "(`credentialName`). Its account may then read the Secrets of that namespace; its pods have no "
         "token of the account.",
         example=True,
+        since="0.2",
     )
     scope_gateways: Flag = setting(
         False,
@@ -357,6 +364,7 @@ class IstioSettings(Model):
         description="Whether what version 0.1 made stays beside its successors during the upgrade: the gateways in "
         "`istio-system`, and the rights of the peers' readers.",
         example=True,
+        since="0.2",
     )
 
     @field_validator("revision", "previous_revision", mode="after")
@@ -387,6 +395,7 @@ class OutlierDetection(Model):
         description="The number of 502, 503 and 504 answers in a row after which an endpoint is ejected, from 0 "
         "(never) to 1000.",
         example=3,
+        since="0.2",
     )
     consecutive_local_failures: LocalFailures = setting(
         2,

@@ -123,7 +123,7 @@ def reference() -> str:
         if model is None:
             raise TypeError(f"{key} must be a section")
         extra = cast(Mapping[str, Any], field.json_schema_extra)
-        rows = [each.row() for each in keys(model, step and f"{step}.")]
+        rows = [each.row() for each in keys(model, step and f"{step.removeprefix('.')}.")]
         required = "This key is required. " if field.is_required() else ""
         example = yaml.safe_dump({f"{PREFIX}{key}": extra["example"]}, sort_keys=False, width=110)
         parts.append(

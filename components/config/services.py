@@ -1,12 +1,17 @@
 """What owners declare: settings of single services and namespaces, and Gateway API."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, Strict, StringConstraints, model_validator
 
-from components.config.fields import Between, DnsLabel, Duration, Flag, Model, Rule, refusal, setting
+from components.config.fields import Between, DnsLabel, Duration, Flag, Model, Rule, refusal
+from components.config.fields import setting as described
 from components.config.mesh import AnyText, Attempts, Host, ProxyDuration
+
+# All keys of this module came with one release.
+setting = partial(described, since="0.2")
 
 Limit = Annotated[int, Strict(), Field(ge=1, le=2147483647), Rule("a whole number from 1 to 2147483647")]
 HeaderName = Annotated[

@@ -97,15 +97,20 @@ class Settings(Model):
         {},
         description="What the owners of services ask of the mesh, by host. Each entry holds on all clusters.",
         example={"shop.shop.svc.cluster.local": {"idempotent": "reads", "timeout": "15s"}},
+        since="0.2",
     )
     namespaces: Namespaces = setting(
         {},
         description="Namespaces that are in the mesh on all clusters. They are made where they are missing, and stay "
         "with all that is in them when they are removed from here.",
         example={"shop": {"podSecurity": "restricted"}},
+        since="0.2",
     )
     gateway_api: GatewayApiSettings = setting(
-        {}, description="The CRDs of Gateway API.", example={"install": False}
+        {},
+        description="The CRDs of Gateway API.",
+        example={"install": False},
+        since="0.2",
     )
     samples: SampleSettings = setting({}, description="The sample applications.", example={"enabled": False})
     observability: ObservabilitySettings = setting(

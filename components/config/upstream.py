@@ -1,10 +1,15 @@
 """The authority above a trust domain: the plugins of SPIRE's server that sign its CA, in SPIRE's own spelling."""
 
+from functools import partial
 from typing import Annotated, Any, Self
 
 from pydantic import Strict, StringConstraints, model_validator
 
-from components.config.fields import Model, Rule, Text, refusal, setting
+from components.config.fields import Model, Rule, Text, refusal
+from components.config.fields import setting as described
+
+# All keys of this module came with one release.
+setting = partial(described, since="0.2")
 
 Url = Annotated[
     str, Strict(), StringConstraints(pattern=r"^https://[^\s/]+(/\S*)?$"), Rule("a URL with https")

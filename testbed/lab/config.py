@@ -3,21 +3,57 @@
 from __future__ import annotations
 
 import itertools
-import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Literal, Self
 
 import yaml
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
+
+from components.config.faults import Path as KeyPath
+from components.config.faults import first_fault, key_of
+from components.config.fields import Model, Rule, Text, refusal
 
 DEFAULT_FILE = Path(__file__).with_name("lab.yaml")
 # the kernel's limit for interface names is 15 characters, and nodes' interfaces are named by number
 MAX_NODES = 200
-NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,38}[a-z0-9])?")
-EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
-T = TypeVar("T")
+# a Service range holds the Service `kubernetes`, the cluster's DNS and all others
+SMALLEST_SERVICE_PREFIX = 24
+
+
+def _written_as_text(value: object) -> object:
+    if not isinstance(value, str):
+        raise refusal(f"must be text, not {value!r}")
+    return value
+
+
+def _large_enough(value: IPv4Network) -> IPv4Network:
+    if value.prefixlen > SMALLEST_SERVICE_PREFIX:
+        raise refusal(f"must be a /{SMALLEST_SERVICE_PREFIX} or larger, not {value}")
+    return value
+
+
+# Python parses an address from a number too, which nobody means
+FromText = BeforeValidator(_written_as_text)
+Name = Annotated[
+    str,
+    StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]{0,38}[a-z0-9])?$"),
+    Rule("a name: small letters, digits and hyphens, at most 40 characters"),
+]
+AnyText = Annotated[str, Rule("text")]
+Address = Annotated[IPv4Address, FromText, Rule("an IPv4 address such as 10.90.0.11")]
+Interface = Annotated[IPv4Interface, FromText, Rule("an IPv4 address with its range, such as 10.90.0.1/24")]
+Range = Annotated[IPv4Network, FromText, Rule("an IPv4 range without host bits, such as 10.91.0.0/16")]
+ServiceRange = Annotated[Range, AfterValidator(_large_enough)]
 
 
 class LabConfigError(Exception):
@@ -83,163 +119,160 @@ class Lab:
         raise LabConfigError(f"no cluster {name!r} in the lab; there are: {known}")
 
 
+class BridgeEntry(Model):
+    """The bridge that joins the nodes."""
+
+    name: Name = Field(description="The name of the network interface.")
+    address: Interface = Field(description="Its address, with the range of all nodes.")
+
+
+class TaintEntry(Model):
+    """A taint of a node."""
+
+    key: Text = Field(description="Its key.")
+    value: Text | None = Field(None, description="Its value.")
+    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] = Field(description="Its effect.")
+
+
+class NodeEntry(Model):
+    """A node of a cluster."""
+
+    name: Name = Field(description="Its name.")
+    address: Address = Field(description="Its address on the bridge.")
+    labels: Mapping[Text, AnyText] = Field({}, description="Its labels beside those of region and zone.")
+    taints: tuple[TaintEntry, ...] = Field((), description="Its taints.")
+
+
+class ClusterEntry(Model):
+    """A cluster of the lab. The first of its nodes runs the control plane."""
+
+    name: Name = Field(description="Its name.")
+    region: Name = Field(description="The region of its nodes.")
+    zone: Name = Field(description="The zone of its nodes.")
+    pod_range: Range = Field(description="The range of its pods, with a /24 for each node.")
+    service_range: ServiceRange = Field(description="The range of its Services.")
+    load_balancers: Range = Field(description="The addresses of its Services of type LoadBalancer.")
+    nodes: tuple[NodeEntry, ...] = Field(description="Its nodes, at least one.")
+
+    @model_validator(mode="after")
+    def _nodes_have_pod_ranges(self) -> Self:
+        if not self.nodes:
+            raise refusal("must list at least one node", "nodes")
+        if len(self.ranges_of_nodes()) < len(self.nodes):
+            raise refusal(f"{self.pod_range} has no /24 for each of {len(self.nodes)} nodes", "podRange")
+        return self
+
+    def ranges_of_nodes(self) -> list[IPv4Network]:
+        """The /24 of each node. The first stays free, so that a node's pods are recognized by its number."""
+        if self.pod_range.prefixlen >= 24:
+            return []
+        return list(itertools.islice(self.pod_range.subnets(new_prefix=24), 1, len(self.nodes) + 1))
+
+    def cluster(self) -> Cluster:
+        """The cluster as the lab uses it."""
+        place = {"topology.kubernetes.io/region": self.region, "topology.kubernetes.io/zone": self.zone}
+        return Cluster(
+            name=self.name,
+            pods=self.pod_range,
+            services=self.service_range,
+            load_balancers=self.load_balancers,
+            nodes=tuple(
+                Node(
+                    name=node.name,
+                    address=node.address,
+                    pods=own,
+                    labels={**place, **node.labels},
+                    taints=tuple(taint.model_dump(exclude_none=True) for taint in node.taints),
+                    control_plane=number == 0,
+                )
+                for number, (node, own) in enumerate(zip(self.nodes, self.ranges_of_nodes(), strict=True))
+            ),
+        )
+
+
+class LabFile(Model):
+    """All that lab.yaml says."""
+
+    bridge: BridgeEntry = Field(description="The bridge that joins the nodes of all clusters.")
+    clusters: tuple[ClusterEntry, ...] = Field(description="The clusters, at least one.")
+
+    @model_validator(mode="after")
+    def _clusters_go_together(self) -> Self:
+        if not self.clusters:
+            raise refusal("must list at least one cluster", "clusters")
+        self._check_names()
+        self._check_addresses()
+        self._check_ranges()
+        return self
+
+    def _check_names(self) -> None:
+        seen: set[str] = set()
+        for path, name in self._names():
+            if name in seen:
+                raise refusal(f"must be unique: the name {name} is used twice", *path)
+            seen.add(name)
+        nodes = sum(len(cluster.nodes) for cluster in self.clusters)
+        if nodes > MAX_NODES:
+            raise refusal(f"must have {MAX_NODES} nodes at most, not {nodes}", "clusters")
+
+    def _names(self) -> Iterator[tuple[KeyPath, str]]:
+        for number, cluster in enumerate(self.clusters):
+            yield ("clusters", number, "name"), cluster.name
+        for path, node in self._nodes():
+            yield (*path, "name"), node.name
+
+    def _nodes(self) -> Iterator[tuple[KeyPath, NodeEntry]]:
+        for number, cluster in enumerate(self.clusters):
+            for place, node in enumerate(cluster.nodes):
+                yield ("clusters", number, "nodes", place), node
+
+    def _check_addresses(self) -> None:
+        bridge = self.bridge.address
+        used = {bridge.ip}
+        for path, node in self._nodes():
+            key = (*path, "address")
+            if node.address not in bridge.network:
+                raise refusal(f"{node.address} is not in bridge.address {bridge.network}", *key)
+            if node.address in used:
+                raise refusal(f"must be unique: the address {node.address} is used twice", *key)
+            if any(node.address in cluster.load_balancers for cluster in self.clusters):
+                raise refusal(f"{node.address} lies in a loadBalancers range", *key)
+            used.add(node.address)
+
+    def _check_ranges(self) -> None:
+        used: list[tuple[KeyPath, IPv4Network]] = [(("bridge", "address"), self.bridge.address.network)]
+        balancers: list[tuple[KeyPath, IPv4Network]] = []
+        for number, cluster in enumerate(self.clusters):
+            at = ("clusters", number)
+            if not cluster.load_balancers.subnet_of(self.bridge.address.network):
+                reason = f"{cluster.load_balancers} is not in bridge.address {self.bridge.address.network}"
+                raise refusal(reason, *at, "loadBalancers")
+            used += [((*at, "podRange"), cluster.pod_range), ((*at, "serviceRange"), cluster.service_range)]
+            balancers.append(((*at, "loadBalancers"), cluster.load_balancers))
+        for group in (used, balancers):
+            for (path, one), (other_path, other) in itertools.combinations(group, 2):
+                if one.overlaps(other):
+                    raise refusal(f"{one} overlaps {other} of {key_of(other_path)}", *path)
+
+
 def load(path: Path = DEFAULT_FILE) -> Lab:
     """Reads and checks the lab's config; raises LabConfigError."""
     try:
-        top = _Section("", yaml.safe_load(path.read_text()), {"bridge", "clusters"})
-        bridge = _Section("bridge", top.raw("bridge"), {"name", "address"})
-        lab = Lab(
-            bridge=bridge.take("name", _name),
-            bridge_address=bridge.take("address", IPv4Interface),
-            clusters=tuple(
-                _cluster(f"clusters[{number}]", item)
-                for number, item in enumerate(top.take("clusters", _list))
-            ),
-        )
-    except (OSError, TypeError, ValueError, yaml.YAMLError) as wrong:
-        raise LabConfigError(f"{path}: {wrong}") from wrong
-    problem = next(_problems(lab), None)
-    if problem:
-        raise LabConfigError(f"{path}: {problem}")
-    return lab
-
-
-class _Section:
-    """A mapping of the file; what it refuses, it refuses with the key's path."""
-
-    def __init__(self, path: str, content: object, known: set[str]) -> None:
-        self._path = path
-        if not isinstance(content, dict):
-            raise TypeError(f"{path or 'the file'} must be a mapping with {', '.join(sorted(known))}")
-        self._content: dict[str, Any] = content
-        for key in content:
-            if key not in known:
-                raise ValueError(f"{self._at(key)} is unknown; allowed are {', '.join(sorted(known))}")
-
-    def raw(self, key: str) -> Any:
-        if key not in self._content:
-            raise ValueError(f"{self._at(key)} is missing")
-        return self._content[key]
-
-    def take(self, key: str, kind: Callable[[Any], T], default: T | None = None) -> T:
-        if default is not None and key not in self._content:
-            return default
-        try:
-            return kind(self.raw(key))
-        except (TypeError, ValueError) as wrong:
-            if key not in self._content:
-                raise
-            raise ValueError(f"{self._at(key)}: {wrong}") from wrong
-
-    def _at(self, key: object) -> str:
-        return f"{self._path}.{key}" if self._path else str(key)
-
-
-def _name(raw: object) -> str:
-    if not isinstance(raw, str) or not NAME.fullmatch(raw):
-        raise ValueError(f"{raw!r} is no name: small letters, digits and hyphens, at most 40 characters")
-    return raw
-
-
-def _list(raw: object) -> list[Any]:
-    if not isinstance(raw, list):
-        raise TypeError("must be a list")
-    return raw
-
-
-def _texts(raw: object) -> dict[str, str]:
-    if not isinstance(raw, dict) or not all(isinstance(text, str) for pair in raw.items() for text in pair):
-        raise ValueError("must be a mapping of texts")
-    return raw
-
-
-def _taints(raw: object) -> tuple[Mapping[str, str], ...]:
-    taints = tuple(_texts(item) for item in _list(raw))
-    if any({"key", "effect"} - set(taint) or taint["effect"] not in EFFECTS for taint in taints):
-        raise ValueError(f"a taint has a key and an effect, one of {', '.join(EFFECTS)}")
-    return taints
-
-
-def _cluster(path: str, raw: object) -> Cluster:
-    known = {"name", "region", "zone", "podRange", "serviceRange", "loadBalancers", "nodes"}
-    section = _Section(path, raw, known)
-    pods = section.take("podRange", IPv4Network)
-    place = {
-        "topology.kubernetes.io/region": section.take("region", _name),
-        "topology.kubernetes.io/zone": section.take("zone", _name),
-    }
-    items = section.take("nodes", _list)
-    # the first /24 stays free, so that a node's pods are recognised by its number
-    ranges = (
-        list(itertools.islice(pods.subnets(new_prefix=24), 1, len(items) + 1)) if pods.prefixlen < 24 else []
+        raw: object = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise LabConfigError(f"{path} can't be read: {error.strerror}") from None
+    except yaml.YAMLError as error:
+        raise LabConfigError(f"{path} must be YAML: {' '.join(str(error).split())}") from None
+    try:
+        read = LabFile.model_validate(raw, by_alias=True, by_name=False)
+    except ValidationError as error:
+        fault = first_fault(LabFile, error)
+        raise LabConfigError(f"{fault.key or 'the file'} in {path}: {fault.allowed}") from None
+    return Lab(
+        bridge=read.bridge.name,
+        bridge_address=read.bridge.address,
+        clusters=tuple(cluster.cluster() for cluster in read.clusters),
     )
-    if len(ranges) < len(items):
-        raise ValueError(f"{path}.podRange {pods} has no /24 for each of {len(items)} nodes")
-    return Cluster(
-        name=section.take("name", _name),
-        pods=pods,
-        services=section.take("serviceRange", IPv4Network),
-        load_balancers=section.take("loadBalancers", IPv4Network),
-        nodes=tuple(
-            _node(f"{path}.nodes[{number}]", item, own, place, number == 0)
-            for number, (item, own) in enumerate(zip(items, ranges, strict=True))
-        ),
-    )
-
-
-def _node(path: str, raw: object, pods: IPv4Network, place: Mapping[str, str], first: bool) -> Node:
-    section = _Section(path, raw, {"name", "address", "labels", "taints"})
-    return Node(
-        name=section.take("name", _name),
-        address=section.take("address", IPv4Address),
-        pods=pods,
-        labels={**place, **section.take("labels", _texts, {})},
-        taints=section.take("taints", _taints, ()),
-        control_plane=first,
-    )
-
-
-def _problems(lab: Lab) -> Iterator[str]:
-    yield from _name_problems(lab)
-    yield from _address_problems(lab)
-    yield from _range_problems(lab)
-
-
-def _name_problems(lab: Lab) -> Iterator[str]:
-    names = [cluster.name for cluster in lab.clusters] + [node.name for _, node in lab.nodes()]
-    for name in sorted({name for name in names if names.count(name) > 1}):
-        yield f"the name {name} is used twice"
-    if not lab.clusters or any(not cluster.nodes for cluster in lab.clusters):
-        yield "clusters: at least one cluster, and one node in each, is needed"
-    if len(names) > MAX_NODES:
-        yield f"clusters: at most {MAX_NODES} nodes"
-
-
-def _address_problems(lab: Lab) -> Iterator[str]:
-    addresses = [node.address for _, node in lab.nodes()]
-    for address in addresses:
-        if address not in lab.bridge_address.network:
-            yield f"nodes' address {address} is not in bridge.address {lab.bridge_address.network}"
-        if addresses.count(address) > 1 or address == lab.bridge_address.ip:
-            yield f"the address {address} is used twice"
-        if any(address in cluster.load_balancers for cluster in lab.clusters):
-            yield f"nodes' address {address} lies in a loadBalancers range"
-
-
-def _range_problems(lab: Lab) -> Iterator[str]:
-    used = [("bridge.address", lab.bridge_address.network)]
-    for cluster in lab.clusters:
-        if not cluster.load_balancers.subnet_of(lab.bridge_address.network):
-            yield f"{cluster.name}.loadBalancers {cluster.load_balancers} is not in {lab.bridge_address.network}"
-        used += [
-            (f"{cluster.name}.podRange", cluster.pods),
-            (f"{cluster.name}.serviceRange", cluster.services),
-        ]
-    balancers = [(f"{cluster.name}.loadBalancers", cluster.load_balancers) for cluster in lab.clusters]
-    for group in (used, balancers):
-        for (name, one), (other_name, other) in itertools.combinations(group, 2):
-            if one.overlaps(other):
-                yield f"{name} {one} overlaps {other_name} {other}"
 
 
 def ranges(lab: Lab) -> list[IPv4Network]:

@@ -108,6 +108,14 @@ def capitals(raw: dict[str, Any]) -> None:
     raw["clusters"][0]["name"] = "Cluster"
 
 
+def service_range_of_one_address(raw: dict[str, Any]) -> None:
+    raw["clusters"][0]["serviceRange"] = "10.101.0.0/32"
+
+
+def address_as_number(raw: dict[str, Any]) -> None:
+    raw["clusters"][0]["nodes"][0]["address"] = 5
+
+
 def clusters_by_name(raw: dict[str, Any]) -> None:
     raw["clusters"] = {"cluster-1": raw["clusters"][0]}
 
@@ -118,27 +126,42 @@ def clusters_by_name(raw: dict[str, Any]) -> None:
         (same_name, "cluster-1 is used twice"),
         (same_address, "10.90.0.11 is used twice"),
         (address_off_the_bridge, "10.99.0.1 is not in bridge.address"),
-        (overlapping_pods, "podRange 10.91.0.0/16 overlaps cluster-2.podRange"),
-        (overlapping_balancers, "cluster-1.loadBalancers 10.90.0.96/28 overlaps cluster-2.loadBalancers"),
+        (overlapping_pods, "clusters[0].podRange in {file}: 10.91.0.0/16 overlaps 10.91.128.0/17"),
+        (overlapping_balancers, "10.90.0.96/28 overlaps 10.90.0.96/28 of clusters[1].loadBalancers"),
         (balancers_on_a_node, "10.90.0.11 lies in a loadBalancers range"),
         (pods_too_few, "has no /24 for each of 2 nodes"),
-        (host_bits, "has host bits set"),
+        (host_bits, "clusters[0].serviceRange in {file}: must be an IPv4 range without host bits"),
         (no_clusters, "at least one cluster"),
-        (no_bridge, "bridge is missing"),
-        (unknown_key, "clusters[0].nodes[1].label is unknown; allowed are address, labels, name, taints"),
-        (wrong_range, "clusters[1].podRange: Expected 4 octets in 'many'"),
-        (number_as_label, "clusters[0].nodes[1].labels: must be a mapping of texts"),
+        (no_bridge, "bridge in {file}: is missing"),
+        (
+            unknown_key,
+            "clusters[0].nodes[1].label in {file}: is unknown; did you mean labels?",
+        ),
+        (wrong_range, "clusters[1].podRange in {file}: must be an IPv4 range without host bits"),
+        (number_as_label, "clusters[0].nodes[1].labels.dedicated in {file}: must be text, not 1"),
         (wrong_effect, "one of NoSchedule, PreferNoSchedule, NoExecute"),
-        (capitals, "clusters[0].name: 'Cluster' is no name"),
-        (clusters_by_name, "clusters: must be a list"),
+        (capitals, "clusters[0].name in {file}: must be a name: small letters"),
+        (service_range_of_one_address, "clusters[0].serviceRange in {file}: must be a /24 or larger"),
+        (address_as_number, "clusters[0].nodes[0].address in {file}: must be text, not 5"),
+        (clusters_by_name, "clusters in {file}: must be a list"),
     ],
 )
 def test_wrong_config_is_refused_by_file_and_key(tmp_path: Path, change: Change, said: str) -> None:
     file = written(tmp_path, change)
     with pytest.raises(LabConfigError) as refused:
         config.load(file)
-    assert said in str(refused.value)
+    assert said.format(file=file) in str(refused.value)
     assert str(file) in str(refused.value)
+
+
+@pytest.mark.parametrize("text", ["clusters: [", "- 1", "", "clusters"])
+def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "lab.yaml"
+    file.write_text(text)
+    with pytest.raises(LabConfigError) as refused:
+        config.load(file)
+    assert str(file) in str(refused.value)
+    assert "\n" not in str(refused.value)
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
