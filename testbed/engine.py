@@ -219,7 +219,8 @@ class Engine:
     def planned(self, **options: Any) -> tuple[list[dict[str, Any]], Outcome]:
         """The resources that a preview would create or change, secrets masked, and its outcome. Raises EngineError."""
         outcome = self.run("preview", json=True, **options)
-        steps = json.loads(outcome.output)["steps"]
+        # the engine's warnings may stand before the document
+        steps = json.loads(outcome.output[outcome.output.index("{\n") :])["steps"]
         return [step["newState"] for step in steps if "newState" in step], outcome
 
     def state(self) -> dict[str, Any]:

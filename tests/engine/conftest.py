@@ -22,6 +22,7 @@ PROJECT = Path(__file__).parents[2]
 PROGRAMS = Path(__file__).parent / "programs"
 TOOLS = paths.cache() / "bin"
 CHARTS = paths.cache() / "charts"
+GATEWAY_API = CHARTS / "gateway-api.yaml"
 STACK = "engine"
 NAMESPACES = (
     "spire",
@@ -146,4 +147,5 @@ def stack_config(servers: dict[str, Server]) -> dict[str, Any]:
         cluster["kubeconfig"] = {"path": str(servers[cluster["name"]].kubeconfig)}
     for chart in config["fedmesh:charts"].values():
         chart["path"] = str(CHARTS / Path(chart["path"]).name)
+    config["fedmesh:gatewayApi"]["path"] = str(GATEWAY_API)
     return config

@@ -5,8 +5,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import yaml
 
-from tests.engine.conftest import PROGRAMS, Checkout, Server, stack_config
+from tests.engine.conftest import GATEWAY_API, PROGRAMS, Checkout, Server, stack_config
 from tests.unit.program import Program, run
 
 Document = dict[str, Any]
@@ -51,6 +52,7 @@ def server(charts: dict[str, list[Document]], servers: dict[str, Server]) -> Ite
     """An API server that knows the CRDs of all charts, for as long as this module runs."""
     crds = [each for documents in charts.values() for each in documents if is_crd(each)]
     assert len(crds) > 20
+    crds += [each for each in yaml.safe_load_all(GATEWAY_API.read_text()) if each and is_crd(each)]
     known = servers["cluster-1"]
     known.kubectl("apply", "--server-side", "-f", "-", given=as_list(crds))
     known.kubectl("wait", "--for=condition=Established", "--timeout=60s", "crd", "--all")
