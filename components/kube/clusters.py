@@ -20,7 +20,10 @@ from components.config.errors import ConfigError
 from components.config.settings import Settings
 from components.kube.last_known import LastKnownState
 
-OLDEST_KUBERNETES = (1, 32)  # the oldest that Istio 1.31 is tested with
+OLDEST_KUBERNETES = (
+    1,
+    33,
+)  # kubelets of older versions ask for nodes/proxy, which SPIRE's agents do not have
 ANSWER_SECONDS = 5
 FILES = ("certificate-authority", "client-certificate", "client-key")
 

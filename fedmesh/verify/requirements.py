@@ -17,8 +17,8 @@ from fedmesh.verify.room import RESERVED, RESERVED_FOR, is_reserved, judge_room
 
 check = category("Requirements")
 
-# Minor versions of Kubernetes 1: the oldest that Istio 1.31 supports, and the newest that it is tested with.
-OLDEST, NEWEST = 32, 36
+# Minor versions of Kubernetes 1: the oldest whose kubelets need no `nodes/proxy` of SPIRE's agents, and the newest that it is tested with.
+OLDEST, NEWEST = 33, 36
 DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
 STATIC_PROVISIONER = "kubernetes.io/no-provisioner"
 SERVICES = f"/api/v1/namespaces/{NAMESPACE}/services"

@@ -131,7 +131,7 @@ def test_the_command_reports_each_requirement_that_is_not_met(monkeypatch, capsy
     told = capsys.readouterr().out
     for part in (
         "no route",
-        "v1.31.9 is older than 1.32",
+        "v1.31.9 is older than 1.33",
         "create, patch, delete namespaces",
         "no node has the label dedicated=spire-server",
         "no StorageClass is the default; there are: none",
@@ -162,8 +162,8 @@ def test_pre_is_an_option_of_verify(tmp_path, monkeypatch):
 
 
 def test_versions_are_judged_by_their_minor_number():
-    assert judge_versions("v1.32.0", ["v1.36.1-gke.100"]) == "v1.32.0"
-    with pytest.raises(Failed, match=r"v1\.31\.4 is older than 1\.32"):
+    assert judge_versions("v1.33.0", ["v1.36.1-gke.100"]) == "v1.33.0"
+    with pytest.raises(Failed, match=r"v1\.31\.4 is older than 1\.33"):
         judge_versions("v1.34.0", ["v1.31.4"])
     with pytest.raises(Warned, match=r"v1\.40\.0 is newer than 1\.36"):
         judge_versions("v1.40.0", [])

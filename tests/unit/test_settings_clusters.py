@@ -127,14 +127,14 @@ def check(server: str) -> None:
     check_answers(ExistingCluster(json.dumps(kubeconfig(server)), server), "fedmesh:clusters[0]", FILE)
 
 
-@pytest.mark.parametrize("version", ["1.32.0", "1.34.4", "1.35+.1"])
+@pytest.mark.parametrize("version", ["1.33.0", "1.34.4", "1.35+.1"])
 def test_a_supported_cluster_that_lets_its_user_in_is_accepted(version: str) -> None:
     with api_server(version) as server:
         check(server)
 
 
 def test_a_kubernetes_that_is_too_old_is_refused() -> None:
-    with api_server("1.27.3") as server, pytest.raises(ConfigError, match=r"v1\.27\.3 is too old: 1\.32"):
+    with api_server("1.27.3") as server, pytest.raises(ConfigError, match=r"v1\.27\.3 is too old: 1\.33"):
         check(server)
 
 
