@@ -9,10 +9,13 @@ from fedmesh.attack.model import AttackSession
 from fedmesh.kube import Json
 from fedmesh.probe import CONTAINER, NAMESPACE, RESTRICTED, UNPRIVILEGED, wait_for
 from fedmesh.reading import LiveCluster
+from fedmesh.topology import CLIENT
 
 CORE = f"/api/v1/namespaces/{NAMESPACE}"
-# Where attacks create objects other than pods.
-COLLECTIONS = (f"{CORE}/secrets", f"{CORE}/serviceaccounts")
+# A namespace in the mesh, as that of a tenant.
+TENANT = f"/api/v1/namespaces/{CLIENT}"
+# Where attacks create objects beside pods in the namespace of attackers.
+COLLECTIONS = (f"{CORE}/secrets", f"{CORE}/serviceaccounts", f"{TENANT}/serviceaccounts", f"{TENANT}/pods")
 FILES = "/attack"
 LIFE = 170
 START = 20.0
@@ -77,10 +80,10 @@ def files(
     return "files", FILES, {"secret": {"secretName": name}}
 
 
-def start(session: AttackSession, cluster: LiveCluster, body: Json) -> Json:
-    """Creates a pod and waits until it has started; returns it with its address."""
-    made = session.janitor.create(cluster.api, f"{CORE}/pods", body)
-    path = f"{CORE}/pods/{made['metadata']['name']}"
+def start(session: AttackSession, cluster: LiveCluster, body: Json, core: str = CORE) -> Json:
+    """Creates a pod and waits until it has started; returns it with its address. `core` is its namespace's path."""
+    made = session.janitor.create(cluster.api, f"{core}/pods", body)
+    path = f"{core}/pods/{made['metadata']['name']}"
 
     def started() -> Json | None:
         current = cluster.api.get(path)

@@ -9,9 +9,9 @@ from typing import Any
 from fedmesh.attack.model import AttackResult, AttackSession, Verdict
 from fedmesh.attack.pods import pod
 from fedmesh.kube import Json, KubeError
-from fedmesh.probe import NAMESPACE
+from fedmesh.probe import NAMESPACE, poll
 from fedmesh.reading import Api, LiveCluster
-from fedmesh.topology import GATEWAY_NAMESPACE, SPIRE_NAMESPACE
+from fedmesh.topology import CLIENT, GATEWAY_NAMESPACE, SPIRE_NAMESPACE
 
 ISSUERS = "a tenant with edit or admin asks the issuers for certificates"
 ACCOUNTS = "accounts of the platform ask for Secrets and for pods' insides"
@@ -23,6 +23,7 @@ INGRESS = "istio-ingressgateway"
 SERVES = "fedmesh:istio: {ingressTls: true}: it serves the certificates of its namespace, and its pods have no token"
 FORBIDDEN = 403
 INVALID = 422
+SETTLED = 10.0  # seconds
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,10 @@ def run_issuers(session: AttackSession, cluster: LiveCluster) -> Iterator[Attack
         user = f"system:serviceaccount:{NAMESPACE}:{name}"
         session.janitor.create(cluster.api, BINDINGS, binding(name, role))
         control = Right("create", "configmaps", namespace=NAMESPACE)
-        may = allowed(cluster.api, user, control)
+        # the authorizer learns of a binding a moment after its creation
+        may = bool(
+            poll(lambda user=user, control=control: allowed(cluster.api, user, control) or None, SETTLED, 0.5)
+        )
         for kind in ("certificates", "certificaterequests", "issuers"):
             right = Right("create", kind, CERT_MANAGER, namespace=NAMESPACE)
             verdict, evidence = judge(allowed(cluster.api, user, right), may)
@@ -187,7 +191,7 @@ def run_steps(session: AttackSession, cluster: LiveCluster) -> Iterator[AttackRe
 def refusal(api: Api, plural: str, body: Json) -> str | None:
     """Why the API server would not create an object; None where it would."""
     try:
-        api.create(f"/api/v1/namespaces/{NAMESPACE}/{plural}?dryRun=All", body)
+        api.create(f"/api/v1/namespaces/{CLIENT}/{plural}?dryRun=All", body)
     except KubeError as error:
         if error.status not in (FORBIDDEN, INVALID):
             raise

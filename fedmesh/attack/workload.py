@@ -23,20 +23,22 @@ DENIED = "PermissionDenied"
 
 
 def run(session: AttackSession, cluster: LiveCluster) -> list[AttackResult]:
-    """Calls the Workload API from a pod with the labels of the sample client, and from one outside the mesh."""
+    """Calls the Workload API from a tenant's pod dressed up as the sample client, and from pods outside the mesh."""
     domain = cluster.member.trust_domain
     coveted = f"spiffe://{domain}/ns/{CLIENT}/sa/{CLIENT}"
     account = f"fedmesh-probe-{session.janitor.run}"
-    own = f"spiffe://{domain}/ns/{NAMESPACE}/sa/{account}"
-    disguised = {"app": CLIENT, "service.istio.io/canonical-name": CLIENT}
+    own = f"spiffe://{domain}/ns/{CLIENT}/sa/{account}"
+    disguised = {"service.istio.io/canonical-name": CLIENT}
     body: Json = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": account}}
-    session.janitor.create(cluster.api, f"{pods.CORE}/serviceaccounts", body)
-    dressed = _start(session, cluster, f"{account}-dressed", account, disguised)
-    stranger = _start(session, cluster, f"{account}-stranger", account, {})
+    session.janitor.create(cluster.api, f"{pods.TENANT}/serviceaccounts", body)
+    dressed = _start(session, cluster, f"{account}-dressed", disguised, namespace=CLIENT, account=account)
+    stranger = _start(session, cluster, f"{account}-stranger", {}, namespace=CLIENT, account=account)
+    labelled = _start(session, cluster, f"{account}-labelled", disguised, namespace=NAMESPACE)
     given = wait_for(lambda: _ids(_fetch(cluster, dressed)), "SPIRE gives no identity at all", PATIENCE)
     control = _allowed(cluster, dressed, "jwt", "-audience", "drill", "-spiffeID", own)
     named = _ask(cluster, dressed, "jwt", "-audience", "drill", "-spiffeID", coveted)
     outside = _fetch(cluster, stranger)
+    unmeshed = _fetch(cluster, labelled, NAMESPACE)
     let_in = f"asked for {own}: " + ("given" if control.code == 0 else f"refused: {_error(control)}")
     return [
         AttackResult(TITLE, cluster.name, f"dressed up as {coveted}", *judge_given(given, own), let_in),
@@ -45,6 +47,13 @@ def run(session: AttackSession, cluster: LiveCluster) -> list[AttackResult]:
         ),
         AttackResult(
             TITLE, cluster.name, "a pod outside the mesh asks", *judge_refusal(outside, bool(given)), let_in
+        ),
+        AttackResult(
+            TITLE,
+            cluster.name,
+            f"a pod of namespace {NAMESPACE} labels itself into the mesh",
+            *judge_refusal(unmeshed, bool(given)),
+            let_in,
         ),
     ]
 
@@ -63,7 +72,13 @@ def judge_refusal(answer: Output, control: bool) -> tuple[Verdict, str]:
 
 
 def _start(
-    session: AttackSession, cluster: LiveCluster, name: str, account: str, labels: dict[str, str]
+    session: AttackSession,
+    cluster: LiveCluster,
+    name: str,
+    labels: dict[str, str],
+    *,
+    namespace: str,
+    account: str = "default",
 ) -> str:
     server = next(
         p for p in cluster.pods(SPIRE_NAMESPACE) if p["metadata"]["name"].startswith("spire-agent-")
@@ -77,23 +92,23 @@ def _start(
         labels=labels,
         volumes=[("sockets", SOCKETS, CSI)],
     )
-    pods.start(session, cluster, body)
+    pods.start(session, cluster, body, f"/api/v1/namespaces/{namespace}")
     return name
 
 
-def _fetch(cluster: LiveCluster, pod: str) -> Output:
-    return _ask(cluster, pod, "x509", "-output", "json")
+def _fetch(cluster: LiveCluster, pod: str, namespace: str = CLIENT) -> Output:
+    return _ask(cluster, pod, "x509", "-output", "json", namespace=namespace)
 
 
-def _ask(cluster: LiveCluster, pod: str, *words: str) -> Output:
+def _ask(cluster: LiveCluster, pod: str, *words: str, namespace: str = CLIENT) -> Output:
     kind, *rest = words
     command = [AGENT, "api", "fetch", kind, "-socketPath", SOCKET, "-timeout", "3s", *rest]
-    answer = cluster.api.exec(NAMESPACE, pod, CONTAINER, command)
+    answer = cluster.api.exec(namespace, pod, CONTAINER, command)
     for _ in range(TRIES):
         # The agent answered too late to judge.
         if answer.code == 0 or DENIED in answer.stderr + answer.stdout:
             break
-        answer = cluster.api.exec(NAMESPACE, pod, CONTAINER, command)
+        answer = cluster.api.exec(namespace, pod, CONTAINER, command)
     return answer
 
 
