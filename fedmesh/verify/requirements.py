@@ -17,7 +17,8 @@ from fedmesh.verify.room import RESERVED, RESERVED_FOR, is_reserved, judge_room
 
 check = category("Requirements")
 
-# Minor versions of Kubernetes 1: the oldest whose kubelets need no `nodes/proxy` of SPIRE's agents, and the newest that it is tested with.
+# Minor versions of Kubernetes 1: the oldest whose kubelets ask for no `nodes/proxy`, and the newest that Istio 1.31 is
+# tested with.
 OLDEST, NEWEST = 33, 36
 DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
 STATIC_PROVISIONER = "kubernetes.io/no-provisioner"
