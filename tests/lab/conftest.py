@@ -120,7 +120,7 @@ class Patient:
 def _unready(api):
     """Workloads of the mesh that lack ready pods."""
     lacking = []
-    for namespace in ("cert-manager", "spire", "istio-system", "helloworld", "sleep"):
+    for namespace in ("cert-manager", "spire", "istio-system", "istio-gateways", "helloworld", "sleep"):
         for kind in ("deployments", "statefulsets"):
             for item in api.items(f"/apis/apps/v1/namespaces/{namespace}/{kind}"):
                 if item.get("status", {}).get("readyReplicas", 0) < item["spec"].get("replicas", 1):

@@ -14,6 +14,7 @@ from fedmesh.verify.configuration import PLACES
 from fedmesh.verify.istio import NETWORK_LABEL
 
 ISTIO = "/api/v1/namespaces/istio-system"
+GATEWAYS = "/api/v1/namespaces/istio-gateways"
 NETWORKING = "/apis/networking.istio.io/v1/namespaces"
 SECURITY = "/apis/security.istio.io/v1/namespaces"
 CERTS = "/apis/cert-manager.io/v1/namespaces"
@@ -169,7 +170,7 @@ def test_a_trust_domain_that_istiod_does_not_accept(patient):
     path = f"{ISTIO}/configmaps/istio"
     text = patient.api().get(path)["data"]["mesh"]
     wrong = yaml.safe_load(text)
-    wrong["trustDomainAliases"] = ["wsc-cluster9.com"]
+    wrong["caCertificates"] = [{"trustDomains": ["wsc-cluster9.com"]}]
     patient.change(path, {"data": {"mesh": yaml.safe_dump(wrong)}}, {"data": {"mesh": text}})
     named(
         patient.ask("istiod accepts the trust domains of all peers"),
@@ -210,7 +211,7 @@ def test_a_namespace_with_the_wrong_network(patient):
 
 def test_an_east_west_gateway_of_the_wrong_network(patient):
     patient.change(
-        f"{ISTIO}/services/istio-eastwestgateway",
+        f"{GATEWAYS}/services/istio-eastwestgateway",
         {"metadata": {"labels": {NETWORK_LABEL: "network-9"}}},
         {"metadata": {"labels": {NETWORK_LABEL: "network-1"}}},
     )
@@ -227,9 +228,9 @@ def test_an_east_west_gateway_without_an_address(patient):
         "metadata": meta("fault", labels={NETWORK_LABEL: "network-1"}),
         "spec": {"ports": [{"name": "tls", "port": 15443}], "selector": {"app": "nobody"}},
     }
-    patient.make(f"{ISTIO}/services", service)
+    patient.make(f"{GATEWAYS}/services", service)
     patient.change(
-        f"{ISTIO}/services/istio-eastwestgateway",
+        f"{GATEWAYS}/services/istio-eastwestgateway",
         {"metadata": {"labels": {NETWORK_LABEL: None}}},
         {"metadata": {"labels": {NETWORK_LABEL: "network-1"}}},
     )
@@ -249,12 +250,18 @@ def test_a_pod_without_the_spire_template(patient):
     pod = {
         "apiVersion": "v1",
         "kind": "Pod",
-        "metadata": meta("fault", annotations={"inject.istio.io/templates": "sidecar"}),
+        # by hand: every injection template of the platform has SPIRE's socket
+        "metadata": meta("fault", labels={"sidecar.istio.io/inject": "false"}),
         "spec": {
             "terminationGracePeriodSeconds": 0,
             "containers": [
-                {"name": "app", "image": "docker.io/curlimages/curl:8.16.0", "command": ["sleep", "300"]}
+                {
+                    "name": "istio-proxy",
+                    "image": "docker.io/curlimages/curl:8.16.0",
+                    "command": ["sleep", "300"],
+                }
             ],
+            "volumes": [{"name": "workload-socket", "emptyDir": {}}],
         },
     }
     patient.make("/api/v1/namespaces/sleep/pods", pod)
@@ -350,5 +357,5 @@ def test_a_service_that_is_away(patient):
     until_gone(patient, "/api/v1/namespaces/helloworld/pods", "app=helloworld")
     named(
         patient.ask("plaintext from outside the mesh is refused"),
-        "no pod of helloworld runs",
+        "no pod of helloworld is running",
     )
