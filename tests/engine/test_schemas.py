@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.engine.conftest import GATEWAY_API, PROGRAMS, Checkout, Server, stack_config
+from tests.engine.conftest import GATEWAY_API, NAMESPACES, PROGRAMS, Checkout, Server, stack_config
 from tests.unit.program import Program, run
 
 Document = dict[str, Any]
@@ -54,6 +54,9 @@ def server(charts: dict[str, list[Document]], servers: dict[str, Server]) -> Ite
     assert len(crds) > 20
     crds += [each for each in yaml.safe_load_all(GATEWAY_API.read_text()) if each and is_crd(each)]
     known = servers["cluster-1"]
+    # an earlier test may have destroyed namespaces that its program had taken over
+    spaces = [{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}} for name in NAMESPACES]
+    known.kubectl("apply", "--server-side", "-f", "-", given=as_list(spaces))
     known.kubectl("apply", "--server-side", "-f", "-", given=as_list(crds))
     known.kubectl("wait", "--for=condition=Established", "--timeout=60s", "crd", "--all")
     yield known
