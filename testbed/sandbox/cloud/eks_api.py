@@ -2,7 +2,7 @@
 
 import re
 from datetime import date
-from ipaddress import ip_network
+from ipaddress import IPv4Network, ip_network
 from typing import Any
 from uuid import uuid4
 
@@ -25,6 +25,7 @@ from testbed.sandbox.cloud.facts import ADDONS, REFUSED_ZONES, RESERVED, STANDAR
 
 Json = dict[str, Any]
 CREATOR = "arn:aws:iam::{}:user/moto"  # STS gives this as the caller
+ELASTIC_ADDRESSES = IPv4Network("127.0.0.0/8")  # where moto allocates them
 ACCESS_POLICY = r"arn:aws[a-z-]*:eks::aws:cluster-access-policy/\w+"
 PATHS = (
     "/clusters/(?P<name>[^/]+)/addons$",
@@ -86,6 +87,8 @@ class Eks(EKSResponse):
 
     def _refuse_reserved(self, config: Json) -> None:
         for cidr in config.get("publicAccessCidrs") or []:
+            if IPv4Network(cidr).prefixlen == 32 and IPv4Network(cidr).subnet_of(ELASTIC_ADDRESSES):
+                continue
             if any(ip_network(cidr).overlaps(ip_network(each)) for each in RESERVED):
                 raise InvalidParameterException(
                     message=f"The following CIDRs are not allowed in publicAccessCidrs: [{cidr}]"
