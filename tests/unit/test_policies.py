@@ -310,7 +310,7 @@ CASES: list[tuple[str, str, dict[str, Any], dict[str, Any]]] = [
     (
         IMAGES,
         RELEASE,
-        chart({}, chart="/work/charts/istiod", repositoryOpts=None, version=None),
+        chart({}, chart="/opt/charts/istiod", repositoryOpts=None, version=None),
         chart({}, version="*"),
     ),
     (
