@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from policies.inputs import CHARTS, Config, Inputs, is_world, kind_of, known, list_of
 
 CLUSTER = "aws:eks/cluster:Cluster"
-EDGE_SERVICES = ("istio-system/istio-ingressgateway",)
+EDGE_SERVICES = ("istio-gateways/istio-ingressgateway",)
 SCHEME = "service.beta.kubernetes.io/aws-load-balancer-scheme"
 # Annotations by which other clouds make a load balancer internal.
 INTERNAL = {

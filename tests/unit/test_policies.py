@@ -44,7 +44,7 @@ def statement(**changes: Any) -> dict[str, Any]:
     return {"policy": json.dumps({"Statement": [{**allowed, **changes}]})}
 
 
-def service(name: str, scheme: str | None, namespace: str = "istio-system", **spec: Any) -> dict[str, Any]:
+def service(name: str, scheme: str | None, namespace: str = "istio-gateways", **spec: Any) -> dict[str, Any]:
     annotations = {SCHEME: scheme} if scheme else {}
     metadata = {"name": name, "namespace": namespace, "annotations": annotations}
     return {"metadata": metadata, "spec": {"type": "LoadBalancer", **spec}}
@@ -56,7 +56,7 @@ def chart(values: dict[str, Any], **changes: Any) -> dict[str, Any]:
     return {**named, "repositoryOpts": repository, "values": values, **changes}
 
 
-def gateway(name: str, scheme: str | None, namespace: str = "istio-system", **spec: Any) -> dict[str, Any]:
+def gateway(name: str, scheme: str | None, namespace: str = "istio-gateways", **spec: Any) -> dict[str, Any]:
     values = {"service": {"annotations": {SCHEME: scheme} if scheme else {}, **spec}}
     return chart(values, name=name, namespace=namespace, chart="gateway")
 
