@@ -61,7 +61,7 @@ fedmesh:spire.svidTtl in Pulumi.dev.yaml: must be a sixth of caTtl (24h) or less
 
 | command | exit code |
 | --- | --- |
-| `pulumi preview`, `pulumi up` | not 0 (255 in Pulumi 3.259), and nothing has been made or changed |
+| `pulumi preview`, `pulumi up` | 1, and nothing has been created or changed |
 | `fedmesh verify` and the other commands | 2: wrong usage or configuration (0: success, 1: failed checks) |
 
 ## How to read the tables
