@@ -167,6 +167,10 @@ def _costs(counts: Mapping[str, Mapping[str, int]], everywhere: Mapping[str, Aws
     }
 
 
+# GiB of a disk that takes the size of its image: the first one of Bottlerocket
+IMAGE_DISK = 2
+
+
 def _nodes(group: Mapping[str, Any]) -> int:
     return int(group["scalingConfig"]["desiredSize"])
 
@@ -182,7 +186,7 @@ def _disk(everywhere: Mapping[str, Aws], group: Mapping[str, Any]) -> int:
         ]
     )
     disks = versions[0]["LaunchTemplateData"]["BlockDeviceMappings"]
-    return sum(int(disk["Ebs"]["VolumeSize"]) for disk in disks)
+    return sum(int(disk["Ebs"].get("VolumeSize", IMAGE_DISK)) for disk in disks)
 
 
 def _endpoints(aws: Aws) -> list[dict[str, Any]]:
