@@ -15,7 +15,8 @@ from components.mesh.cert_manager import CertManager, CertManagerArgs
 from components.mesh.federation import FederationMember
 from components.mesh.gateway_api import GatewayApi, GatewayApiArgs
 from components.mesh.gateways import IstioGateways, IstioGatewaysArgs
-from components.mesh.istio import Istio, IstioArgs
+from components.mesh.istio import Istio, IstioArgs, image_hub
+from components.mesh.istio_cni import IstioCni, IstioCniArgs
 from components.mesh.namespaces import TeamNamespaces, TeamNamespacesArgs
 from components.mesh.remote_secrets import RemoteSecretsMember
 from components.mesh.samples import Samples, SamplesArgs
@@ -158,17 +159,23 @@ class MeshCluster:
             settings=self.args.settings.istio,
             failover=self.args.settings.failover,
             service_settings=local_settings(self.args.settings.services, self.args.settings.namespaces),
-            after=self._gateway_api(),
+            after=self._before_istio(),
             registry=self.args.settings.registry,
         )
         return Istio(f"{self.args.spec.name}-istio", args, self.options)
 
-    def _gateway_api(self) -> list[pulumi.Resource]:
-        wanted = self.args.settings.gateway_api
-        if not wanted.install:
-            return []
-        args = GatewayApiArgs(version=wanted.version, path=wanted.path)
-        return [GatewayApi(f"{self.args.spec.name}-gateway-api", args, self.options)]
+    def _before_istio(self) -> pulumi.Input[Sequence[pulumi.Resource]]:
+        name, settings = self.args.spec.name, self.args.settings
+        crds: list[pulumi.Resource] = []
+        if settings.gateway_api.install:
+            source = GatewayApiArgs(version=settings.gateway_api.version, path=settings.gateway_api.path)
+            crds.append(GatewayApi(f"{name}-gateway-api", source, self.options))
+        plugin = self.args.spec.istio_cni
+        if not plugin.enabled:
+            return crds
+        args = IstioCniArgs(settings.charts.istio_cni, plugin, image_hub(settings.registry))
+        agents = IstioCni(f"{name}-istio-cni", args, self.options).agents
+        return agents.apply(lambda made: [*made, *crds])
 
     def _declarations(self) -> None:
         name, settings = self.args.spec.name, self.args.settings

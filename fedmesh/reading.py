@@ -95,6 +95,11 @@ class LiveCluster:
         path = f"/apis/apps/v1/namespaces/{namespace}/daemonsets/{name}"
         return self.once(path, lambda: self.api.get(path))
 
+    def daemonsets(self, namespace: str) -> list[Json]:
+        """DaemonSets of a namespace."""
+        path = f"/apis/apps/v1/namespaces/{namespace}/daemonsets"
+        return self.once(path, lambda: self.api.items(path))
+
     def cert_manager(self, plural: str) -> list[Json]:
         """Objects of one of cert-manager's kinds in all namespaces."""
         path = f"/apis/cert-manager.io/v1/{plural}"

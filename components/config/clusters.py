@@ -69,6 +69,39 @@ class KubeconfigSpec(Model):
         return project / Path(self.path).expanduser()
 
 
+NodeFolder = Annotated[
+    str, Strict(), StringConstraints(pattern=r"^/[^ ]*$"), Rule("a folder of the node such as /opt/cni/bin")
+]
+
+
+class CniSettings(Model):
+    """Istio's CNI plugin on the nodes of one cluster.
+
+    It redirects a pod's calls to its proxy in place of a container with NET_ADMIN in each pod, so that namespaces of
+    the mesh may have the Pod Security level `restricted`.
+    """
+
+    enabled: Flag = setting(
+        False,
+        description="Whether the plugin is installed. It is chained to the cluster's own CNI plugin, so nodes must let "
+        "DaemonSets change their CNI configuration. Pods change over when they are made anew.",
+        example=True,
+        since="0.2",
+    )
+    bin_dir: NodeFolder = setting(
+        "/opt/cni/bin",
+        description="The nodes' folder of CNI plugins.",
+        example="/var/lib/rancher/k3s/data/cni",
+        since="0.2",
+    )
+    conf_dir: NodeFolder = setting(
+        "/etc/cni/net.d",
+        description="The nodes' folder of CNI configurations.",
+        example="/var/lib/rancher/k3s/agent/etc/cni/net.d",
+        since="0.2",
+    )
+
+
 class ClusterSpec(Model):
     """One cluster of the mesh: it exists (`kubeconfig`), or it is made (`eks`)."""
 
@@ -123,6 +156,12 @@ class ClusterSpec(Model):
             "nodeGroups": {"general": {}, "spire-server": {}},
         },
         default_text="none",
+    )
+    istio_cni: CniSettings = setting(
+        {},
+        description="Istio's CNI plugin on the nodes of this cluster.",
+        example={"enabled": True},
+        since="0.2",
     )
     down: Flag = setting(
         False,

@@ -179,6 +179,7 @@ class ChartSettings(Model):
     istio_gateway: Annotated[ChartSpec, _official("istioGateway")] = _chart(
         "istioGateway", "Istio's gateways"
     )
+    istio_cni: Annotated[ChartSpec, _official("istioCni")] = _chart("istioCni", "Istio's CNI plugin")
     spire_crds: Annotated[ChartSpec, _official("spireCrds")] = _chart("spireCrds", "SPIRE's CRDs")
     kiali: Annotated[ChartSpec, _official("kiali")] = _chart("kiali", "Kiali")
 

@@ -149,8 +149,8 @@ class NamespaceSpec(Model):
 
     pod_security: Literal["privileged", "baseline", "restricted"] | None = setting(
         None,
-        description="The Pod Security level that the namespace enforces. Pods in the mesh need "
-        "`privileged`, as their init container sets up the redirection to the proxy.",
+        description="The Pod Security level that the namespace enforces. `baseline` and `restricted` need `istioCni` "
+        "on every cluster.",
         example="restricted",
         default_text="the cluster's",
     )

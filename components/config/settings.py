@@ -136,6 +136,13 @@ class Settings(Model):
         check_clusters(self.clusters, self.aws)
         names = tuple(cluster.name for cluster in self.clusters)
         check_services(self.services, names, tuple(self.failover.hosts))
+        without = [cluster.name for cluster in self.clusters if not cluster.istio_cni.enabled]
+        for name, namespace in self.namespaces.items():
+            if without and namespace.pod_security in ("baseline", "restricted"):
+                raise refusal(
+                    f"refuses the pods' init containers: set istioCni.enabled for {', '.join(without)}",
+                    *("namespaces", name, "podSecurity"),
+                )
         if self.spire.node_label != EKS_NODE_LABEL and any(cluster.eks for cluster in self.clusters):
             raise refusal(
                 f"must be {EKS_NODE_LABEL}, as EKS clusters of the stack have it", "spire", "nodeLabel"

@@ -18,6 +18,7 @@ OFFICIAL_CHARTS = {
     "certManager": OfficialChart("cert-manager", "https://charts.jetstack.io", "v1.21.2"),
     "istioBase": OfficialChart("base", ISTIO_CHARTS, "1.31.0"),
     "istiod": OfficialChart("istiod", ISTIO_CHARTS, "1.31.0"),
+    "istioCni": OfficialChart("cni", ISTIO_CHARTS, "1.31.0"),
     "istioGateway": OfficialChart("gateway", ISTIO_CHARTS, "1.31.0"),
     "spireCrds": OfficialChart("spire-crds", "https://spiffe.github.io/helm-charts-hardened", "0.6.0"),
     "kiali": OfficialChart("kiali-server", "https://kiali.org/helm-charts", "2.31.0"),

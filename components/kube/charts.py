@@ -1,7 +1,7 @@
 """Helm charts of others, from a repository or a local folder."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -56,7 +56,7 @@ def rendered(
     namespace: str,
     values: Document,
     parent: pulumi.Resource,
-    after: pulumi.Resource,
+    after: Sequence[pulumi.Resource] = (),
 ) -> pulumi.Output[list[pulumi.Resource]]:
     """Renders a chart into single resources, CRDs among them, that go when the stack goes.
 
@@ -69,7 +69,7 @@ def rendered(
 
     def made(documents: list[Document]) -> list[pulumi.Resource]:
         return [
-            register(prefix, each, options_of(each, child_of(parent, after)))
+            register(prefix, each, options_of(each, child_of(parent, *after)))
             for each in map(without_keep, documents)
         ]
 

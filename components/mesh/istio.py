@@ -56,7 +56,7 @@ class IstioArgs:
     settings: IstioSettings
     failover: FailoverSettings
     service_settings: Sequence[Document] = ()
-    after: Sequence[pulumi.Resource] = ()
+    after: pulumi.Input[Sequence[pulumi.Resource]] = ()
     registry: str = ""
 
 
@@ -88,7 +88,7 @@ class Istio(pulumi.ComponentResource):
                 "global": {"enableReaderRBAC": args.settings.migrating},
             },
             parent=self,
-            after=namespace,
+            after=[namespace],
         )
         root = register_chain(name, load("istio/root.yaml"), child_of(self, namespace, *args.cert_manager))
         # changed in place it would stay Ready for a moment, and istiod start with what the old issuer signed
@@ -100,9 +100,8 @@ class Istio(pulumi.ComponentResource):
         )
         peers = load_one("istio/no-peers.yaml", {"data": peers_data()})
         way = register(name, peers, child_of(self, namespace))
-        opts = pulumi.ResourceOptions(
-            parent=self, depends_on=base.apply(lambda made: [*made, ca, way, *args.after])
-        )
+        made = pulumi.Output.all(base, args.after).apply(lambda each: [*each[0], ca, way, *each[1]])
+        opts = pulumi.ResourceOptions(parent=self, depends_on=made)
         istiod = self._istiod(name, args, args.settings.revision, opts)
         if args.settings.previous_revision is not None:
             # it stays as it was made, chart and all, for the pods that have not restarted yet
@@ -150,6 +149,11 @@ def resources(found: Sequence[Document]) -> str:
     return as_json({"resources": list(found)})
 
 
+def image_hub(registry: str) -> str:
+    """Where Istio's images are ("": the official registry)."""
+    return f"{registry or OFFICIAL_HUB}/istio"
+
+
 def istiod_name(revision: str) -> str:
     """Name of the Helm release, the Deployment and the service account of a revision's istiod."""
     return f"istiod-{revision}" if revision else "istiod"
@@ -162,12 +166,13 @@ def injected_by(revision: str) -> dict[str, str]:
 
 def istiod_values(args: IstioArgs, revision: str = "") -> Document:
     """Values of the chart istiod for one revision."""
-    hub = f"{args.registry or OFFICIAL_HUB}/istio"
+    hub = image_hub(args.registry)
     # the gateways of version 0.1 serve Gateways of all namespaces until they are gone
     scoped = args.settings.scope_gateways and not args.settings.migrating
     values = load_one(
         "istio/istiod-values.yaml",
         {
+            "pilot": {"cni": {"enabled": args.cluster.istio_cni.enabled}},
             **({"revision": revision} if revision else {}),
             "replicaCount": args.settings.replicas,
             "env": {"PILOT_SCOPE_GATEWAY_TO_NAMESPACE": str(scoped).lower()},

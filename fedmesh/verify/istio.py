@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from fedmesh.kube import Json
-from fedmesh.reading import LiveCluster
+from fedmesh.reading import LiveCluster, full_name
 from fedmesh.topology import GATEWAY_NAMESPACE, ISTIO_NAMESPACE
 from fedmesh.verify.model import Failed, Mesh, category, refuse
 
 check = category("Istio")
 
 CROSS_NETWORK_PORT = 15443
+CNI_NAMESPACE, CNI_AGENTS, CNI_VALIDATION = "kube-system", "istio-cni-node", "istio-validation"
 NETWORK_LABEL = "topology.istio.io/network"
 
 
@@ -43,6 +44,35 @@ def remote_clusters_are_synced(mesh: Mesh, cluster: LiveCluster) -> str:
 def gateway_has_an_address(_mesh: Mesh, cluster: LiveCluster) -> str:
     """The east-west gateway of this network has an address."""
     return ", ".join(gateway_addresses(cluster.services(GATEWAY_NAMESPACE), cluster.member.network))
+
+
+@check(
+    "Istio's CNI plugin is on every node",
+    "See `kubectl -n kube-system describe daemonset istio-cni-node` and the log of its pods.",
+)
+def cni_plugin_is_on_every_node(_mesh: Mesh, cluster: LiveCluster) -> str:
+    """Where pods rely on the plugin for the redirection to their proxies, its agent runs on every node."""
+    return judge_cni(cluster.daemonsets(CNI_NAMESPACE), cluster.mesh_pods(starting=True))
+
+
+def judge_cni(daemonsets: Sequence[Json], pods: Iterable[Json]) -> str:
+    """Raises Failed unless the agents of Istio's CNI plugin are ready, or no pod needs them."""
+    agents = next((each for each in daemonsets if each["metadata"]["name"] == CNI_AGENTS), None)
+    if agents is None:
+        needing = [full_name(pod) for pod in pods if CNI_VALIDATION in init_containers(pod)]
+        if needing:
+            raise Failed(f"{CNI_AGENTS} is missing, and {needing[0]} relies on it", "Run `pulumi up`.")
+        return "not used: init containers redirect pods"
+    status = agents.get("status", {})
+    wanted, ready = status.get("desiredNumberScheduled", 0), status.get("numberReady", 0)
+    if ready < wanted or not wanted:
+        raise Failed(f"{ready} of {wanted} agents are ready: new pods on the other nodes do not start")
+    return f"{ready} agents ready"
+
+
+def init_containers(pod: Json) -> set[str]:
+    """Names of a pod's init containers."""
+    return {container["name"] for container in pod["spec"].get("initContainers") or ()}
 
 
 def judge_istiod(deployments: Sequence[Json]) -> str:
@@ -97,6 +127,7 @@ def gateway_addresses(services: Sequence[Json], network: str) -> list[str]:
 
 CHECKS = (
     istiod_is_ready,
+    cni_plugin_is_on_every_node,
     remote_clusters_are_synced,
     gateway_has_an_address,
 )

@@ -28,7 +28,7 @@ SPIRE_NODE = LAB.cluster(OTHER).nodes[1]
 HELLO = f"""
 apiVersion: v1
 kind: Namespace
-metadata: {{name: {SPACE}}}
+metadata: {{name: {SPACE}, labels: {{fedmesh.dev/platform: ""}}}} # its pods go to the nodes of SPIRE's server
 ---
 apiVersion: apps/v1
 kind: DaemonSet

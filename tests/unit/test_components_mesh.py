@@ -352,3 +352,19 @@ def test_objects_are_applied_under_one_name_so_that_a_killed_run_can_be_repeated
             # the bundles' ConfigMaps are also waited for, under the same name
             awaited = kind == "ConfigMap" and each.inputs["metadata"]["name"].startswith("spire-bundle")
             assert manager == ("fedmesh" if awaited else "fedmesh-program"), each.name
+
+
+def test_a_cluster_with_the_cni_plugin_redirects_pods_without_init_containers(folder: Path) -> None:
+    one, other = members(2, folder)
+    one["istioCni"] = {"enabled": True, "binDir": "/opt/bin", "confDir": "/opt/net.d"}
+    mesh = run({"clusters": [one, other], "storage": LOCAL, "images": {"registry": "registry.example"}})
+    (chart,) = [each for each in mesh.rendered if each["release_name"] == "cni"]
+    assert chart["namespace"] == "kube-system", "istio-system is baseline, the agent has rights on its node"
+    values = chart["values"]
+    assert (values["cniBinDir"], values["cniConfDir"]) == ("/opt/bin", "/opt/net.d")
+    assert values["global"]["hub"] == "registry.example/istio"
+    assert mesh.one("cluster-1-istio-istiod").inputs["values"]["pilot"]["cni"] == {"enabled": True}
+    assert mesh.one("cluster-2-istio-istiod").inputs["values"]["pilot"]["cni"] == {"enabled": False}
+    agents = [each.name for each in mesh.objects if each.name.startswith("cluster-1-istio-cni-")]
+    assert agents
+    assert all(mesh.comes_after("cluster-1-istio-istiod", agent) for agent in agents), "before the first pod"

@@ -30,7 +30,7 @@ from fedmesh.verify.certificates import judge_certificates, judge_issuers
 from fedmesh.verify.checks import ALL
 from fedmesh.verify.cluster import judge_nodes
 from fedmesh.verify.identity import judge_secrets, waiting_for_identity
-from fedmesh.verify.istio import gateway_addresses, judge_istiod, judge_remote_clusters
+from fedmesh.verify.istio import gateway_addresses, judge_cni, judge_istiod, judge_remote_clusters
 from fedmesh.verify.model import Check, Failed, Mesh, Result, Severity, Warned, category, refuse
 from fedmesh.verify.report import as_json, passed, print_table
 from fedmesh.verify.runner import REACH, UNEXAMINED, run
@@ -131,6 +131,28 @@ def test_a_peer_that_istiod_does_not_read_is_named(remotes, complaint):
     judge_remote_clusters(["cluster-2"], [{"id": "cluster-2", "syncStatus": "synced"}])
     with pytest.raises(Failed, match=complaint):
         judge_remote_clusters(["cluster-2"], remotes)
+
+
+def agents(ready=2, wanted=2):
+    return {
+        "metadata": {"name": "istio-cni-node"},
+        "status": {"desiredNumberScheduled": wanted, "numberReady": ready},
+    }
+
+
+def relying():
+    found = pod("shop", namespace="shop")
+    found["spec"]["initContainers"] = [{"name": "istio-validation"}]
+    return found
+
+
+def test_nodes_without_the_plugin_that_pods_rely_on_are_found():
+    assert judge_cni([agents()], [relying()]) == "2 agents ready"
+    assert judge_cni([], [pod("shop")]).startswith("not used")
+    with pytest.raises(Failed, match="1 of 2 agents are ready"):
+        judge_cni([agents(ready=1)], [relying()])
+    with pytest.raises(Failed, match="istio-cni-node is missing, and shop/shop"):
+        judge_cni([], [relying()])
 
 
 def gateway(network="network-2", ingress=({"ip": "10.90.0.200"},)):

@@ -35,7 +35,7 @@ def names(mesh: Program, kind: str) -> list[str]:
 
 def refused(folder: Path, **sections: Any) -> str:
     with pytest.raises(ConfigError) as found:
-        parse({"clusters": members(2, folder), **sections}, "Pulumi.unit.yaml")
+        parse({"clusters": members(2, folder)} | sections, "Pulumi.unit.yaml")
     return str(found.value)
 
 
@@ -152,8 +152,21 @@ def test_a_host_has_its_rule_in_one_section_only(folder: Path) -> None:
     assert "failover.hosts" in said
 
 
+def with_plugin(clusters: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The clusters with Istio's CNI plugin."""
+    for cluster in clusters:
+        cluster["istioCni"] = {"enabled": True}
+    return clusters
+
+
 def test_a_declared_namespace_is_in_the_mesh_on_all_clusters(folder: Path) -> None:
-    mesh = two(folder, namespaces={"shop": {"podSecurity": "restricted"}})
+    mesh = run(
+        {
+            "clusters": with_plugin(members(2, folder)),
+            "storage": LOCAL,
+            "namespaces": {"shop": {"podSecurity": "restricted"}},
+        }
+    )
     for cluster in ("cluster-1", "cluster-2"):
         made = mesh.one(f"{cluster}-namespaces-shop-namespace").inputs["metadata"]
         member = mesh.one(f"{cluster}-namespaces-shop-namespacepatch").inputs["metadata"]
@@ -164,6 +177,16 @@ def test_a_declared_namespace_is_in_the_mesh_on_all_clusters(folder: Path) -> No
         }
         managers = {each["annotations"]["pulumi.com/patchFieldManager"] for each in (made, member)}
         assert len(managers) == 2
+
+
+@pytest.mark.parametrize("level", ["baseline", "restricted"])
+def test_a_level_that_refuses_init_containers_needs_the_cni_plugin_everywhere(
+    folder: Path, level: str
+) -> None:
+    one, other = members(2, folder)
+    said = refused(folder, clusters=[*with_plugin([one]), other], namespaces={"shop": {"podSecurity": level}})
+    assert "fedmesh:namespaces.shop.podSecurity in" in said
+    assert "set istioCni.enabled for cluster-2" in said
 
 
 def test_a_declared_namespace_takes_the_revisions_proxies(folder: Path) -> None:
