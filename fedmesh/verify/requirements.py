@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from fedmesh.kube import Json, KubeError
 from fedmesh.probe import NAMESPACE, poll
 from fedmesh.reading import LiveCluster, condition, full_name
-from fedmesh.verify.model import Failed, Mesh, Warned, category, refuse
+from fedmesh.verify.model import Failed, Mesh, Severity, Warned, category, refuse
 from fedmesh.verify.room import RESERVED, RESERVED_FOR, is_reserved, judge_room
 
 check = category("Requirements")
@@ -55,6 +55,19 @@ RESOURCES = {
     "spire.spiffe.io": ("clusterfederatedtrustdomains", "clusterspiffeids"),
     "storage.k8s.io": ("csidrivers", "storageclasses"),
 }
+# Namespaces that the admission policies exempt by name, by label, and by their Pod Security level.
+EXEMPT = frozenset(
+    (
+        "kube-system",
+        "cert-manager",
+        "spire",
+        "istio-system",
+        "istio-gateways",
+        "istio-remote-access",
+        "observability",
+    )
+)
+EXEMPTING, LEVEL = "fedmesh.dev/platform", "pod-security.kubernetes.io/enforce"
 Network = IPv4Network | IPv6Network
 
 
@@ -160,6 +173,16 @@ def nodes_have_room(mesh: Mesh, cluster: LiveCluster) -> str:
     return judge_room(cluster.nodes(), cluster.pods(running=False), mesh.topology.replicas)
 
 
+@check(
+    "pods of other software may be made anew",
+    "`kubectl label namespace <namespace> fedmesh.dev/platform=true`, or give those pods tolerations with keys.",
+    severity=Severity.WARNING,
+)
+def other_pods_are_admitted(_mesh: Mesh, cluster: LiveCluster) -> str:
+    """No pod of today would be refused by the mesh's admission policies when it is made anew."""
+    return judge_others(cluster.pods(running=False), cluster.api.items("/api/v1/namespaces"))
+
+
 def judge_versions(server: str, kubelets: Iterable[str]) -> str:
     """Whether versions such as v1.34.4 are supported; newer ones than tested are a warning."""
     minors = {name: _minor(name) for name in (server, *sorted(kubelets))}
@@ -170,6 +193,36 @@ def judge_versions(server: str, kubelets: Iterable[str]) -> str:
             "Read the release notes of Istio before you install the mesh.",
         )
     return server
+
+
+def judge_others(pods: Iterable[Json], namespaces: Iterable[Json]) -> str:
+    """Whether the mesh's admission policies let pods like these in; see manifests/admission."""
+    tenants = {
+        full_name(each)
+        for each in namespaces
+        if full_name(each) not in EXEMPT
+        and EXEMPTING not in (labels := each["metadata"].get("labels", {}))
+        and (
+            labels.get(LEVEL) != "privileged"
+            or labels.get("istio-injection") == "enabled"
+            or "istio.io/rev" in labels
+        )
+    }
+    faults: dict[str, str] = {}
+    for pod in (each for each in pods if each["metadata"]["namespace"] in tenants):
+        if any(_admits_to_spire(each) for each in pod["spec"].get("tolerations", ())):
+            faults.setdefault(
+                pod["metadata"]["namespace"], f"{full_name(pod)} tolerates the taint of SPIRE's nodes"
+            )
+        if pod["spec"].get("priorityClassName", "").startswith("system-"):
+            faults.setdefault(pod["metadata"]["namespace"], f"{full_name(pod)} has a system priority")
+    refuse(list(faults.values()))
+    return "no pod would be refused"
+
+
+def _admits_to_spire(toleration: Json) -> bool:
+    key = toleration.get("key", "")
+    return key == RESERVED or (not key and toleration.get("operator") == "Exists")
 
 
 def judge_rights(missing: Sequence[tuple[str, str, str]]) -> str:
@@ -342,4 +395,5 @@ CHECKS = (
     api_server_is_addressable,
     ranges_do_not_overlap,
     nodes_have_room,
+    other_pods_are_admitted,
 )

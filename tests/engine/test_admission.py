@@ -80,6 +80,19 @@ def pod(spec: dict[str, Any] | None = None, **metadata: Any) -> dict[str, Any]:
         pod({"tolerations": [{"key": "other", "operator": "Exists"}]}),
         pod(annotations={"inject.istio.io/templates": "sidecar,spire"}),
         pod(annotations={"proxy.istio.io/config": "{concurrency: 2}"}),
+        pod(
+            annotations={
+                "proxy.istio.io/config": json.dumps({"proxyMetadata": {"ISTIO_META_DNS_CAPTURE": "true"}})
+            }
+        ),
+        pod(
+            annotations={
+                "sidecar.istio.io/userVolume": json.dumps([{"name": "roots", "secret": {"secretName": "x"}}]),
+                "sidecar.istio.io/userVolumeMount": json.dumps(
+                    [{"name": "roots", "mountPath": "/etc/ssl/certs"}]
+                ),
+            }
+        ),
         pod({"priorityClassName": ""}),
         SERVICE,
         NAMESPACE,
@@ -117,6 +130,30 @@ def test_a_tenant_gets_what_is_his(enforced: Server, document: dict[str, Any]) -
             ),
             "identity and config",
         ),
+        *(
+            (pod(annotations={"proxy.istio.io/config": config}), "identity and config")
+            for config in (
+                '{"proxyMetadata": {"CA_ADDR": "mine.example:15012"}}',
+                '{"proxyMetadata": {"\\u0043A_ADDR": "mine.example:15012"}}',
+                "proxy_metadata: {ISTIO_META_TLS_SERVER_KEY: /mnt/key}",
+                "discoveryAddress: mine.example:15012",
+                "discovery_address: mine.example:15012",
+                "custom_config_file: /mnt/envoy.json",
+            )
+        ),
+        *(
+            (pod(annotations={"sidecar.istio.io/userVolumeMount": mounts}), "mounted into the proxy")
+            for mounts in (
+                '[{"name": "mine", "mountPath": "/var/run/secrets/workload-spiffe-uds"}]',
+                '[{"name": "mine", "mountPath": "/mnt/../var/run"}]',
+                '[{"name": "mine", "mountPath": "/mnt/a"}, {"name": "mine", "mountPath" : "/"}]',
+                '[{"name": "mine", "mount\\u0050ath": "/"}]',
+            )
+        ),
+        (
+            pod(annotations={"sidecar.istio.io/userVolume": '[{"name": "workload-socket", "emptyDir": {}}]'}),
+            "place of the proxy's",
+        ),
         (pod(annotations={"inject.istio.io/templates": "mine"}), "injection templates"),
         (pod(labels={"topology.istio.io/network": "network-2"}), "another network"),
         (merged(SERVICE, {"spec": {"externalIPs": ["192.0.2.1"]}}), "externalIPs"),
@@ -131,6 +168,56 @@ def test_a_tenant_gets_what_is_his(enforced: Server, document: dict[str, Any]) -
 )
 def test_a_tenant_is_refused_what_leads_out(enforced: Server, document: dict[str, Any], reason: str) -> None:
     assert reason in ask(enforced, document)
+
+
+def test_what_was_there_before_the_policies_goes_on(server: Server) -> None:
+    """Nobody asked its owner: controllers must be able to label it, and to free it of finalizers."""
+    space = {"namespace": "earlier", "finalizers": ["example.com/held"]}
+    notes = {"traffic.sidecar.istio.io/excludeInboundPorts": "80"}
+    spec = {
+        "tolerations": [{"operator": "Exists"}],
+        "priorityClassName": "system-node-critical",
+        "hostNetwork": True,
+    }
+    before = merged(pod(spec, **space, annotations=notes), {"metadata": {"name": "before"}})
+    external = merged(SERVICE, {"metadata": {"namespace": "earlier"}, "spec": {"externalIPs": ["192.0.2.1"]}})
+    server.kubectl("create", "namespace", "earlier")
+    server.kubectl("label", "namespace", "earlier", "istio-injection=enabled", "fedmesh.dev/platform=true")
+    server.kubectl("create", "-f", "-", given=json.dumps(before))
+    server.kubectl("create", "-f", "-", given=json.dumps(external))
+    server.kubectl("label", "namespace", "earlier", "fedmesh.dev/platform-")
+    try:
+        assert "toleration" in ask(server, merged(before, {"metadata": {"name": "after"}}), None)
+        server.kubectl("label", "pod", "before", "-n", "earlier", "seen=true")
+        server.kubectl(
+            "patch", "pod", "before", "-n", "earlier", "--type=merge", '-p={"metadata":{"finalizers":null}}'
+        )
+        server.kubectl("annotate", "service", "service", "-n", "earlier", "seen=true")
+        with pytest.raises(AssertionError, match="externalIPs"):
+            add = '-p={"spec":{"externalIPs":["192.0.2.1","192.0.2.2"]}}'
+            server.kubectl("patch", "service", "service", "-n", "earlier", "--type=merge", add)
+        with pytest.raises(AssertionError, match="inbound port"):
+            other = "traffic.sidecar.istio.io/excludeInboundPorts=81"
+            server.kubectl("annotate", "pod", "before", "-n", "earlier", "--overwrite", other)
+    finally:
+        server.kubectl("delete", "namespace", "earlier", "--wait=false")
+
+
+@pytest.mark.parametrize("meshed", [False, True])
+def test_pods_of_network_plugins_go_to_every_node(enforced: Server, meshed: bool) -> None:
+    space = f"plugin-{meshed}".lower()
+    enforced.kubectl("create", "namespace", space)
+    try:
+        mesh = ["istio-injection=enabled"] if meshed else []
+        enforced.kubectl("label", "namespace", space, "pod-security.kubernetes.io/enforce=privileged", *mesh)
+        agent = pod(
+            {"tolerations": [{"operator": "Exists"}], "priorityClassName": "system-node-critical"},
+            namespace=space,
+        )
+        answer = ask(enforced, agent, None)
+        assert ("toleration" in answer) == ("priorities" in answer) == meshed, answer
+    finally:
+        enforced.kubectl("delete", "namespace", space, "--wait=false")
 
 
 def test_administrators_put_namespaces_into_the_mesh(enforced: Server) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from fedmesh_samples import FakeApi, node
+from fedmesh_samples import FakeApi, node, pod
 from kubernetes.utils.quantity import parse_quantity
 
 from fedmesh import cli
@@ -16,11 +16,13 @@ from fedmesh.verify import command, requirements, room
 from fedmesh.verify.checks import PRE
 from fedmesh.verify.model import Failed, Mesh, Severity, Warned
 from fedmesh.verify.requirements import (
+    EXEMPT,
     REVIEWS,
     SERVICES,
     addresses_of,
     judge_addresses,
     judge_api_server,
+    judge_others,
     judge_ranges,
     judge_reserved,
     judge_storage,
@@ -72,6 +74,7 @@ class Bare(FakeApi):
                     machine("worker", cidr=f"10.{number}.0.0/24", address=address),
                     reserved(cidr=f"10.{number}.1.0/24", address=f"192.168.{number}.2"),
                 ],
+                "/api/v1/namespaces": [],
                 "/api/v1/pods": [],
                 "/api/v1/services": [],
                 "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases": [],
@@ -382,4 +385,43 @@ def test_the_room_of_the_control_plane_and_the_rest_covers_what_the_manifests_re
 
 
 def test_only_what_a_cluster_needs_is_fatal():
-    assert {each.severity for each in PRE} == {Severity.FATAL}
+    warnings = [each.name for each in PRE if each.severity is Severity.WARNING]
+    assert warnings == ["pods of other software may be made anew"]
+
+
+AGENT = {"tolerations": [{"operator": "Exists"}], "priorityClassName": "system-node-critical"}
+
+
+@pytest.mark.parametrize(
+    ("spec", "labels", "complaint"),
+    [
+        ({"tolerations": [{"operator": "Exists"}]}, {}, "logs/agent tolerates the taint"),
+        ({"tolerations": [{"key": "dedicated"}]}, {}, "logs/agent tolerates the taint"),
+        ({"priorityClassName": "system-node-critical"}, {}, "logs/agent has a system priority"),
+        (
+            AGENT,
+            {"pod-security.kubernetes.io/enforce": "privileged", "istio-injection": "enabled"},
+            "tolerates",
+        ),
+        ({"tolerations": [{"key": "gpu", "operator": "Exists"}]}, {}, ""),
+        (AGENT, {"fedmesh.dev/platform": "true"}, ""),
+        (AGENT, {"pod-security.kubernetes.io/enforce": "privileged"}, ""),
+    ],
+)
+def test_pods_that_would_be_refused_when_they_are_made_anew_are_named(spec, labels, complaint):
+    agent = pod("agent", namespace="logs")
+    agent["spec"] |= spec
+    spaces = [{"metadata": {"name": "logs", "labels": labels}}]
+    if complaint:
+        with pytest.raises(Failed, match=complaint):
+            judge_others([agent], spaces)
+    else:
+        assert judge_others([agent], spaces) == "no pod would be refused"
+
+
+def test_the_platforms_namespaces_are_those_that_the_policies_exempt():
+    for file in (MANIFESTS / "admission").glob("*.yaml"):
+        policy = next(yaml.safe_load_all(file.read_text()))
+        selector = policy["spec"]["matchConstraints"].get("namespaceSelector")
+        if selector and selector["matchExpressions"][0]["operator"] == "NotIn":
+            assert set(selector["matchExpressions"][0]["values"]) == EXEMPT, file.name
