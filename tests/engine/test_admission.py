@@ -73,10 +73,20 @@ def pod(spec: dict[str, Any] | None = None, **metadata: Any) -> dict[str, Any]:
     return merged(deepcopy(POD), {"spec": spec or {}, "metadata": metadata})
 
 
+def on_host(path: str, *, read_only: bool = False, **source: str) -> dict[str, Any]:
+    mount = {"name": "host", "mountPath": "/host", "readOnly": read_only}
+    volume = {"name": "host", "hostPath": {"path": path, **source}}
+    return pod({"volumes": [volume], "containers": [{**CONTAINER, "volumeMounts": [mount]}]})
+
+
 @pytest.mark.parametrize(
     "document",
     [
         pod(),
+        on_host("/usr", read_only=True),
+        on_host("/var/log/pods", read_only=True),
+        on_host("/home/build/.venv/lib", read_only=True),
+        on_host("/data/postgres"),
         pod({"tolerations": [{"key": "other", "operator": "Exists"}]}),
         pod(annotations={"inject.istio.io/templates": "sidecar,spire"}),
         pod(annotations={"proxy.istio.io/config": "{concurrency: 2}"}),
@@ -110,7 +120,25 @@ def test_a_tenant_gets_what_is_his(enforced: Server, document: dict[str, Any]) -
         (pod({"nodeSelector": {"dedicated": "spire-server"}}), "nodeSelector"),
         (pod({"nodeName": "node-1"}), "chooses the node"),
         (pod({"priorityClassName": "system-node-critical"}), "priorities"),
-        (pod({"volumes": [{"name": "host", "hostPath": {"path": "/"}}]}), "folder of its node"),
+        *(
+            (on_host(path), "sockets, keys or devices")
+            for path in (
+                *(
+                    "/",
+                    "/run",
+                    "/run/spire",
+                    "/var",
+                    "/var/run/spire",
+                    "/var/lib/kubelet/pods",
+                    "/etc",
+                    "/proc/1/root",
+                ),
+                *("/dev", "/root", "/root/.kube", "//run", "/./run", "/usr/./x", "/opt/cni/bin"),
+            )
+        ),
+        (on_host("/mnt/agent.sock", type="Socket"), "sockets, keys or devices"),
+        (on_host("/usr"), "readOnly"),
+        (on_host("/var/log"), "readOnly"),
         (pod({"hostNetwork": True}), "namespace of its node"),
         (pod({"hostPID": True}), "namespace of its node"),
         (pod({"containers": [{**CONTAINER, "securityContext": {"privileged": True}}]}), "privileged"),
@@ -210,12 +238,11 @@ def test_pods_of_network_plugins_go_to_every_node(enforced: Server, meshed: bool
     try:
         mesh = ["istio-injection=enabled"] if meshed else []
         enforced.kubectl("label", "namespace", space, "pod-security.kubernetes.io/enforce=privileged", *mesh)
-        agent = pod(
-            {"tolerations": [{"operator": "Exists"}], "priorityClassName": "system-node-critical"},
-            namespace=space,
-        )
-        answer = ask(enforced, agent, None)
-        assert ("toleration" in answer) == ("priorities" in answer) == meshed, answer
+        for spec in (
+            {"tolerations": [{"operator": "Exists"}]},
+            {"priorityClassName": "system-node-critical"},
+        ):
+            assert bool(ask(enforced, pod(spec, namespace=space), None)) == meshed
     finally:
         enforced.kubectl("delete", "namespace", space, "--wait=false")
 
