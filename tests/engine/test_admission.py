@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from copy import deepcopy
 from typing import Any
 
@@ -71,6 +71,13 @@ def enforced(server: Server) -> Server:
 
 def pod(spec: dict[str, Any] | None = None, **metadata: Any) -> dict[str, Any]:
     return merged(deepcopy(POD), {"spec": spec or {}, "metadata": metadata})
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
 
 
 def on_host(path: str, *, read_only: bool = False, **source: str) -> dict[str, Any]:
@@ -198,7 +205,7 @@ def test_a_tenant_is_refused_what_leads_out(enforced: Server, document: dict[str
     assert reason in ask(enforced, document)
 
 
-def test_what_was_there_before_the_policies_goes_on(server: Server) -> None:
+def test_what_was_there_before_the_policies_goes_on(enforced: Server) -> None:
     """Nobody asked its owner: controllers must be able to label it, and to free it of finalizers."""
     space = {"namespace": "earlier", "finalizers": ["example.com/held"]}
     notes = {"traffic.sidecar.istio.io/excludeInboundPorts": "80"}
@@ -209,26 +216,28 @@ def test_what_was_there_before_the_policies_goes_on(server: Server) -> None:
     }
     before = merged(pod(spec, **space, annotations=notes), {"metadata": {"name": "before"}})
     external = merged(SERVICE, {"metadata": {"namespace": "earlier"}, "spec": {"externalIPs": ["192.0.2.1"]}})
-    server.kubectl("create", "namespace", "earlier")
-    server.kubectl("label", "namespace", "earlier", "istio-injection=enabled", "fedmesh.dev/platform=true")
-    server.kubectl("create", "-f", "-", given=json.dumps(before))
-    server.kubectl("create", "-f", "-", given=json.dumps(external))
-    server.kubectl("label", "namespace", "earlier", "fedmesh.dev/platform-")
+    enforced.kubectl("create", "namespace", "earlier")
+    enforced.kubectl("label", "namespace", "earlier", "istio-injection=enabled", "fedmesh.dev/platform=true")
+    enforced.kubectl("create", "-f", "-", given=json.dumps(before))
+    enforced.kubectl("create", "-f", "-", given=json.dumps(external))
+    enforced.kubectl("label", "namespace", "earlier", "fedmesh.dev/platform-")
     try:
-        assert "toleration" in ask(server, merged(before, {"metadata": {"name": "after"}}), None)
-        server.kubectl("label", "pod", "before", "-n", "earlier", "seen=true")
-        server.kubectl(
+        after = merged(before, {"metadata": {"name": "after"}})
+        # the API server hears of the label by a watch
+        until(lambda: "toleration" in ask(enforced, after, None))
+        enforced.kubectl("label", "pod", "before", "-n", "earlier", "seen=true")
+        enforced.kubectl(
             "patch", "pod", "before", "-n", "earlier", "--type=merge", '-p={"metadata":{"finalizers":null}}'
         )
-        server.kubectl("annotate", "service", "service", "-n", "earlier", "seen=true")
+        enforced.kubectl("annotate", "service", "service", "-n", "earlier", "seen=true")
         with pytest.raises(AssertionError, match="externalIPs"):
             add = '-p={"spec":{"externalIPs":["192.0.2.1","192.0.2.2"]}}'
-            server.kubectl("patch", "service", "service", "-n", "earlier", "--type=merge", add)
+            enforced.kubectl("patch", "service", "service", "-n", "earlier", "--type=merge", add)
         with pytest.raises(AssertionError, match="inbound port"):
             other = "traffic.sidecar.istio.io/excludeInboundPorts=81"
-            server.kubectl("annotate", "pod", "before", "-n", "earlier", "--overwrite", other)
+            enforced.kubectl("annotate", "pod", "before", "-n", "earlier", "--overwrite", other)
     finally:
-        server.kubectl("delete", "namespace", "earlier", "--wait=false")
+        enforced.kubectl("delete", "namespace", "earlier", "--wait=false")
 
 
 @pytest.mark.parametrize("meshed", [False, True])
