@@ -123,7 +123,7 @@ bench-sandbox: $(VENV)/.dev ## measure the AWS half and write its section of doc
 	@$(PYTHON) -m testbed.sandbox bench
 
 # in this order: the last two take the lab down and bring it up again, and take it down for good
-LAB_TESTS := refresh verify verify_faults security_drill clusters observability down killed leaves_nothing
+LAB_TESTS := refresh verify services verify_faults security_drill clusters observability down killed leaves_nothing
 
 # --- tests ----------------------------------------------------------------
 

@@ -1,0 +1,355 @@
+"""What teams run in the mesh goes on working: slow, silent, big, stateful, with Istio objects of their own.
+
+LONG=300 makes the long calls take five minutes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sysconfig
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from components.kube.manifests import merged
+from testbed.lab import config, paths
+from testbed.lab.paths import State
+
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(900)]
+STATE = State(paths.project() / ".lab")
+APPS = Path(__file__).parent / "apps"
+ONE, OTHER = (cluster.name for cluster in config.load().clusters[:2])
+SPACE = "lab-services"
+LONG = float(os.environ.get("LONG", "35"))
+NEAR, FAR = f"near.{SPACE}", f"far.{SPACE}"
+Document = dict[str, Any]
+
+
+def kubectl(cluster: str, *words: str, given: str | None = None) -> str:
+    line = [str(paths.cache() / "bin" / "kubectl"), f"--kubeconfig={STATE.kubeconfig(cluster)}", *words]
+    done = subprocess.run(line, check=False, capture_output=True, text=True, input=given)
+    assert done.returncode == 0, f"{words}: {done.stderr}"
+    return done.stdout
+
+
+def apply(cluster: str, *documents: Document) -> None:
+    kubectl(cluster, "apply", "-n", SPACE, "-f", "-", given=yaml.safe_dump_all(documents))
+
+
+def named(name: str, pod: Document | None = None) -> list[Document]:
+    """The app under another name, its pod's spec merged with `pod`."""
+    account, service, deployment = yaml.safe_load_all((APPS / "app.yaml").read_text())
+    for document in (account, service, deployment):
+        document["metadata"]["name"] = name
+    service["spec"]["selector"] = deployment["spec"]["selector"]["matchLabels"] = {"app": name}
+    template = deployment["spec"]["template"]
+    template["metadata"]["labels"] = {"app": name}
+    template["spec"] = merged(template["spec"], {"serviceAccountName": name, **(pod or {})})
+    for volume in template["spec"]["volumes"]:
+        if volume["name"] == "site":
+            volume["hostPath"]["path"] = sysconfig.get_path("purelib")
+    return [account, service, deployment]
+
+
+def until(condition: Callable[[], bool], within: float = 60.0) -> None:
+    deadline = time.monotonic() + within
+    while not condition():
+        assert time.monotonic() < deadline, "not in time"
+        time.sleep(1)
+
+
+def in_client(*words: str) -> str:
+    return kubectl(ONE, "exec", "-n", SPACE, "deploy/client", "-c", "app", "--", *words)
+
+
+def curl(*words: str) -> str:
+    return in_client("curl", "-sS", "--max-time", "20", "-w", " %{http_code}", *words)
+
+
+def answers(count: int, target: str, *words: str) -> list[str]:
+    """The pods that answered so many calls, one connection each; what went wrong in place of a pod."""
+    urls = [word for _ in range(count) for word in ("-o-", target)]
+    return in_client("curl", "-sS", "--max-time", "10", "-w", "\\n", *words, *urls).split()
+
+
+def pods(cluster: str, app: str) -> list[str]:
+    names = kubectl(cluster, "get", "pods", "-n", SPACE, "-l", f"app={app}", "-o", "name")
+    return [name.removeprefix("pod/") for name in names.split()]
+
+
+def tls_secret() -> Document:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "app.example")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(hours=1))
+        .not_valid_after(now + timedelta(hours=2))
+        .sign(key, hashes.SHA256())
+    )
+    pem = serialization.Encoding.PEM
+    private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    data = {"tls.crt": certificate.public_bytes(pem).decode(), "tls.key": private.decode()}
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "tls"}, "stringData": data}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def team() -> Iterator[None]:
+    """near on both clusters, far on the other one only, and a client; the client's cluster has no Service far."""
+    code = {file.name: file.read_text() for file in APPS.glob("*.py")}
+    files = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "app"}, "data": code}
+    space = {
+        "apiVersion": "v1",
+        "kind": "Namespace",
+        "metadata": {"name": SPACE, "labels": {"istio-injection": "enabled"}},
+    }
+    secret = tls_secret()
+    try:
+        for cluster, apps in ((ONE, ("near", "client")), (OTHER, ("near", "far"))):
+            kubectl(cluster, "apply", "-f", "-", given=yaml.safe_dump(space))
+            apply(cluster, files, secret, *(document for app in apps for document in named(app)))
+        for cluster, apps in ((ONE, ("near", "client")), (OTHER, ("near", "far"))):
+            for app in apps:
+                kubectl(cluster, "rollout", "status", "-n", SPACE, f"deploy/{app}", "--timeout=120s")
+        until(lambda: curl(f"http://{FAR}:8080/answer").endswith(" 200"))
+        yield
+    finally:
+        for cluster in (ONE, OTHER):
+            kubectl(cluster, "delete", "namespace", SPACE, "--ignore-not-found")
+
+
+@pytest.fixture(scope="module")
+def long_calls() -> dict[str, str]:
+    return json.loads(in_client("/usr/bin/python3", "/app/client.py", str(LONG), NEAR, FAR))
+
+
+@pytest.mark.parametrize(
+    "kind", ["GET", "POST", "stream", "upload", "WebSocket", "TCP", "gRPC", "gRPC stream"]
+)
+@pytest.mark.parametrize(("host", "cluster", "app"), [(NEAR, ONE, "near"), (FAR, OTHER, "far")])
+def test_a_call_that_takes_long_is_whole(
+    long_calls: dict[str, str], kind: str, host: str, cluster: str, app: str
+) -> None:
+    (pod,) = pods(cluster, app)
+    whole = {
+        "GET": f"200 {pod}",
+        "POST": f"200 {pod}",
+        "upload": f"200 {pod}",
+        "stream": f"200 first{pod}",
+        "WebSocket": f"{pod} one {pod} two",
+        "TCP": f"{pod} one {pod} two",
+        "gRPC": pod,
+        "gRPC stream": f"{pod} last",
+    }
+    assert long_calls[f"{host} {kind}"] == whole[kind]
+
+
+@pytest.mark.usefixtures("long_calls")
+@pytest.mark.parametrize("host", [NEAR, FAR])
+def test_a_slow_post_is_executed_once(host: str) -> None:
+    executed = curl(f"http://{host}:8080/posts").split()
+    assert executed.count(f"{host}-{LONG}") == 1
+
+
+def rule(host: str, policy: Document, **spec: Any) -> Document:
+    return {
+        "apiVersion": "networking.istio.io/v1",
+        "kind": "DestinationRule",
+        "metadata": {"name": "owners"},
+        "spec": {"host": host, "trafficPolicy": policy, **spec},
+    }
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        {},
+        {"connectionPool": {"http": {"http2MaxRequests": 100}}},
+        {"loadBalancer": {"consistentHash": {"httpHeaderName": "user"}}},
+        {"loadBalancer": {"simple": "ROUND_ROBIN"}, "tls": {"mode": "ISTIO_MUTUAL"}},
+    ],
+    ids=["none", "pool", "sticky", "round robin"],
+)
+def test_calls_stay_with_a_healthy_pod_of_their_cluster(policy: Document) -> None:
+    (own,) = pods(ONE, "near")
+    if policy:
+        apply(ONE, rule(f"near.{SPACE}.svc.cluster.local", policy))
+        time.sleep(3)
+    try:
+        assert set(answers(100, f"http://{NEAR}:8080/answer", "-H", "user: me")) == {own}
+    finally:
+        kubectl(ONE, "delete", "destinationrule", "owners", "-n", SPACE, "--ignore-not-found")
+
+
+def test_neither_slow_calls_nor_the_apps_own_errors_move_calls_away() -> None:
+    (own,) = pods(ONE, "near")
+    slow = [word for _ in range(20) for word in ("-o", "/dev/null", f"http://{NEAR}:8080/answer?pause=6")]
+    in_client("curl", "-sS", "--parallel", "--parallel-max", "20", *slow)
+    mixed = f"http://{NEAR}:8080/answer?status=500"
+    for _ in range(10):
+        assert set(answers(9, f"http://{NEAR}:8080/answer")) == {own}
+        assert set(answers(3, mixed)) == {own}
+
+
+def test_a_service_without_local_pods_is_answered_by_the_other_cluster() -> None:
+    (there,) = pods(OTHER, "near")
+    kubectl(ONE, "scale", "-n", SPACE, "deploy/near", "--replicas=0")
+    try:
+        until(lambda: set(answers(5, f"http://{NEAR}:8080/answer")) == {there}, 20)
+    finally:
+        kubectl(ONE, "scale", "-n", SPACE, "deploy/near", "--replicas=1")
+        kubectl(ONE, "rollout", "status", "-n", SPACE, "deploy/near", "--timeout=60s")
+    (own,) = pods(ONE, "near")
+    until(lambda: set(answers(5, f"http://{NEAR}:8080/answer")) == {own}, 20)
+
+
+def test_an_app_speaks_tls_of_its_own() -> None:
+    for host in (NEAR, FAR):
+        assert curl("--insecure", f"https://{host}:8443/answer").endswith(" 200")
+
+
+def test_large_headers_pass() -> None:
+    for host in (NEAR, FAR):
+        big = f"Cookie: {'c' * 30_000}"
+        assert curl("-H", big, f"http://{host}:8080/header?size=30000").endswith(" 200")
+
+
+def test_headless_services_and_aliases_have_names() -> None:
+    ports = [{"name": "http", "port": 8080}]
+    headless = {"clusterIP": "None", "selector": {"app": "near"}, "ports": ports}
+    alias = {"type": "ExternalName", "externalName": f"near.{SPACE}.svc.cluster.local", "ports": ports}
+    made = [
+        {"apiVersion": "v1", "kind": "Service", "metadata": {"name": name}, "spec": spec}
+        for name, spec in (("headless", headless), ("alias", alias))
+    ]
+    apply(ONE, *made)
+    for name in ("headless", "alias"):
+        until(lambda name=name: curl(f"http://{name}.{SPACE}:8080/answer").endswith(" 200"), 20)
+
+
+CALL = ["curl", "-sSf", "--retry", "20", "--retry-all-errors", "--retry-delay", "1"]
+
+
+def task(name: str, command: list[str], **pod: Any) -> Document:
+    container = {
+        "name": "task",
+        "image": "docker.io/curlimages/curl:8.16.0",
+        "imagePullPolicy": "IfNotPresent",
+    }
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"name": name},
+        "spec": {
+            "backoffLimit": 0,
+            "template": {
+                "spec": {"restartPolicy": "Never", "containers": [{**container, "command": command}], **pod}
+            },
+        },
+    }
+
+
+def test_a_job_calls_from_its_init_container_too_and_completes() -> None:
+    call = [*CALL, f"http://{FAR}:8080/answer"]
+    first = {
+        "name": "first",
+        "image": "docker.io/curlimages/curl:8.16.0",
+        "imagePullPolicy": "IfNotPresent",
+        "command": call,
+    }
+    apply(ONE, task("job", call, initContainers=[first]))
+    kubectl(ONE, "wait", "-n", SPACE, "job/job", "--for=condition=Complete", "--timeout=90s")
+
+
+def test_a_pod_that_shuts_down_makes_its_last_call() -> None:
+    goodbye = [*CALL, "-H", "Id: goodbye", "--data", "x", f"http://{FAR}:8080/answer"]
+    container = {
+        "name": "app",
+        "image": "docker.io/curlimages/curl:8.16.0",
+        "imagePullPolicy": "IfNotPresent",
+        "command": [
+            "sh",
+            "-c",
+            f"trap '{' '.join(map(repr_for_shell, goodbye))}; exit' TERM; sleep 1000 & wait",
+        ],
+    }
+    last = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "last"},
+        "spec": {"containers": [container]},
+    }
+    apply(ONE, last)
+    kubectl(ONE, "wait", "-n", SPACE, "pod/last", "--for=condition=Ready", "--timeout=60s")
+    kubectl(ONE, "delete", "-n", SPACE, "pod/last")
+    assert curl(f"http://{FAR}:8080/posts").split().count("goodbye") == 1
+
+
+def repr_for_shell(word: str) -> str:
+    return f'"{word}"'
+
+
+def test_a_hardened_pod_runs_in_a_restricted_namespace() -> None:
+    label = "pod-security.kubernetes.io/enforce"
+    kubectl(ONE, "label", "namespace", SPACE, f"{label}=restricted")
+    safe = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+    job = task("hardened", [*CALL, f"http://{FAR}:8080/answer"])
+    pod = job["spec"]["template"]["spec"]
+    pod["securityContext"] = {
+        "runAsNonRoot": True,
+        "runAsUser": 12345,
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+    pod["containers"][0]["securityContext"] = safe
+    try:
+        apply(ONE, job)
+        kubectl(ONE, "wait", "-n", SPACE, "job/hardened", "--for=condition=Complete", "--timeout=90s")
+    finally:
+        kubectl(ONE, "label", "namespace", SPACE, f"{label}-")
+
+
+def test_a_gateway_of_gateway_api_serves_as_it_is() -> None:
+    gateway = {
+        "apiVersion": "gateway.networking.k8s.io/v1",
+        "kind": "Gateway",
+        "metadata": {"name": "shop"},
+        "spec": {
+            "gatewayClassName": "istio",
+            "listeners": [{"name": "http", "port": 80, "protocol": "HTTP"}],
+        },
+    }
+    route = {
+        "apiVersion": "gateway.networking.k8s.io/v1",
+        "kind": "HTTPRoute",
+        "metadata": {"name": "shop"},
+        "spec": {
+            "parentRefs": [{"name": "shop"}],
+            "rules": [{"backendRefs": [{"name": "near", "port": 8080}]}],
+        },
+    }
+    apply(ONE, gateway, route)
+    kubectl(
+        ONE,
+        "wait",
+        "-n",
+        SPACE,
+        "gateway.gateway.networking.k8s.io/shop",
+        "--for=condition=Programmed",
+        "--timeout=90s",
+    )
+    until(lambda: curl(f"http://shop-istio.{SPACE}/answer").endswith(" 200"), 30)
