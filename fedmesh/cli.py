@@ -145,6 +145,11 @@ def commands() -> None:
 @commands.command()
 @_of_a_stack
 @click.option("--pre", is_flag=True, help="Check the clusters before the first `pulumi up` instead.")
+@click.option(
+    "--service",
+    metavar="NAMESPACE/NAME",
+    help="Show instead what is in force for the calls to a service: time-outs, retries, balancing, failover.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 @click.option("--output", type=FILE, help="Write the JSON report to a file as well.")
 @click.option("-q", "--quiet", is_flag=True, help="Print failures only.")
@@ -170,6 +175,7 @@ def verify(
     stack: str | None,
     project: Path | None,
     pre: bool,
+    service: str | None,
     as_json: bool,
     output: Path | None,
     quiet: bool,
@@ -186,11 +192,17 @@ def verify(
     Examples:
       fedmesh verify --stack prod
       fedmesh verify --stack prod --pre
+      fedmesh verify --stack prod --service shop/cart
       fedmesh verify --stack prod --json | jq '.results[] | select(.ok | not)'
     """
-    from fedmesh.verify.command import verify
+    from fedmesh.verify.command import show_service, verify
 
     topology, _ = _mesh(environment, stack, project)
+    if service is not None:
+        try:
+            return show_service(topology, service, as_json=as_json)
+        except LookupError as error:
+            raise click.ClickException(str(error)) from error
     return verify(topology, pre=pre, as_json=as_json, quiet=quiet, output=output, timeout=timeout, wait=wait)
 
 

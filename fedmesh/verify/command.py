@@ -13,7 +13,7 @@ from fedmesh.console import console_for
 from fedmesh.defaults import DEADLINE, PRE_DEADLINE
 from fedmesh.probe import COLLECTIONS, Janitor, remove_stale
 from fedmesh.topology import Topology
-from fedmesh.verify import report
+from fedmesh.verify import in_force, report
 from fedmesh.verify.checks import ALL, PRE
 from fedmesh.verify.model import Check, Mesh, Result
 from fedmesh.verify.requirements import SERVICES
@@ -60,6 +60,26 @@ def verify(
     else:
         report.print_table(console_for(), results, seconds, quiet)
     return 0 if report.passed(results) else 1
+
+
+def show_service(topology: Topology, service: str, *, as_json: bool = False) -> int:
+    """Prints what is in force for the calls to a service (`namespace/name`) on every cluster that answers.
+
+    Raises:
+        LookupError: there is no such service in the mesh.
+    """
+    namespace, slash, name = service.partition("/")
+    if not (namespace and slash and name):
+        raise LookupError(f"--service {service}: must be <namespace>/<name>")
+    clusters, unreachable = connect(topology.members)
+    for cluster, reason in unreachable.items():
+        print(f"{cluster} does not answer: {reason}", file=sys.stderr)
+    found = in_force.in_force(clusters.values(), namespace, name)
+    if as_json:
+        print(in_force.as_json(found))
+    else:
+        in_force.print_in_force(console_for(), found)
+    return 0
 
 
 def existing(topology: Topology) -> tuple[Topology, list[str]]:

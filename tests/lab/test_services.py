@@ -23,6 +23,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from components.kube.manifests import merged
+from fedmesh.connect import connect
+from fedmesh.verify.in_force import in_force
 from testbed.lab import config, paths
 from testbed.lab.paths import State
 
@@ -353,3 +355,12 @@ def test_a_gateway_of_gateway_api_serves_as_it_is() -> None:
         "--timeout=90s",
     )
     until(lambda: curl(f"http://shop-istio.{SPACE}/answer").endswith(" 200"), 30)
+
+
+def test_verify_shows_what_is_in_force_for_a_service(topology: Any) -> None:
+    clusters, _ = connect(topology.members)
+    seen = {each.cluster: each for each in in_force(clusters.values(), SPACE, "near") if each.port == 8080}
+    assert seen[ONE].endpoints == ("0: 1 of 1", "1: 1 of 1")
+    assert seen[ONE].routes
+    assert all(route.startswith("no time-out 2 retries on connect-failure") for route in seen[ONE].routes)
+    assert seen[ONE].rules == ("istio-system/failover",)
