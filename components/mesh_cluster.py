@@ -169,7 +169,7 @@ class MeshCluster:
         crds: list[pulumi.Resource] = []
         if settings.gateway_api.install:
             source = GatewayApiArgs(version=settings.gateway_api.version, path=settings.gateway_api.path)
-            crds.append(GatewayApi(f"{name}-gateway-api", source, self.options))
+            crds.extend(GatewayApi(f"{name}-gateway-api", source, self.options).crds)
         plugin = self.args.spec.istio_cni
         if not plugin.enabled:
             return crds

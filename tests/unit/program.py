@@ -15,6 +15,7 @@ import yaml
 from pulumi.runtime.settings import SETTINGS
 from pulumi.runtime.stack import wait_for_rpcs
 
+from components.kube.manifests import merged
 from tests.unit.recording import callbacks
 
 PROJECT = Path(__file__).parent.parent.parent
@@ -28,6 +29,7 @@ CRD = {
     "metadata": {"name": "gateways.networking.istio.io", "annotations": {"helm.sh/resource-policy": "keep"}},
     "spec": {},
 }
+GATEWAY_CRD = merged(CRD, {"metadata": {"name": "gateways.gateway.networking.k8s.io"}})
 # what is in the chart istiod: the volume as each of Istio's templates has it
 INJECTOR = {
     "apiVersion": "v1",
@@ -98,6 +100,7 @@ class Program(pulumi.runtime.Mocks):
 
     objects: list[Object] = field(default_factory=list)
     rendered: list[dict[str, Any]] = field(default_factory=list)
+    files: list[str] = field(default_factory=list)
 
     def new_resource(self, args: pulumi.runtime.MockResourceArgs) -> tuple[str | None, dict[str, Any]]:
         metadata = args.inputs.get("metadata", {})
@@ -109,6 +112,11 @@ class Program(pulumi.runtime.Mocks):
         options = json.loads(args.args["jsonOpts"])
         self.rendered.append(options)
         return {"result": [INJECTOR if options["release_name"] == "istiod" else CRD]}
+
+    def read(self, source: str) -> tuple[dict[str, Any], ...]:
+        """Gateway API's file."""
+        self.files.append(source)
+        return (GATEWAY_CRD,)
 
     def one(self, name: str) -> Object:
         """The only resource of that name that is registered, not just read."""
@@ -210,7 +218,10 @@ def run(config: Mapping[str, Any]) -> Program:
         program, project="fedmesh", stack="unit", preview=False, monitor=Monitor(program)
     )
     os.chdir(PROJECT)
-    with patch("pulumi.runtime.resource._get_callbacks", callbacks):
+    with (
+        patch("pulumi.runtime.resource._get_callbacks", callbacks),
+        patch("components.mesh.gateway_api.documents_of", program.read),
+    ):
         try:
             runpy.run_path(str(PROJECT / "__main__.py"))
         except BaseException:

@@ -3,10 +3,12 @@
 from pathlib import Path
 from typing import Any
 
+import pulumi
 import pytest
 
 from components.config.errors import ConfigError
 from components.config.settings import parse
+from components.mesh.gateway_api import documents_of
 from tests.unit.program import LOCAL, Program, members, run
 
 HOST = "shop.shop.svc.cluster.local"
@@ -215,10 +217,21 @@ def test_names_of_all_clusters_resolve_in_all(mesh: Program, folder: Path) -> No
 
 def test_gateway_api_is_there_before_istiod(mesh: Program, folder: Path) -> None:
     release = "https://github.com/kubernetes-sigs/gateway-api/releases/download/v1.6.0/standard-install.yaml"
-    assert mesh.one("cluster-1-gateway-api-crds").inputs["file"] == release
-    assert mesh.comes_after("cluster-1-istio-istiod", "cluster-1-gateway-api")
+    assert set(mesh.files) == {release}
+    made = "cluster-1-gateway-api-gateways.gateway.networking.k8s.io-customresourcedefinition"
+    assert mesh.comes_after("cluster-1-istio-istiod", made)
     own = two(folder, gatewayApi={"path": "charts/gateway-api.yaml"})
-    assert own.one("cluster-1-gateway-api-crds").inputs["file"].endswith("/charts/gateway-api.yaml")
+    assert all(file.endswith("/charts/gateway-api.yaml") for file in own.files)
+
+
+def test_a_release_of_gateway_api_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    with pytest.raises(pulumi.RunError, match=r"fedmesh:gatewayApi: .*none\.yaml can't be read"):
+        documents_of(str(tmp_path / "none.yaml"))
+    (tmp_path / "some.yaml").write_text("---\na: 1\n---\n---\nb: 2\n")
+    assert documents_of(str(tmp_path / "some.yaml")) == ({"a": 1}, {"b": 2})
+
+
+def test_gateway_api_is_left_out_where_the_clusters_bring_it(mesh: Program, folder: Path) -> None:
     none = two(folder, gatewayApi={"install": False})
     assert mesh.kind("HTTPRoute")
     assert not none.kind("HTTPRoute")
