@@ -20,7 +20,13 @@ from testbed.sandbox.engine import Engine
 from testbed.sandbox.journey import JourneyError, Say, expect
 
 # Settings that differ on the lab: local charts, a storage driver, upstream Envoy, and images that it has.
-LAB_KEYS = ("fedmesh:charts", "fedmesh:storage", "fedmesh:istio", "fedmesh:observability")
+LAB_KEYS = (
+    "fedmesh:charts",
+    "fedmesh:gatewayApi",
+    "fedmesh:storage",
+    "fedmesh:istio",
+    "fedmesh:observability",
+)
 # The lab's controller provides load balancers, and no resolver here uses Route 53.
 LAB_AWS = {"loadBalancerController": {"enabled": False}, "privateZone": ""}
 FIRST_PHASES = ("preflight", "tools", "clusters")

@@ -2,14 +2,18 @@
 
 import json
 from collections.abc import Iterator
+from datetime import date
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from google.protobuf import struct_pb2
 from pulumi.runtime.proto import provider_pb2 as proto
 
+from components.config.settings import parse
+from testbed.lab import paths
 from testbed.sandbox import changes, complete, inventory, permissions, schema
 from testbed.sandbox.cloud import running
 from testbed.sandbox.cluster_component import refuse_unsupported
@@ -457,6 +461,21 @@ def test_on_the_lab_a_stack_takes_what_belongs_to_the_machines_from_the_lab() ->
     assert config["fedmesh:storage"] == {"class": "local"}
     assert config["fedmesh:aws"]["join"] == "peering"
     assert config["fedmesh:aws"]["loadBalancerController"] == {"enabled": False}
+
+
+def test_on_the_lab_a_stack_takes_nothing_from_the_internet() -> None:
+    def committed(stack: str) -> dict[str, Any]:
+        return yaml.safe_load((paths.project() / f"Pulumi.{stack}.yaml").read_text())["config"]
+
+    config = complete.on_the_lab(committed("dev"), committed("lab"))
+    keys = {key.removeprefix("fedmesh:"): value for key, value in config.items()}
+    for cluster in keys["clusters"]:
+        cluster["eks"]["endpoint"]["cidrs"] = ["8.8.4.0/24"]
+    settings = parse(keys, "Pulumi.dev.yaml", date(2026, 11, 25))
+    taken = {"kiali", "load_balancer_controller"}  # not on the lab
+    charts = {name: chart.path for name, chart in settings.charts if name not in taken}
+    assert all(charts.values()), charts
+    assert settings.gateway_api.path
 
 
 def test_kubeconfigs_are_merged_by_context() -> None:
