@@ -49,6 +49,19 @@ def world_ingress(kind: str, inputs: Inputs, config: Config) -> Iterator[str]:
         yield from _service_of_chart(inputs, config)
 
 
+def open_policy(kind: str, inputs: Inputs, _config: Config) -> Iterator[str]:
+    """A NetworkPolicy that lets everybody into every port is as good as none."""
+    if kind_of(kind) != "NetworkPolicy":
+        return
+    for rule in list_of((inputs.get("spec") or {}).get("ingress")):
+        sources = list_of(known(rule, "from"))
+        ranges = [str(known(known(each, "ipBlock") or {}, "cidr") or "") for each in sources]
+        if any("port" in each for each in list_of(known(rule, "ports"))):
+            continue
+        if not sources or is_world(ranges):
+            yield "lets everybody into every port: name ports, or who may come"
+
+
 def _ingress_rules(kind: str, inputs: Inputs) -> Iterator[Inputs]:
     if kind == INGRESS_RULE or (kind == RULE and inputs.get("type") == "ingress"):
         yield inputs

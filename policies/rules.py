@@ -45,6 +45,12 @@ RULES = (
         network.world_ingress,
         {"edgeServices": list(network.EDGE_SERVICES), "prefixLists": []},
     ),
+    Rule(
+        "network-policies-close",
+        "A NetworkPolicy names the ports or the callers that it lets in",
+        network.open_policy,
+        {},
+    ),
     Rule("imdsv2-only", "Nodes answer metadata requests with a token only, and no pod's", nodes.imds, {}),
     Rule(
         "images-pinned-and-trusted",

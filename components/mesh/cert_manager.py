@@ -9,7 +9,7 @@ import pulumi_kubernetes as k8s
 from components.config.mesh import ChartSpec
 from components.kube.charts import release
 from components.kube.manifests import load, load_one, merged
-from components.kube.objects import MANAGED, child_of, register
+from components.kube.objects import MANAGED, child_of, register, register_all
 
 NAMESPACE = "cert-manager"
 POD_SECURITY = {"pod-security.kubernetes.io/enforce": "restricted"}
@@ -39,6 +39,7 @@ class CertManager(pulumi.ComponentResource):
             metadata={"name": NAMESPACE, "annotations": MANAGED, "labels": POD_SECURITY},
             opts=pulumi.ResourceOptions(parent=self),
         )
+        register_all(name, load("cert_manager/network-policies.yaml"), child_of(self, namespace))
         mirror = {"imageRegistry": args.registry} if args.registry else {}
         installed = release(
             f"{name}-release",

@@ -79,6 +79,7 @@ class Istio(pulumi.ComponentResource):
             ),
             pulumi.ResourceOptions(parent=self),
         )
+        register_all(name, load("istio/network-policies.yaml"), child_of(self, namespace))
         base = rendered(
             f"{name}-base",
             args.charts.istio_base,

@@ -91,7 +91,9 @@ class RemoteSecrets(pulumi.ComponentResource):
         settings = self._args.settings
         space, *access = load("remote_secrets/access.yaml", access_patches(settings, peers))
         namespace = register(f"{self._name}-{cluster}", space, self._options(member, *member.after))
-        made = register_all(f"{self._name}-{cluster}", access, self._options(member, namespace))
+        inside = self._options(member, namespace)
+        register_all(f"{self._name}-{cluster}", load("remote_secrets/network-policies.yaml"), inside)
+        made = register_all(f"{self._name}-{cluster}", access, inside)
         workload = load_one("remote_secrets/reader.yaml", {"spec": {"replicas": settings.replicas}})
         (workload,) = with_registry([workload], self._args.registry)
         register(f"{self._name}-{cluster}", workload, self._options(member, *made.values()))

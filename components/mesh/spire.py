@@ -73,6 +73,7 @@ class Spire(pulumi.ComponentResource):
             opts=pulumi.ResourceOptions(parent=self),
         )
         after_namespace = child_of(self, namespace)
+        register_all(name, load("spire/network-policies.yaml"), after_namespace)
         self.crds = release(
             f"{name}-crds",
             args.crds,

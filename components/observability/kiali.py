@@ -55,6 +55,8 @@ class Kiali(pulumi.ComponentResource):
         self._args = args
         home, *others = args.members
         known = [self._known(home, there, self._account(there)) for there in others]
+        closed = load_one("observability/kiali-network-policy.yaml")
+        known.append(register(f"{home}-kiali", closed, self._inside(home)))
         self._release(home, kiali_values(home, others, args.registry), known)
         self.register_outputs({})
 
@@ -96,13 +98,11 @@ class Kiali(pulumi.ComponentResource):
                 "stringData": {there: pulumi.Output.secret(content)},
             },
         )
-        return register(
-            f"{home}-kiali",
-            document,
-            pulumi.ResourceOptions(
-                parent=self, provider=members[home].provider, depends_on=[members[home].namespace]
-            ),
-        )
+        return register(f"{home}-kiali", document, self._inside(home))
+
+    def _inside(self, cluster: str) -> pulumi.ResourceOptions:
+        member = self._args.members[cluster]
+        return pulumi.ResourceOptions(parent=self, provider=member.provider, depends_on=[member.namespace])
 
 
 def kiali_values(home: str, others: list[str], registry: str) -> Document:

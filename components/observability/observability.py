@@ -49,18 +49,19 @@ class Observability(pulumi.ComponentResource):
         self._args = args
         if args.settings.observability.enabled and args.members:
             home, *others = args.members
-            made = {cluster: self._prometheus(cluster, {}) for cluster in others}
+            kiali = args.settings.observability.kiali.enabled
+            made = {cluster: self._prometheus(cluster, {}, read=kiali) for cluster in others}
             peers = {
                 cluster: PeerMetrics(args.members[cluster].api_server, each.reader)
                 for cluster, each in made.items()
                 if each.reader is not None
             }
-            made = {home: self._prometheus(home, peers), **made}
-            if args.settings.observability.kiali.enabled:
+            made = {home: self._prometheus(home, peers, read=False), **made}
+            if kiali:
                 self._kiali(name, made)
         self.register_outputs({})
 
-    def _prometheus(self, cluster: str, peers: Mapping[str, PeerMetrics]) -> Prometheus:
+    def _prometheus(self, cluster: str, peers: Mapping[str, PeerMetrics], *, read: bool) -> Prometheus:
         settings, member = self._args.settings, self._args.members[cluster]
         return Prometheus(
             f"{cluster}-prometheus",
@@ -71,6 +72,7 @@ class Observability(pulumi.ComponentResource):
                 member.storage_class,
                 peers,
                 settings.registry,
+                read,
             ),
             pulumi.ResourceOptions(parent=self, providers=[member.provider]),
         )

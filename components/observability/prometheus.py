@@ -44,6 +44,7 @@ class PrometheusArgs:
         storage_class: StorageClass of the volume, None for the cluster's default.
         peers: other clusters whose metrics of the mesh are read as well, by name.
         registry: registry that holds all images ("": the official ones).
+        read: whether a peer reads the metrics through the API server.
     """
 
     cluster: str
@@ -52,6 +53,7 @@ class PrometheusArgs:
     storage_class: pulumi.Input[str] | None
     peers: Mapping[str, PeerMetrics]
     registry: str = ""
+    read: bool = False
 
 
 class Prometheus(pulumi.ComponentResource):
@@ -60,7 +62,7 @@ class Prometheus(pulumi.ComponentResource):
     Outputs:
         namespace: where it is.
         reader: data of a token Secret (`ca.crt`, `token`) whose owner may read the metrics through the API server;
-            None unless Kiali is asked for.
+            None unless a peer reads them.
     """
 
     namespace: k8s.core.v1.Namespace
@@ -80,7 +82,7 @@ class Prometheus(pulumi.ComponentResource):
         self._prometheus(child_of(self, *access.values(), *credentials))
         if args.settings.grafana.enabled:
             self._grafana(after_namespace)
-        self.reader = self._reader(after_namespace) if args.settings.kiali.enabled else None
+        self.reader = self._reader(after_namespace) if args.read else None
         self.register_outputs({})
 
     def _peers(self, opts: pulumi.ResourceOptions) -> list[pulumi.CustomResource]:
@@ -98,7 +100,7 @@ class Prometheus(pulumi.ComponentResource):
     def _prometheus(self, opts: pulumi.ResourceOptions) -> None:
         data = prometheus_data(self._args)
         patches: dict[str, Document] = {"ConfigMap/prometheus": {"data": data}}
-        if self._args.settings.kiali.enabled:
+        if self._args.read:
             # peers come through the API server, whose address no policy knows
             patches["NetworkPolicy/prometheus"] = {"spec": {"ingress": [{"ports": [{"port": "http"}]}]}}
         patches |= restart_on("StatefulSet/prometheus", pulumi.Output.all(**data))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
@@ -10,7 +10,9 @@ from fedmesh import curl
 from fedmesh.attack.attacker import Attacker, attacker_on, member
 from fedmesh.attack.model import AttackResult, AttackSession, Verdict
 from fedmesh.kube import Json
-from fedmesh.reading import PROXY, LiveCluster, containers, full_name
+from fedmesh.network_policies import Caller, closed_by
+from fedmesh.probe import NAMESPACE
+from fedmesh.reading import PROXY, LiveCluster, containers, full_name, is_ready
 from fedmesh.topology import GATEWAY_NAMESPACE, SERVER, SPIRE_NAMESPACE
 from fedmesh.verify.istio import CROSS_NETWORK_PORT
 from fedmesh.verify.security import alert_of
@@ -37,6 +39,7 @@ OK = 200
 CUT_OFF = (1, 16, 52, 55, 56)
 STREAM_CUT_OFF = "before end of the underlying stream"
 CLOSED = 7
+TIMED_OUT = 28
 TLS_ONLY = "HTTP request to an HTTPS server"
 
 
@@ -114,6 +117,25 @@ def judge_open(design: str, pages: Mapping[str, curl.Answer]) -> tuple[Verdict, 
     return Verdict.BY_DESIGN, f"{design}: {', '.join(heard)}"
 
 
+def judge_silent(pod: Json, policy: str, answers: Iterable[curl.Answer]) -> tuple[Verdict, str, str] | None:
+    """Verdict, evidence and control where nothing answered in time, as the network drops what a policy closes."""
+    if not policy or not is_ready(pod) or any(each.code != TIMED_OUT for each in answers):
+        return None
+    return Verdict.REFUSED, f"dropped, as the NetworkPolicy {policy} asks", "its kubelet finds the pod ready"
+
+
+def closing_policy(cluster: LiveCluster, pod: Json, number: int) -> str:
+    """The NetworkPolicies that keep the attacker from a port."""
+
+    def attacker() -> Caller:
+        labels = cluster.api.get(f"/api/v1/namespaces/{NAMESPACE}")["metadata"].get("labels") or {}
+        return Caller({}, NAMESPACE, labels)
+
+    path = "/apis/networking.k8s.io/v1/networkpolicies"
+    policies = cluster.once(path, lambda: cluster.api.items(path))
+    return closed_by(policies, pod, number, cluster.once("attacker's labels", attacker))
+
+
 def _is_metrics(body: str) -> bool:
     return body.startswith(("# HELP ", "# TYPE "))
 
@@ -129,11 +151,17 @@ def _attack(session: AttackSession, attacker: Attacker, port: Port, pem: str) ->
     url = f"http://{address}:{port.number}"
     if port.design == EXTERNAL:
         return AttackResult(TITLE, cluster.name, port.target, Verdict.BY_DESIGN, port.design)
+    policy = closing_policy(cluster, port.pod, port.number)
     if port.design:
         pages = {path: attacker.ask(url + path) for path in DEBUG_PAGES}
+        silent = judge_silent(port.pod, policy, pages.values())
+        if silent:
+            return AttackResult(TITLE, cluster.name, port.target, *silent)
         return AttackResult(TITLE, cluster.name, port.target, *judge_open(port.design, pages))
     plain = attacker.ask(f"{url}/hello")
     http2 = attacker.ask(f"{url}/hello", "--http2-prior-knowledge")
+    if silent := judge_silent(port.pod, policy, (plain, http2)):
+        return AttackResult(TITLE, cluster.name, port.target, *silent)
     control = None if plain.code == CLOSED else _authorized(session, attacker, port, pem)
     return AttackResult(TITLE, cluster.name, port.target, *judge(plain, http2, control))
 

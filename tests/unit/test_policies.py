@@ -26,6 +26,8 @@ WORLD = "no-world-ingress-but-at-the-edge"
 IMAGES = "images-pinned-and-trusted"
 IAM = "no-wildcard-iam"
 MTLS = "strict-mtls"
+CLOSE = "network-policies-close"
+NETWORK_POLICY = "kubernetes:networking.k8s.io/v1:NetworkPolicy"
 DIGEST = "sha256:" + "a" * 64
 
 
@@ -42,6 +44,10 @@ def violations(rule: str, kind: str, inputs: dict[str, Any]) -> list[str]:
 def statement(**changes: Any) -> dict[str, Any]:
     allowed = {"Effect": "Allow", "Action": ["logs:PutLogEvents"], "Resource": ["arn:aws:logs:::x"]}
     return {"policy": json.dumps({"Statement": [{**allowed, **changes}]})}
+
+
+def ingress(rule: dict[str, Any]) -> dict[str, Any]:
+    return {"spec": {"podSelector": {}, "policyTypes": ["Ingress"], "ingress": [rule]}}
 
 
 def service(name: str, scheme: str | None, namespace: str = "istio-gateways", **spec: Any) -> dict[str, Any]:
@@ -185,6 +191,14 @@ CASES: list[tuple[str, str, dict[str, Any], dict[str, Any]]] = [
         "kubernetes:networking.istio.io/v1:DestinationRule",
         {"spec": {"trafficPolicy": {"outlierDetection": {}}}},
         {"spec": {"trafficPolicy": {"tls": {"mode": "DISABLE"}}}},
+    ),
+    (CLOSE, NETWORK_POLICY, ingress({"ports": [{"port": 8443}]}), ingress({})),
+    (CLOSE, NETWORK_POLICY, {"spec": {"podSelector": {}}}, ingress({"ports": [{"protocol": "TCP"}]})),
+    (
+        CLOSE,
+        NETWORK_POLICY,
+        ingress({"from": [{"podSelector": {}}]}),
+        ingress({"from": [{"ipBlock": {"cidr": "0.0.0.0/0"}}]}),
     ),
     ("required-tags", "aws:ec2/vpc:Vpc", {"tags": TAGS}, {"tags": {"project": "fedmesh"}}),
     # IAM: attachments, inline policies, wildcards inside names, reads of secrets, wide resources, trust

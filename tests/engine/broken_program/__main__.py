@@ -31,3 +31,8 @@ k8s.apiextensions.CustomResource(
     spec={"mtls": {"mode": "PERMISSIVE"}},
     opts=cluster,
 )
+k8s.networking.v1.NetworkPolicy(
+    "network-policies-close",
+    spec={"pod_selector": {}, "policy_types": ["Ingress"], "ingress": [{}]},
+    opts=cluster,
+)

@@ -54,3 +54,12 @@ k8s.apiextensions.CustomResource(
     spec={"mtls": {"mode": "STRICT"}},
     opts=cluster,
 )
+k8s.networking.v1.NetworkPolicy(
+    "network-policies-close",
+    spec={
+        "pod_selector": {},
+        "policy_types": ["Ingress"],
+        "ingress": [{"ports": [{"port": 8443}]}, {"from": [{"pod_selector": {}}]}],
+    },
+    opts=cluster,
+)
