@@ -54,7 +54,7 @@ federation = Federation("federation", FederationArgs(federation_members))
 identities_and_proxies = [federation, *(each.istio for each in mesh.values())]
 gateways = {name: each.install_gateways(after=identities_and_proxies) for name, each in mesh.items()}
 addresses = gateway_addresses(fleet, gateways)
-RemoteSecrets(
+remote_secrets = RemoteSecrets(
     "remote-secrets",
     RemoteSecretsArgs(
         {
@@ -70,9 +70,13 @@ Observability(
     ObservabilityArgs(settings, {name: each.observability_member for name, each in mesh.items()}),
 )
 
-# The sample applications.
-for name, version in settings.sample_versions.items():
-    mesh[name].install_samples(version, gateways[name], after=identities_and_proxies)
+# The sample applications, and who may call them.
+samples = {
+    name: mesh[name].install_samples(version, gateways[name], after=identities_and_proxies)
+    for name, version in settings.sample_versions.items()
+}
+for each in mesh.values():
+    each.install_authorization(after=[remote_secrets, *gateways.values(), *samples.values()])
 
 export_outputs(
     settings=settings,

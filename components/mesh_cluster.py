@@ -11,6 +11,7 @@ from components.config.settings import Settings
 from components.kube.last_known import ClusterState
 from components.kube.load_balancers import LoadBalancerSettings
 from components.mesh.admission import Admission, AdmissionArgs
+from components.mesh.authorization import Authorization, AuthorizationArgs
 from components.mesh.cert_manager import CertManager, CertManagerArgs
 from components.mesh.federation import FederationMember
 from components.mesh.gateway_api import GatewayApi, GatewayApiArgs
@@ -94,6 +95,12 @@ class MeshCluster:
             gateway_api=self.args.settings.gateway_api.install,
         )
         return Samples(f"{self.args.spec.name}-samples", args, self.options)
+
+    def install_authorization(self, after: Sequence[pulumi.Resource]) -> None:
+        """Denies the calls that no policy allows, if the stack asks for it, once the mesh and samples are there."""
+        if self.args.settings.istio.authorization == "default-deny":
+            args = AuthorizationArgs(self.args.settings.samples.enabled, after)
+            Authorization(f"{self.args.spec.name}-authorization", args, self.options)
 
     def federation_member(self, bundle_address: pulumi.Input[str]) -> FederationMember:
         """Describes the cluster to the federation; its peers fetch its bundle from `bundle_address`."""

@@ -331,6 +331,14 @@ class IstioSettings(Model):
         "AuthorizationPolicy holds on every cluster. `strict` keeps the principals of the clusters apart.",
         example="aliases",
     )
+    authorization: Literal["allow", "default-deny"] = setting(
+        "allow",
+        description="What happens to calls that no AuthorizationPolicy names. `default-deny` refuses them in the whole "
+        "mesh, and allows what the platform itself needs; the owner of a workload allows its callers. `allow` is the "
+        "default, as it refuses nothing of a mesh whose owners have no policies yet.",
+        example="default-deny",
+        since="0.2",
+    )
     revision: Revision = setting(
         "",
         description="The revision of the istiod that makes new proxies. Without it, or as `default`, istiod has no "
@@ -377,6 +385,19 @@ class IstioSettings(Model):
     def _revisions_differ(self) -> Self:
         if self.previous_revision == self.revision:
             raise refusal("must differ from revision; remove it when it is unused", "previousRevision")
+        return self
+
+    @model_validator(mode="after")
+    def _one_change_at_a_time(self) -> Self:
+        if not self.migrating:
+            return self
+        if self.authorization != "allow":
+            # the policies know the gateways of istio-gateways only
+            raise refusal("must be allow while migrating is true", "authorization")
+        if self.previous_revision is not None:
+            raise refusal(
+                "must be unset while migrating is true: change one after the other", "previousRevision"
+            )
         return self
 
 
