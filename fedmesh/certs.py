@@ -14,6 +14,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+Key = ec.EllipticCurvePrivateKey
+
 
 def parse_chain(pem: bytes) -> list[x509.Certificate]:
     """Certificates of a PEM text, leaf first; an empty text has none. Raises ValueError."""
@@ -105,7 +107,7 @@ def forge(identity: str, now: datetime | None = None) -> ForeignIdentity:
     """Creates an authority and a client certificate of it with a SPIFFE ID."""
     now = now or datetime.now(UTC)
     trust_domain = identity.removeprefix("spiffe://").split("/")[0]
-    ca_key, leaf_key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
+    ca_key = ec.generate_private_key(ec.SECP256R1())
     ca_name = x509.Name(
         [x509.NameAttribute(NameOID.ORGANIZATION_NAME, f"foreign authority of {trust_domain}")]
     )
@@ -115,9 +117,25 @@ def forge(identity: str, now: datetime | None = None) -> ForeignIdentity:
         .add_extension(_key_usage(ca=True), critical=True)
         .sign(ca_key, hashes.SHA256())
     )
+    return ForeignIdentity(identity, signed_by(ca, ca_key, identity, now))
+
+
+def parse_key(pem: bytes) -> Key:
+    """A private key of an authority. Raises ValueError unless it is an elliptic curve's."""
+    key = serialization.load_pem_private_key(pem, None)
+    if not isinstance(key, Key):
+        raise ValueError(  # noqa: TRY004 (of what was read)
+            f"not a key of an elliptic curve but {type(key).__name__}"
+        )
+    return key
+
+
+def signed_by(ca: x509.Certificate, ca_key: Key, identity: str, now: datetime | None = None) -> str:
+    """A client certificate of an authority with a SPIFFE ID, the authority's own, and the client's key, in PEM."""
+    leaf_key = ec.generate_private_key(ec.SECP256R1())
     leaf_name = x509.Name([x509.NameAttribute(NameOID.ORGANIZATION_NAME, "SPIRE")])
     leaf = (
-        _builder(leaf_name, ca_name, leaf_key, now, identity)
+        _builder(leaf_name, ca.subject, leaf_key, now or datetime.now(UTC), identity)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_key_usage(ca=False), critical=True)
         .add_extension(
@@ -133,7 +151,17 @@ def forge(identity: str, now: datetime | None = None) -> ForeignIdentity:
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         ),
     )
-    return ForeignIdentity(identity, b"".join(parts).decode())
+    return b"".join(parts).decode()
+
+
+def signing_request() -> tuple[str, str]:
+    """A certificate signing request without names, and its key, in PEM."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    request = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([])).sign(key, hashes.SHA256())
+    pem = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    return request.public_bytes(serialization.Encoding.PEM).decode(), pem.decode()
 
 
 def _builder(

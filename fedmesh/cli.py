@@ -150,6 +150,11 @@ def commands() -> None:
     metavar="NAMESPACE/NAME",
     help="Show instead what is in force for the calls to a service: time-outs, retries, balancing, failover.",
 )
+@click.option(
+    "--read-only",
+    is_flag=True,
+    help="Read objects only, with the rights of docs/verify-role.yaml. What this cannot see is a warning.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 @click.option("--output", type=FILE, help="Write the JSON report to a file as well.")
 @click.option("-q", "--quiet", is_flag=True, help="Print failures only.")
@@ -176,6 +181,7 @@ def verify(
     project: Path | None,
     pre: bool,
     service: str | None,
+    read_only: bool,
     as_json: bool,
     output: Path | None,
     quiet: bool,
@@ -197,13 +203,24 @@ def verify(
     """
     from fedmesh.verify.command import show_service, verify
 
+    if pre and read_only:
+        raise click.UsageError("--pre makes a temporary Service: it cannot be combined with --read-only")
     topology, _ = _mesh(environment, stack, project)
     if service is not None:
         try:
             return show_service(topology, service, as_json=as_json)
         except LookupError as error:
             raise click.ClickException(str(error)) from error
-    return verify(topology, pre=pre, as_json=as_json, quiet=quiet, output=output, timeout=timeout, wait=wait)
+    return verify(
+        topology,
+        pre=pre,
+        as_json=as_json,
+        quiet=quiet,
+        output=output,
+        timeout=timeout,
+        wait=wait,
+        reads_only=read_only,
+    )
 
 
 @commands.command()

@@ -10,6 +10,7 @@ from fedmesh.verify import (
     security,
     services,
     spire,
+    strangers,
     traffic,
 )
 
@@ -24,6 +25,7 @@ ALL = (
     *traffic.CHECKS,
     *services.CHECKS,
     *security.CHECKS,
+    *strangers.CHECKS,
 )
 # Before the first `pulumi up`.
 PRE = (*cluster.CHECKS, configuration.nodes_name_their_place, *requirements.CHECKS)

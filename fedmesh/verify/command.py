@@ -16,6 +16,7 @@ from fedmesh.topology import Topology
 from fedmesh.verify import in_force, report
 from fedmesh.verify.checks import ALL, PRE
 from fedmesh.verify.model import Check, Mesh, Result
+from fedmesh.verify.reading_only import read_only
 from fedmesh.verify.requirements import SERVICES
 from fedmesh.verify.runner import run
 
@@ -31,12 +32,14 @@ def verify(
     output: Path | None = None,
     timeout: float | None = None,
     wait: float = 0.0,
+    reads_only: bool = False,
 ) -> int:
     """Checks the mesh, or with `pre` the clusters, and prints the report; returns 1 when a check failed.
 
     Args:
         timeout: seconds after which a check without an answer has failed.
         wait: seconds in which the checks are repeated until all of them pass.
+        reads_only: whether nothing but objects may be read; what that cannot see is reported as warnings.
     """
     began = time.monotonic()
     if pre:
@@ -47,10 +50,10 @@ def verify(
             return 0
     checks = PRE if pre else ALL
     deadline = timeout or (PRE_DEADLINE if pre else DEADLINE)
-    results = examine(topology, deadline, checks)
+    results = examine(topology, deadline, checks, reads_only)
     while not report.passed(results) and time.monotonic() - began + PAUSE < wait:
         time.sleep(PAUSE)
-        results = examine(topology, deadline, checks)
+        results = examine(topology, deadline, checks, reads_only)
     seconds = time.monotonic() - began
     text = report.as_json(topology.stack, results, seconds)
     if output:
@@ -89,11 +92,16 @@ def existing(topology: Topology) -> tuple[Topology, list[str]]:
 
 
 def examine(
-    topology: Topology, timeout: float = DEADLINE, checks: Sequence[Check] | None = None
+    topology: Topology,
+    timeout: float = DEADLINE,
+    checks: Sequence[Check] | None = None,
+    reads_only: bool = False,
 ) -> list[Result]:
     """Runs checks, by default those of an installed mesh, against the live clusters and removes their objects."""
     clusters, unreachable = connect(topology.members)
-    for cluster in clusters.values():
+    if reads_only:
+        clusters = {name: read_only(cluster) for name, cluster in clusters.items()}
+    for cluster in [] if reads_only else clusters.values():
         for path in remove_stale(cluster, (*COLLECTIONS, SERVICES)):
             print(f"left by an earlier run on {cluster.name}, not removed: {path}", file=sys.stderr)
     janitor = Janitor()

@@ -8,6 +8,8 @@ import yaml
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from fedmesh import certs
+from fedmesh.attack.rights import refusal
+from fedmesh.probe import wait_for
 from fedmesh.topology import Member, Topology
 from fedmesh.verify.command import examine
 from fedmesh.verify.configuration import PLACES
@@ -359,3 +361,94 @@ def test_a_service_that_is_away(patient):
         patient.ask("plaintext from outside the mesh is refused"),
         "no pod of helloworld is running",
     )
+
+
+OWN = "certificates of the mesh's roots are the mesh's own"
+
+
+@pytest.mark.parametrize("namespace", ["spire", "istio-system"])
+def test_a_certificate_of_a_stranger_under_a_root(patient, namespace):
+    issuer = "spire-root" if namespace == "spire" else "istiod-root"
+    body = certificate("fault-stranger")
+    body["spec"]["issuerRef"]["name"] = issuer
+    secret = f"/api/v1/namespaces/{namespace}/secrets/fault-stranger"
+    patient.undo.push(f"delete {secret}", lambda: patient.api().delete(secret))
+    patient.make(f"{CERTS}/{namespace}/certificates", body)
+    named(
+        patient.says(OWN, "was signed"),
+        f"Certificate {namespace}/fault-stranger is not one of the mesh's; CertificateRequest {namespace}/fault",
+    )
+
+
+def test_a_request_of_a_stranger_without_a_certificate(patient):
+    request, _ = certs.signing_request()
+    body = {
+        "apiVersion": "cert-manager.io/v1",
+        "kind": "CertificateRequest",
+        "metadata": meta("fault-request"),
+        "spec": {
+            "request": base64.b64encode(request.encode()).decode(),
+            "issuerRef": {"name": "spire-root", "kind": "Issuer", "group": "cert-manager.io"},
+        },
+    }
+    patient.make(f"{CERTS}/spire/certificaterequests", body)
+    named(patient.says(OWN, "was signed"), "CertificateRequest spire/fault-request of ")
+
+
+def idle(name, **metadata):
+    container = {
+        "name": "it",
+        "image": "docker.io/curlimages/curl:8.16.0",
+        "imagePullPolicy": "IfNotPresent",
+        "command": ["sleep", "300"],
+    }
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": meta(name, **metadata),
+        "spec": {"terminationGracePeriodSeconds": 0, "containers": [container]},
+    }
+
+
+BEHIND = "every pod of the mesh is behind its proxy"
+
+
+def test_a_pod_without_a_proxy(patient):
+    bare = idle("fault-bare", labels={"sidecar.istio.io/inject": "false"})
+    patient.make("/api/v1/namespaces/sleep/pods", bare)
+    result = patient.says(BEHIND, "sleep/fault-bare")
+    named(result, "without a proxy: sleep/fault-bare")
+    assert not result.fatal
+
+
+def test_a_port_that_is_kept_from_the_proxy(patient):
+    # admission refuses it, except where the namespace was exempt when the pod was made
+    exempt = {"metadata": {"labels": {"fedmesh.dev/platform": "true"}}}
+    patient.change(
+        "/api/v1/namespaces/sleep", exempt, {"metadata": {"labels": {"fedmesh.dev/platform": None}}}
+    )
+    annotations = {"traffic.sidecar.istio.io/excludeInboundPorts": "8080"}
+    body = idle("fault-port", annotations=annotations)
+    wait_for(lambda: refusal(patient.api(), "pods", body) is None or None, "the label has no effect", 20.0)
+    patient.make("/api/v1/namespaces/sleep/pods", body)
+    result = patient.says(BEHIND, "excludeInboundPorts of sleep/fault-port")
+    named(result, "excludeInboundPorts of sleep/fault-port is '8080'")
+    assert result.fatal
+
+
+def test_a_gateway_of_version_0_1(patient):
+    deployment = {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": meta("istio-ingressgateway"),
+        "spec": {
+            "replicas": 0,
+            "selector": {"matchLabels": {"app": "fault"}},
+            "template": {
+                "metadata": {"labels": {"app": "fault"}},
+                "spec": {"containers": [{"name": "it", "image": "docker.io/curlimages/curl:8.16.0"}]},
+            },
+        },
+    }
+    patient.make("/apis/apps/v1/namespaces/istio-system/deployments", deployment)
+    named(patient.ask("nothing of an upgrade is left"), "gateway istio-system/istio-ingressgateway")
