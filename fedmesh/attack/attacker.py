@@ -36,6 +36,12 @@ class Attacker:
         )
         return curl.parse(self.cluster.api.exec(NAMESPACE, self.pod, CONTAINER, words, stdin=pem))
 
+    def ask_as(self, token: str, url: str, *options: str) -> curl.Answer:
+        """Sends one request with a bearer token, which is in no command line."""
+        words = curl.command(url, "-k", "-H", "@-", *options, timeout=SECONDS)
+        header = f"authorization: Bearer {token}\n"
+        return curl.parse(self.cluster.api.exec(NAMESPACE, self.pod, CONTAINER, words, stdin=header))
+
     def ask_tls(self, address: str, port: int, pem: str | None, *options: str) -> curl.Answer:
         """Sends one TLS request; the server has verified the caller's certificate before it answers."""
         url = f"https://{address}:{port}/hello"

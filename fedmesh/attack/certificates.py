@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import base64
 import time
+
+from cryptography.x509 import Certificate
 
 from fedmesh import certs, curl
 from fedmesh.attack.attacker import attacker_on, member, server, server_address
 from fedmesh.attack.model import AttackResult, AttackSession, Verdict
-from fedmesh.kube import Json
+from fedmesh.kube import Json, KubeError
 from fedmesh.probe import wait_for
 from fedmesh.reading import LiveCluster
-from fedmesh.topology import CLIENT, ISTIO_NAMESPACE, SERVER
+from fedmesh.topology import CLIENT, GATEWAY_NAMESPACE, ISTIO_NAMESPACE, SERVER, SPIRE_NAMESPACE
 from fedmesh.verify.security import FOREIGN, alert_of, certificate_of
 
 EXPIRED = "a removed workload's certificate after its end"
 STRANGER = "an unfederated trust domain"
 NAMESAKE = "the same service account of another cluster"
+FOREIGN_ROOT = "a peer's root signs a name of this trust domain"
+ROOT_SECRET = f"/api/v1/namespaces/{SPIRE_NAMESPACE}/secrets/spire-root"
 LIFE = 15
 # Seconds; the clocks of nodes differ slightly.
 GRACE = 2.0
@@ -77,6 +82,34 @@ def run_namesake(session: AttackSession, cluster: LiveCluster) -> list[AttackRes
     return findings
 
 
+def run_foreign_root(session: AttackSession, cluster: LiveCluster) -> list[AttackResult]:
+    """Signs a name of this trust domain with the genuine root of each peer; the control is a name of the peer's."""
+    attacker, (address, port) = attacker_on(session, cluster), server_address(cluster)
+    findings: list[AttackResult] = []
+    for peer in session.peers(cluster):
+        target = f"{SERVER}: {CLIENT} of {cluster.name}, signed by the root of {peer.name}"
+        try:
+            data = peer.api.get(ROOT_SECRET)["data"]
+        except KubeError as error:
+            if error.status != 404:
+                raise
+            kept = "the root's key is not in the cluster (fedmesh:spire: {upstream: ...})"
+            findings.append(AttackResult(FOREIGN_ROOT, cluster.name, target, Verdict.BY_DESIGN, kept))
+            continue
+        (root,) = certs.parse_chain(base64.b64decode(data["tls.crt"]))
+        key = certs.parse_key(base64.b64decode(data["tls.key"]))
+
+        def ask(trust_domain: str, root: Certificate = root, key: certs.Key = key) -> curl.Answer:
+            identity = f"spiffe://{trust_domain}/ns/{CLIENT}/sa/{CLIENT}"
+            return attacker.ask_tls(address, port, certs.signed_by(root, key, identity))
+
+        control = ask(peer.member.trust_domain)
+        verdict, evidence = judge(ask(cluster.member.trust_domain), control)
+        told = _control(control, f"{CLIENT} of {peer.name}, signed by the same root")
+        findings.append(AttackResult(FOREIGN_ROOT, cluster.name, target, verdict, evidence, told))
+    return findings
+
+
 def trust_mode(cluster: LiveCluster) -> str:
     """The value of `trust` in `fedmesh:istio` that the cluster's istiod was configured with: aliases or strict."""
     path = f"/api/v1/namespaces/{ISTIO_NAMESPACE}/configmaps/istio"
@@ -129,6 +162,8 @@ def _call_under_policy(
     account = f"ns/{CLIENT}/sa/{CLIENT}"
     named = certificate_of(cluster, f"spiffe://{cluster.member.trust_domain}/{account}", 120)
     other = certificate_of(peer, f"spiffe://{peer.member.trust_domain}/{account}", 120)
+    ingress = f"ns/{GATEWAY_NAMESPACE}/sa/istio-ingressgateway"
+    third = certificate_of(cluster, f"spiffe://{cluster.member.trust_domain}/{ingress}", 120)
     session.janitor.create(cluster.api, POLICIES, policy(run, f"{cluster.member.trust_domain}/{account}"))
     address, port = server_address(cluster)
 
@@ -136,8 +171,8 @@ def _call_under_policy(
         return attacker.ask_tls(address, port, pem, "-H", f"{HEADER}: {run}")
 
     def holds() -> bool | None:
-        # The proxy refuses a third account as soon as it has the policy.
-        return True if call(member(cluster)).status == 403 else None
+        # The proxy refuses a third account, which has been let in before, as soon as it has the policy.
+        return True if call(third).status == 403 else None
 
     wait_for(holds, f"the policy does not reach {server(cluster)['metadata']['name']}", 15.0)
     return call(named), call(other)

@@ -14,7 +14,17 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from fedmesh.attack import attestation, certificates, federation, pods, ports, rights, workload
+from fedmesh.attack import (
+    attestation,
+    certificates,
+    federation,
+    pods,
+    ports,
+    reader,
+    rights,
+    tokens,
+    workload,
+)
 from fedmesh.attack.attacker import attacker_on
 from fedmesh.attack.model import GOOD, Attack, AttackResult, AttackSession, Verdict
 from fedmesh.console import console_for
@@ -54,6 +64,11 @@ ALL = (
     Attack(8, rights.ISSUERS, rights.run_issuers),
     Attack(9, rights.ACCOUNTS, rights.run_accounts),
     Attack(10, rights.STEPS, rights.run_steps),
+    Attack(11, tokens.SIGNING, tokens.run_signing),
+    Attack(12, tokens.KUBELETS, tokens.run_kubelets),
+    Attack(13, tokens.ROUTES, tokens.run_routes),
+    Attack(14, certificates.FOREIGN_ROOT, certificates.run_foreign_root),
+    Attack(15, reader.TITLE, reader.run),
     Attack(6, certificates.NAMESAKE, certificates.run_namesake, make_strict),
 )
 
@@ -79,7 +94,8 @@ def attack(topology: Topology, means: Means, as_json: bool, output: Path | None)
     session = AttackSession(clusters, Janitor(), means)
     for cluster in clusters.values():
         for path in remove_stale(
-            cluster, (*COLLECTIONS, *pods.COLLECTIONS, certificates.POLICIES, rights.BINDINGS)
+            cluster,
+            (*COLLECTIONS, *pods.COLLECTIONS, certificates.POLICIES, rights.BINDINGS, *tokens.COLLECTIONS),
         ):
             print(f"left by an earlier run on {cluster.name}, not removed: {path}", file=sys.stderr)
     left: list[str] = []

@@ -30,6 +30,39 @@ NAMESPACE = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "othe
 NODE = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "node-1"}}
 
 
+ISTIO = "networking.istio.io"
+ROUTES = ("DestinationRule", "ServiceEntry", "VirtualService")
+OTHERS = "shop.shop.svc.cluster.local"
+OWN = f"web.{TENANT}.svc.cluster.local"
+
+
+def plural(kind: str) -> str:
+    return f"{kind.lower()[:-1]}ies" if kind.endswith("y") else f"{kind.lower()}s"
+
+
+def definition(kind: str) -> dict[str, Any]:
+    """A kind of Istio's without a schema."""
+    anything = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": f"{plural(kind)}.{ISTIO}"},
+        "spec": {
+            "group": ISTIO,
+            "scope": "Namespaced",
+            "names": {"kind": kind, "plural": plural(kind)},
+            "versions": [
+                {"name": "v1", "served": True, "storage": True, "schema": {"openAPIV3Schema": anything}}
+            ],
+        },
+    }
+
+
+def rule(kind: str, **spec: Any) -> dict[str, Any]:
+    metadata = {"name": "rule", "namespace": TENANT}
+    return {"apiVersion": f"{ISTIO}/v1", "kind": kind, "metadata": metadata, "spec": spec}
+
+
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """An API server with the policies, and a namespace in the mesh whose owner may do all with pods and Services."""
@@ -40,6 +73,11 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         # Kubernetes' own roles for tenants are put together by a controller, which does not run here
         found.kubectl("create", "role", "owner", "-n", TENANT, "--verb=*", "--resource=pods,services")
         found.kubectl("create", "rolebinding", "owner", "-n", TENANT, "--role=owner", f"--user={TENANT}")
+        for kind in ROUTES:
+            found.kubectl("apply", "-f", "-", given=json.dumps(definition(kind)))
+        rights = "--resource=" + ",".join(f"{plural(kind)}.{ISTIO}" for kind in ROUTES)
+        found.kubectl("create", "role", "routes", "-n", TENANT, "--verb=*", rights)
+        found.kubectl("create", "rolebinding", "routes", "-n", TENANT, "--role=routes", f"--user={TENANT}")
         found.kubectl("create", "clusterrole", "spaces", "--verb=create,patch,get", "--resource=namespaces")
         found.kubectl("create", "clusterrolebinding", "spaces", "--clusterrole=spaces", f"--user={TENANT}")
         found.kubectl("apply", "-f", "-", given=json.dumps(NODE))
@@ -113,6 +151,14 @@ def on_host(path: str, *, read_only: bool = False, **source: str) -> dict[str, A
         pod({"priorityClassName": ""}),
         SERVICE,
         NAMESPACE,
+        rule("VirtualService", hosts=[OWN]),
+        rule("VirtualService", hosts=["web"]),
+        rule("VirtualService", hosts=[OTHERS], exportTo=["."]),
+        rule("VirtualService", hosts=[OTHERS], exportTo=[TENANT]),
+        rule("VirtualService", hosts=["shop.example"], gateways=["istio-gateways/shop"]),
+        rule("DestinationRule", host=OWN),
+        rule("DestinationRule", host=OTHERS, exportTo=["."]),
+        rule("ServiceEntry", hosts=["api.example"], exportTo=["."]),
     ],
 )
 def test_a_tenant_gets_what_is_his(enforced: Server, document: dict[str, Any]) -> None:
@@ -191,6 +237,14 @@ def test_a_tenant_gets_what_is_his(enforced: Server, document: dict[str, Any]) -
         ),
         (pod(annotations={"inject.istio.io/templates": "mine"}), "injection templates"),
         (pod(labels={"topology.istio.io/network": "network-2"}), "another network"),
+        (rule("VirtualService", hosts=[OTHERS]), "not of the namespace"),
+        (rule("VirtualService", hosts=["web", "*"]), "not of the namespace"),
+        (rule("VirtualService", hosts=["shop.shop"]), "not of the namespace"),
+        (rule("VirtualService", hosts=[OTHERS], gateways=["mesh"]), "not of the namespace"),
+        (rule("VirtualService", hosts=[OTHERS], exportTo=[".", "shop"]), "not of the namespace"),
+        (rule("DestinationRule", host=OTHERS), "not of the namespace"),
+        (rule("DestinationRule", host="*.local", exportTo=["*"]), "not of the namespace"),
+        (rule("ServiceEntry", hosts=[OTHERS]), "not of the namespace"),
         (merged(SERVICE, {"spec": {"externalIPs": ["192.0.2.1"]}}), "externalIPs"),
         (merged(SERVICE, {"metadata": {"labels": {"topology.istio.io/network": "n"}}}), "network here"),
         (merged(NAMESPACE, {"metadata": {"labels": {"istio-injection": "enabled"}}}), "administer"),
