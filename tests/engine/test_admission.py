@@ -134,6 +134,13 @@ def on_host(path: str, *, read_only: bool = False, **source: str) -> dict[str, A
         on_host("/data/postgres"),
         pod({"tolerations": [{"key": "other", "operator": "Exists"}]}),
         pod(annotations={"inject.istio.io/templates": "sidecar,spire"}),
+        pod(
+            annotations={  # the injector's, with Istio's CNI plugin
+                "sidecar.istio.io/interceptionMode": "REDIRECT",
+                "traffic.sidecar.istio.io/includeInboundPorts": "*",
+                "traffic.sidecar.istio.io/excludeInboundPorts": "15020",
+            }
+        ),
         pod(annotations={"proxy.istio.io/config": "{concurrency: 2}"}),
         pod(
             annotations={
@@ -201,6 +208,9 @@ def test_a_tenant_gets_what_is_his(enforced: Server, document: dict[str, Any]) -
         ),
         (pod(annotations={"traffic.sidecar.istio.io/excludeInboundPorts": "80"}), "inbound port"),
         (pod(annotations={"traffic.sidecar.istio.io/includeInboundPorts": ""}), "inbound port"),
+        (pod(annotations={"traffic.sidecar.istio.io/excludeInboundPorts": "15020,8080"}), "inbound port"),
+        (pod(annotations={"traffic.sidecar.istio.io/excludeInterfaces": "eth0"}), "inbound port"),
+        (pod(annotations={"sidecar.istio.io/interceptionMode": "NONE"}), "inbound port"),
         (pod(annotations={"sidecar.istio.io/proxyImage": "evil.example/x"}), "proxy's image"),
         (pod(annotations={"sidecar.istio.io/bootstrapOverride": "x"}), "proxy's image"),
         (
