@@ -362,5 +362,5 @@ def test_verify_shows_what_is_in_force_for_a_service(topology: Any) -> None:
     seen = {each.cluster: each for each in in_force(clusters.values(), SPACE, "near") if each.port == 8080}
     assert seen[ONE].endpoints == ("0: 1 of 1", "1: 1 of 1")
     assert seen[ONE].routes
-    assert all(route.startswith("no time-out 2 retries on connect-failure") for route in seen[ONE].routes)
+    assert all(route.startswith("no time-out 4 retries on connect-failure") for route in seen[ONE].routes)
     assert seen[ONE].rules == ("istio-system/failover",)
