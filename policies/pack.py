@@ -12,7 +12,7 @@ from pulumi_policy import (
     ResourceValidationPolicy,
 )
 
-from policies.rules import RULES, Rule
+from policies.rules import RULES, PolicyRule
 
 NAME = "fedmesh"
 
@@ -22,7 +22,7 @@ def policies() -> list[Policy]:
     return [policy_of(rule) for rule in RULES]
 
 
-def policy_of(rule: Rule) -> ResourceValidationPolicy:
+def policy_of(rule: PolicyRule) -> ResourceValidationPolicy:
     """A rule as a policy; what a rule lets users set is the policy's config."""
     strings = {"type": "array", "items": {"type": "string"}}
     schema = {name: {**strings, "default": default} for name, default in rule.config.items()}
@@ -35,7 +35,7 @@ def policy_of(rule: Rule) -> ResourceValidationPolicy:
     )
 
 
-def _validation(rule: Rule) -> Callable[[ResourceValidationArgs, ReportViolation], None]:
+def _validation(rule: PolicyRule) -> Callable[[ResourceValidationArgs, ReportViolation], None]:
     def validate(args: ResourceValidationArgs, report: ReportViolation) -> None:
         config: dict[str, Any] = {**rule.config, **args.get_config()}
         for violation in rule.find(args.resource_type, args.props, config):

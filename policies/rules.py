@@ -8,7 +8,7 @@ from policies.inputs import Config, Inputs
 
 
 @dataclass(frozen=True)
-class Rule:
+class PolicyRule:
     """A rule: its name, what it asks for, and the function that finds violations.
 
     `config` holds the defaults of what users may set.
@@ -26,33 +26,37 @@ def _iam(kind: str, inputs: Inputs, config: Config) -> Iterator[str]:
 
 
 RULES = (
-    Rule(
+    PolicyRule(
         "no-public-endpoint-without-ranges",
         "A public API server has a list of ranges",
         network.public_endpoint,
         {},
     ),
-    Rule("encryption-on", "Secrets, disks and volumes are encrypted; keys rotate", nodes.encryption, {}),
-    Rule(
+    PolicyRule(
+        "encryption-on", "Secrets, disks and volumes are encrypted; keys rotate", nodes.encryption, {}
+    ),
+    PolicyRule(
         "no-wildcard-iam",
         "Policies name their actions and, where they act, their resources; only listed policies are attached",
         _iam,
         {"managedPolicies": list(iam.MANAGED_POLICIES)},
     ),
-    Rule(
+    PolicyRule(
         "no-world-ingress-but-at-the-edge",
         "Nothing but the edge is open to everybody",
         network.world_ingress,
         {"edgeServices": list(network.EDGE_SERVICES), "prefixLists": []},
     ),
-    Rule(
+    PolicyRule(
         "network-policies-close",
         "A NetworkPolicy names the ports or the callers that it lets in",
         network.open_policy,
         {},
     ),
-    Rule("imdsv2-only", "Nodes answer metadata requests with a token only, and no pod's", nodes.imds, {}),
-    Rule(
+    PolicyRule(
+        "imdsv2-only", "Nodes answer metadata requests with a token only, and no pod's", nodes.imds, {}
+    ),
+    PolicyRule(
         "images-pinned-and-trusted",
         "Images and charts have fixed versions and come from allowed sources",
         workloads.images,
@@ -61,13 +65,13 @@ RULES = (
             "chartRepositories": list(workloads.CHART_REPOSITORIES),
         },
     ),
-    Rule(
+    PolicyRule(
         "strict-mtls",
         "mTLS is STRICT everywhere, and no traffic passes the proxies by",
         workloads.strict_mtls,
         {},
     ),
-    Rule(
+    PolicyRule(
         "required-tags",
         "AWS resources name their project, environment and owner",
         nodes.required_tags,

@@ -28,7 +28,7 @@ class Lever:
 
 
 @dataclass(frozen=True)
-class Fault:
+class NodeFault:
     """One kind of fault: how it is injected into nodes, and how it is removed."""
 
     title: str
@@ -113,10 +113,10 @@ def kill(targets: Iterable[Node], program: str) -> None:
 
 
 FAULTS = {
-    "cut": Fault("pull the cables of nodes", cut, plug_in),
-    "slow": Fault(f"make links slow and lossy ({DELAY * 1000:.0f} ms, {LOSS:.0%})", slow, smooth),
-    "clock": Fault(f"put clocks {CLOCK_SECONDS} s forward", put_clocks, right_clocks),
-    "stop": Fault("take the nodes' power away", stop, start),
+    "cut": NodeFault("pull the cables of nodes", cut, plug_in),
+    "slow": NodeFault(f"make links slow and lossy ({DELAY * 1000:.0f} ms, {LOSS:.0%})", slow, smooth),
+    "clock": NodeFault(f"put clocks {CLOCK_SECONDS} s forward", put_clocks, right_clocks),
+    "stop": NodeFault("take the nodes' power away", stop, start),
 }
 
 

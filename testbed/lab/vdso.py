@@ -24,7 +24,7 @@ ADD_AT_RSI, ADD_AT_RDI, RETURN = b"\x48\x81\x06%s\xc3", b"\x48\x81\x07%s\xc3", b
 
 
 @dataclass(frozen=True)
-class Image:
+class VdsoImage:
     """The vDSO as the kernel maps it: its bytes, and the offsets of the functions that return the time."""
 
     content: bytes
@@ -32,7 +32,7 @@ class Image:
     free: int  # offset of the unused end
 
 
-def own() -> Image:
+def own() -> VdsoImage:
     """The vDSO of this process, which is the same in every process; raises OSError when it can't be used."""
     base = _base("self")
     if base is None:
@@ -42,7 +42,7 @@ def own() -> Image:
     with Path("/proc/self/mem").open("rb", buffering=0) as memory:
         memory.seek(base)
         content = memory.read(end - base)
-    return Image(content, _functions(content), _free(content))
+    return VdsoImage(content, _functions(content), _free(content))
 
 
 def _base(process: int | str) -> int | None:
@@ -100,7 +100,7 @@ def stubs(seconds: int) -> dict[str, bytes]:
     }
 
 
-def shift(process: int, image: Image, seconds: int) -> None:
+def shift(process: int, image: VdsoImage, seconds: int) -> None:
     """Makes the process see the time of day plus `seconds`; 0 restores the original vDSO.
 
     A process that has just ended, or has no vDSO, is ignored. Raises OSError when the kernel refuses.
@@ -119,7 +119,7 @@ def shift(process: int, image: Image, seconds: int) -> None:
         return
 
 
-def _changes(image: Image, seconds: int) -> list[tuple[int, bytes]]:
+def _changes(image: VdsoImage, seconds: int) -> list[tuple[int, bytes]]:
     """The bytes to write and their offsets, code before the jumps to it."""
     places: list[tuple[int, bytes]] = []
     jumps: list[tuple[int, bytes]] = []

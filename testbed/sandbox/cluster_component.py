@@ -49,7 +49,7 @@ SUPPORTED = frozenset(
 OVERWRITE = "OVERWRITE"
 
 
-class Cluster(pulumi.ComponentResource):
+class ClusterComponent(pulumi.ComponentResource):
     """`eks:index:Cluster`. `kubeconfig` makes the cluster's kubeconfig of its name, endpoint, CA and region."""
 
     def __init__(

@@ -13,7 +13,7 @@ from pulumi.output import Unknown as PulumiUnknown
 from pulumi.provider import ConstructResult, Provider
 from pulumi.provider.server import main as serve
 
-from testbed.sandbox.cluster_component import Cluster
+from testbed.sandbox.cluster_component import ClusterComponent
 from testbed.sandbox.schema import failures, schema_of
 from testbed.sandbox.values import UNKNOWN
 
@@ -42,7 +42,7 @@ class EksProvider(Provider):
         found = failures(schema_of(CLUSTER), {key: _checkable(value) for key, value in inputs.items()})
         if found:
             raise ValueError("; ".join(f"{path}: {reason}" for path, reason in found))
-        cluster = Cluster(name, inputs, kubeconfig_of, options)
+        cluster = ClusterComponent(name, inputs, kubeconfig_of, options)
         return ConstructResult(cluster.urn, cluster.state)
 
 

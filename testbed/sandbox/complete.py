@@ -16,7 +16,7 @@ from testbed.lab.stack import engine_environment
 from testbed.sandbox import inventory
 from testbed.sandbox.changes import AWS, CLUSTERS, Config
 from testbed.sandbox.cloud import running
-from testbed.sandbox.engine import Engine
+from testbed.sandbox.engine import SandboxEngine
 from testbed.sandbox.journey import JourneyError, Say, expect
 
 # Settings that differ on the lab: local charts, a storage driver, upstream Envoy, and images that it has.
@@ -59,7 +59,7 @@ def run(project: Path, name: str, say: Say, quiet: bool) -> None:
     folder.mkdir(parents=True)
     with running.running(folder / "aws.log") as cloud:
         inventory.use(cloud)
-        engine = Engine(project, folder, name, cloud)
+        engine = SandboxEngine(project, folder, name, cloud)
         config = on_the_lab(engine.committed(), _config(project, "lab"))
         _give_clusters(engine, config, _lab_clusters(project))
         engine.configure(config)
@@ -83,7 +83,7 @@ def _lab_clusters(project: Path) -> list[Path]:
     return sorted((project / ".lab" / "clusters").glob("*/admin.kubeconfig"))
 
 
-def _give_clusters(engine: Engine, config: Config, kubeconfigs: list[Path]) -> None:
+def _give_clusters(engine: SandboxEngine, config: Config, kubeconfigs: list[Path]) -> None:
     """Makes the lab's clusters stand in for the stack's, in the order of their names."""
     clusters = config[CLUSTERS]
     if len(kubeconfigs) < len(clusters):
@@ -92,7 +92,7 @@ def _give_clusters(engine: Engine, config: Config, kubeconfigs: list[Path]) -> N
         shutil.copy(kubeconfig, engine.clusters / f"istio-eks-{cluster['name']}.kubeconfig")
 
 
-def _verify(project: Path, name: str, engine: Engine, folder: Path) -> None:
+def _verify(project: Path, name: str, engine: SandboxEngine, folder: Path) -> None:
     """Runs `fedmesh verify` with the kubeconfigs from the stack's outputs."""
     merged = folder / "kubeconfig"
     merged.touch(mode=0o600)

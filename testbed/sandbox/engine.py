@@ -14,7 +14,7 @@ PLUGINS = {"aws": "testbed.sandbox.aws_plugin", "eks": "testbed.sandbox.cluster_
 TIMEOUT_SECONDS = 600.0
 
 
-class Engine(engine.Engine):
+class SandboxEngine(engine.Engine):
     """One stack in a simulated AWS.
 
     Args:

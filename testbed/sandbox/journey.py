@@ -12,7 +12,7 @@ from testbed.lab import apiserver, paths
 from testbed.sandbox import changes, inventory, permissions, terraform_plan
 from testbed.sandbox.aws import Aws
 from testbed.sandbox.cloud import running
-from testbed.sandbox.engine import Engine
+from testbed.sandbox.engine import SandboxEngine
 
 Say = Callable[[str], None]
 FEWEST_CLUSTERS = 2
@@ -54,7 +54,7 @@ class ApiServers:
 class Journey:
     """One stack's life, step by step. `plans` is the folder for its plans, which checkov reads."""
 
-    def __init__(self, engine: Engine, say: Say, plans: Path | None = None) -> None:
+    def __init__(self, engine: SandboxEngine, say: Say, plans: Path | None = None) -> None:
         self._engine = engine
         self._plans = plans
         self._say = say
@@ -214,7 +214,7 @@ class Journey:
 
 
 @contextmanager
-def api_servers(engine: Engine, names: list[str], folder: Path) -> Iterator[ApiServers]:
+def api_servers(engine: SandboxEngine, names: list[str], folder: Path) -> Iterator[ApiServers]:
     """Runs API servers that stand in for an engine's clusters of these names."""
     servers = ApiServers(names, folder)
     try:
@@ -237,7 +237,7 @@ def _run(project: Path, stack: str, say: Say, plans: Path | None) -> dict[str, f
     say(f"stack {stack}")
     with _folder(project, stack) as folder, running.running(folder / "aws.log") as cloud:
         inventory.use(cloud)
-        engine = Engine(project, folder, stack, cloud)
+        engine = SandboxEngine(project, folder, stack, cloud)
         journey = Journey(engine, say, plans)
         with api_servers(engine, journey.cluster_names, folder) as servers:
             return journey.run(servers)
@@ -247,7 +247,7 @@ def scale(project: Path, stack: str, counts: list[int], say: Say) -> dict[int, f
     """Returns the duration of a full preview in seconds, by the number of clusters."""
     seconds: dict[int, float] = {}
     with _folder(project, "scale") as folder, running.running(folder / "aws.log") as cloud:
-        engine = Engine(project, folder, stack, cloud)
+        engine = SandboxEngine(project, folder, stack, cloud)
         for count in counts:
             engine.configure(changes.grown(engine.committed(), count))
             outcome = engine.run("preview")

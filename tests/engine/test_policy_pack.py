@@ -6,15 +6,15 @@ import pytest
 
 from policies.rules import RULES
 from testbed.engine import EngineError
-from testbed.sandbox.engine import Engine
+from testbed.sandbox.engine import SandboxEngine
 from tests.engine.conftest import PROJECT
 
 HERE = Path(__file__).parent
 PACKS = [str(PROJECT / "policies")]
 
 
-def program(name: str, cloud: dict[str, str], folder: Path) -> Engine:
-    engine = Engine(PROJECT, folder / "engine", "dev", cloud, program=HERE / name)
+def program(name: str, cloud: dict[str, str], folder: Path) -> SandboxEngine:
+    engine = SandboxEngine(PROJECT, folder / "engine", "dev", cloud, program=HERE / name)
     engine.configure({"aws:region": "us-east-1"})
     return engine
 

@@ -117,7 +117,7 @@ class Record(Kind):
         )
 
 
-class HealthCheck(Kind):
+class Route53HealthCheck(Kind):
     resource = "aws:route53/healthCheck:HealthCheck"
     replace_on = frozenset({"type", "requestInterval"})
 
@@ -253,4 +253,4 @@ def _accelerators(aws: Aws) -> Any:
     return aws.client("globalaccelerator", ACCELERATOR_REGION)
 
 
-KINDS = (Zone, Record, HealthCheck, Accelerator, Listener, EndpointGroup)
+KINDS = (Zone, Record, Route53HealthCheck, Accelerator, Listener, EndpointGroup)

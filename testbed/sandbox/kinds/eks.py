@@ -10,7 +10,7 @@ from testbed.sandbox.kinds.base import Inputs, Kind, Properties
 LONGEST_PREFIX = 37
 
 
-class Cluster(Kind):
+class ControlPlane(Kind):
     resource = "aws:eks/cluster:Cluster"
     replace_on = frozenset({"name", "roleArn", "kubernetesNetworkConfig", "encryptionConfig"})
     autoname = "name"
@@ -332,4 +332,4 @@ class PodIdentityAssociation(Kind):
         aws.client("eks").delete_pod_identity_association(clusterName=state["clusterName"], associationId=id_)
 
 
-KINDS = (Cluster, NodeGroup, Addon, AccessEntry, AccessPolicyAssociation, PodIdentityAssociation)
+KINDS = (ControlPlane, NodeGroup, Addon, AccessEntry, AccessPolicyAssociation, PodIdentityAssociation)

@@ -96,7 +96,7 @@ class RolePolicyAttachment(Kind):
         aws.client("iam").detach_role_policy(RoleName=state["role"], PolicyArn=state["policyArn"])
 
 
-class Key(Kind):
+class KmsKey(Kind):
     resource = "aws:kms/key:Key"
 
     def create(self, aws: Aws, inputs: Inputs) -> tuple[str, Properties]:
@@ -196,4 +196,4 @@ def _document(policy: str) -> str:
     return policy
 
 
-KINDS = (Role, RolePolicy, RolePolicyAttachment, Key, Alias, LogGroup)
+KINDS = (Role, RolePolicy, RolePolicyAttachment, KmsKey, Alias, LogGroup)

@@ -7,7 +7,7 @@ import pytest
 
 from testbed.engine import EngineError
 from testbed.lab import paths
-from testbed.sandbox.engine import Engine
+from testbed.sandbox.engine import SandboxEngine
 
 PROJECT = paths.project()
 
@@ -20,8 +20,8 @@ NOBODY = {
 
 
 @pytest.fixture(scope="module")
-def dev(cloud: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Engine:
-    return Engine(PROJECT, tmp_path_factory.mktemp("dev"), "dev", cloud)
+def dev(cloud: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> SandboxEngine:
+    return SandboxEngine(PROJECT, tmp_path_factory.mktemp("dev"), "dev", cloud)
 
 
 def overlapping(clusters: list[dict[str, Any]]) -> None:
@@ -50,7 +50,7 @@ def twice(clusters: list[dict[str, Any]]) -> None:
     ],
 )
 def test_a_mistake_is_one_message_and_nothing_is_made(
-    dev: Engine, mistake: Callable[[list[dict[str, Any]]], None], said: str
+    dev: SandboxEngine, mistake: Callable[[list[dict[str, Any]]], None], said: str
 ) -> None:
     config = dev.committed()
     mistake(config["fedmesh:clusters"])
@@ -64,7 +64,7 @@ def test_a_mistake_is_one_message_and_nothing_is_made(
     assert [each for each in dev.resources() if each["type"] != "pulumi:pulumi:Stack"] == []
 
 
-def test_missing_credentials_stop_the_first_preview(dev: Engine) -> None:
+def test_missing_credentials_stop_the_first_preview(dev: SandboxEngine) -> None:
     dev.configure(dev.committed())
     with pytest.raises(EngineError, match="No valid credential sources found"):
         dev.run("preview", variables=NOBODY)
