@@ -27,6 +27,7 @@ from semver import VersionInfo
 
 from testbed.lab import paths, processes
 from testbed.lab.gomods import PULUMI, TOOLS
+from testbed.waiting import wait_until
 
 SALT_KEY = "encryptionsalt"
 LANGUAGE_HOST = TOOLS / "pulumi-language-python"
@@ -83,13 +84,14 @@ def kill(folder: Path) -> None:
 
     Raises TimeoutError when a process is still there after ten seconds.
     """
-    deadline = time.monotonic() + KILL_SECONDS
-    while left := list(processes.with_variable(FOLDER_MARKER, str(folder))):
+
+    def ended() -> bool:
+        left = list(processes.with_variable(FOLDER_MARKER, str(folder)))
         for number in left:
             processes.kill(number)
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"process {left[0]} of the engine can't be killed")
-        time.sleep(0.05)
+        return not left
+
+    wait_until(ended, KILL_SECONDS, lambda: f"the engine on {folder} can't be killed", 0.05)
 
 
 class Engine:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from pathlib import Path
 from testbed.lab import pki
 from testbed.lab.config import Cluster, Node
 from testbed.lab.programs import api_server, controller_manager
+from testbed.waiting import listens, wait_until
 
 START_SECONDS = 60.0
 LOOPBACK = IPv4Address("127.0.0.1")
@@ -97,27 +97,20 @@ def _free_ports(count: int) -> list[int]:
 
 
 def _wait_for(port: int, log: Path) -> None:
-    deadline = time.monotonic() + START_SECONDS
-    while True:
-        with socket.socket() as probe:
-            if probe.connect_ex((str(LOOPBACK), port)) == 0:
-                return
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"nothing listens on port {port}: {_end(log)}")
-        time.sleep(0.1)
+    complaint = f"nothing listens on port {port}: "
+    wait_until(lambda: listens((str(LOOPBACK), port)), START_SECONDS, lambda: complaint + _end(log))
 
 
 def _wait_ready(kubectl: Path, kubeconfig: Path, log: Path) -> None:
-    deadline = time.monotonic() + START_SECONDS
     command = [str(kubectl), f"--kubeconfig={kubeconfig}", "get", "--raw=/readyz"]
     # the server creates its own namespaces a little after /readyz succeeds
     also = [str(kubectl), f"--kubeconfig={kubeconfig}", "get", "namespace", "default"]
-    while any(
-        subprocess.run(line, check=False, capture_output=True).returncode != 0 for line in (command, also)
-    ):
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"the API server is not ready: {_end(log)}")
-        time.sleep(0.3)
+
+    def ready() -> bool:
+        lines = (command, also)
+        return all(subprocess.run(line, check=False, capture_output=True).returncode == 0 for line in lines)
+
+    wait_until(ready, START_SECONDS, lambda: f"the API server is not ready: {_end(log)}", 0.3)
 
 
 def _end(log: Path) -> str:

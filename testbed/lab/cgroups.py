@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from testbed.lab.processes import kill
+from testbed.waiting import wait_until
 
 ROOT = Path("/sys/fs/cgroup")
 PARENT = "fedmesh"
@@ -66,17 +66,18 @@ def remove(node: str = "", patience: float = 10.0) -> None:
 
     Raises TimeoutError after `patience` seconds.
     """
-    deadline = time.monotonic() + patience
-    while tops := [top for hierarchy in hierarchies() if (top := hierarchy / PARENT / node).exists()]:
-        for process in processes(node):
+
+    def removed() -> bool:
+        tops = [top for hierarchy in hierarchies() if (top := hierarchy / PARENT / node).exists()]
+        for process in processes(node) if tops else ():
             if process != os.getpid():
                 kill(process)
         for top in tops:
             for folder in _folders(top):
                 _rmdir(folder)
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"cgroups below {PARENT} are still in use")
-        time.sleep(0.05)
+        return not tops
+
+    wait_until(removed, patience, lambda: f"cgroups below {PARENT} are still in use", 0.05)
 
 
 def _folders(top: Path) -> Iterator[Path]:

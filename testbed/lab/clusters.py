@@ -10,7 +10,6 @@ import shutil
 import ssl
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -25,6 +24,7 @@ from testbed.lab.config import Cluster, Lab, Node
 from testbed.lab.controller import items
 from testbed.lab.paths import State, project
 from testbed.lab.programs import program_names
+from testbed.waiting import wait_until
 
 READY_SECONDS = 120.0
 
@@ -250,10 +250,7 @@ def all_processes() -> set[int]:
 
 
 def _wait(condition: Callable[[], bool], what: str, state: State) -> None:
-    deadline = time.monotonic() + READY_SECONDS
-    while not condition():
-        if time.monotonic() > deadline:
-            raise LabError(
-                f"{what} did not come up in {READY_SECONDS:.0f} s; see `make lab-logs` ({state.root})"
-            )
-        time.sleep(0.3)
+    try:
+        wait_until(condition, READY_SECONDS, lambda: f"{what} did not come up in {READY_SECONDS:.0f} s", 0.3)
+    except TimeoutError as error:
+        raise LabError(f"{error}; see `make lab-logs` ({state.root})") from None

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from testbed.lab.store import Store, content_key
+from testbed.waiting import wait_until
 
 DATABASES = ("io.containerd.metadata.v1.bolt/meta.db", "io.containerd.snapshotter.v1.overlayfs/metadata.db")
 START_SECONDS = 20.0
@@ -75,11 +75,11 @@ def _import(folder: Path, images: Sequence[Path]) -> None:
     )
     client = ["ctr", "-a", str(socket), "-n", "k8s.io"]
     try:
-        deadline = time.monotonic() + START_SECONDS
-        while subprocess.run([*client, "version"], check=False, capture_output=True).returncode != 0:
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"containerd did not start in {START_SECONDS:.0f} s ({config})")
-            time.sleep(0.1)
+        wait_until(
+            lambda: subprocess.run([*client, "version"], check=False, capture_output=True).returncode == 0,
+            START_SECONDS,
+            lambda: f"containerd did not start in {START_SECONDS:.0f} s ({config})",
+        )
         for image in images:
             subprocess.run(
                 [*client, "images", "import", str(image)], check=True, capture_output=True, text=True

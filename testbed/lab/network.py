@@ -10,13 +10,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping
 from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any
 
 from testbed.lab.config import Cluster, Lab, Node
+from testbed.waiting import wait_until
 
 PREFIX = "fedmesh-"
 LINKS = "fm-"
@@ -122,12 +122,16 @@ def slow(lab: Lab, node: Node, delay: float, loss: float, environment: Mapping[s
     subprocess.Popen(
         line, env=dict(environment), stdin=quiet, stdout=quiet, stderr=quiet, start_new_session=True
     )
-    deadline = time.monotonic() + RELAY_SECONDS
-    while "master" in _link(link):
-        if time.monotonic() > deadline:
-            smooth(lab, node)
-            raise TimeoutError(f"the relay of {node.name}'s link did not start")
-        time.sleep(0.02)
+    try:
+        wait_until(
+            lambda: "master" not in _link(link),
+            RELAY_SECONDS,
+            lambda: f"the relay of {node.name}'s link did not start",
+            0.02,
+        )
+    except TimeoutError:
+        smooth(lab, node)
+        raise
 
 
 def smooth(lab: Lab, node: Node) -> None:

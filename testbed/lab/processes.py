@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from testbed.lab.config import Node
+from testbed.waiting import wait_until
 
 NODE_MARKER = "FEDMESH_LAB_NODE"
 STATE_MARKER = "FEDMESH_LAB_STATE"
@@ -114,13 +115,15 @@ def kill(number: int) -> None:
 
 def kill_all(chosen: Callable[[Process], bool], patience: float = 10.0) -> None:
     """Kills the chosen processes and waits until they have ended; raises TimeoutError after `patience` seconds."""
-    deadline = time.monotonic() + patience
-    while left := [process for process in find() if chosen(process)]:
+    left: list[Process] = []
+
+    def ended() -> bool:
+        left[:] = [process for process in find() if chosen(process)]
         for process in left:
             kill(process.number)
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"process {left[0].number} of {left[0].node} can't be killed")
-        time.sleep(0.05)
+        return not left
+
+    wait_until(ended, patience, lambda: f"process {left[0].number} of {left[0].node} can't be killed", 0.05)
 
 
 @contextmanager

@@ -4,10 +4,11 @@ import os
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from testbed.waiting import listens, wait_until
 
 START_SECONDS = 60.0
 POLL_SECONDS = 0.1
@@ -53,12 +54,8 @@ def _free_port() -> int:
 
 
 def _wait_for(port: int, log: Path) -> None:
-    deadline = time.monotonic() + START_SECONDS
-    while True:
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        if time.monotonic() > deadline:
-            end = "\n".join(log.read_text(errors="replace").splitlines()[-5:])
-            raise TimeoutError(f"the simulated AWS does not answer: {end}")
-        time.sleep(POLL_SECONDS)
+    def complaint() -> str:
+        end = "\n".join(log.read_text(errors="replace").splitlines()[-5:])
+        return f"the simulated AWS does not answer: {end}"
+
+    wait_until(lambda: listens(("127.0.0.1", port)), START_SECONDS, complaint, POLL_SECONDS)
