@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
@@ -114,39 +114,64 @@ RESTRICTED: Json = {
 }
 
 
-def outsider(run: str, image: str, life: int = POD_LIFE) -> Json:
-    """A pod without a proxy that lives for `life` seconds, under the restricted Pod Security Standard."""
+def pod(
+    name: str,
+    image: str,
+    command: Sequence[str],
+    *,
+    life: int = POD_LIFE,
+    account: str = "default",
+    labels: Mapping[str, str] | None = None,
+    volumes: Sequence[tuple[str, str, Json]] = (),
+) -> Json:
+    """A pod without a proxy under the restricted Pod Security Standard.
+
+    Args:
+        life: seconds after which the kubelet ends it.
+        volumes: name, mount path and source of each.
+    """
+    user = UNPRIVILEGED["runAsUser"]
     return {
         "apiVersion": "v1",
         "kind": "Pod",
-        "metadata": {
-            "name": f"fedmesh-probe-{run}",
-            "labels": {"sidecar.istio.io/inject": "false"},
-        },
+        "metadata": {"name": name, "labels": {"sidecar.istio.io/inject": "false", **(labels or {})}},
         "spec": {
             "activeDeadlineSeconds": life,
             "restartPolicy": "Never",
             "terminationGracePeriodSeconds": 0,
+            "serviceAccountName": account,
             "automountServiceAccountToken": False,
             "enableServiceLinks": False,
-            "securityContext": {**UNPRIVILEGED, "runAsGroup": UNPRIVILEGED["runAsUser"]},
+            "securityContext": {**UNPRIVILEGED, "runAsGroup": user, "fsGroup": user},
             "containers": [
                 {
                     "name": CONTAINER,
                     "image": image,
                     "imagePullPolicy": "IfNotPresent",
-                    "command": ["sleep", str(life)],
+                    "command": list(command),
                     "resources": {
                         "requests": {"cpu": "5m", "memory": "16Mi"},
-                        "limits": {"memory": "64Mi"},
+                        "limits": {"memory": "128Mi"},
                     },
                     "securityContext": dict(RESTRICTED),
-                    "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],  # noqa: S108 (in the pod)
+                    "volumeMounts": [{"name": volume, "mountPath": path} for volume, path, _ in volumes],
                 }
             ],
-            "volumes": [{"name": "tmp", "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}}],
+            "volumes": [{"name": volume, **source} for volume, _, source in volumes],
         },
     }
+
+
+def scratch(path: str) -> tuple[str, str, Json]:
+    """An empty volume in memory, for `pod`."""
+    return "scratch", path, {"emptyDir": {"medium": "Memory", "sizeLimit": "8Mi"}}
+
+
+def outsider(run: str, image: str, life: int = POD_LIFE) -> Json:
+    """A pod outside the mesh that waits for commands, for `life` seconds."""
+    # curl reads keys from files, which are in memory
+    volumes = [scratch("/tmp")]  # noqa: S108 (in the pod)
+    return pod(f"fedmesh-probe-{run}", image, ["sleep", str(life)], life=life, volumes=volumes)
 
 
 def start_outsider(
@@ -154,8 +179,8 @@ def start_outsider(
 ) -> Json:
     """Starts a pod outside the mesh and waits until it is running. Raises KubeError after `timeout` seconds."""
     collection = f"/api/v1/namespaces/{NAMESPACE}/pods"
-    pod = janitor.create(cluster.api, collection, outsider(janitor.run, image, life))
-    path = f"{collection}/{pod['metadata']['name']}"
+    made = janitor.create(cluster.api, collection, outsider(janitor.run, image, life))
+    path = f"{collection}/{made['metadata']['name']}"
 
     def running() -> Json | None:
         current = cluster.api.get(path)

@@ -226,3 +226,9 @@ def full_name(item: Json) -> str:
     """namespace/name of an object, or its name alone when it has no namespace."""
     meta = item["metadata"]
     return f"{meta['namespace']}/{meta['name']}" if meta.get("namespace") else str(meta["name"])
+
+
+def load_balancer_addresses(service: Json) -> list[str]:
+    """The addresses of a Service of type LoadBalancer, IPs or host names."""
+    entries = service.get("status", {}).get("loadBalancer", {}).get("ingress") or []
+    return [entry.get("ip") or entry["hostname"] for entry in entries]

@@ -1,6 +1,10 @@
-"""The official Helm charts that the mesh is made of, each with the version that fedmesh is tested with."""
+"""The versions that fedmesh is tested with: Kubernetes, and the official Helm charts that the mesh is made of."""
 
 from dataclasses import dataclass
+
+# Minor versions of Kubernetes 1: the oldest whose kubelets ask for no `nodes/proxy`, which SPIRE's agents do not have,
+# and the newest that Istio 1.31 is tested with.
+OLDEST_MINOR, NEWEST_MINOR = 33, 36
 
 ISTIO_CHARTS = "https://istio-release.storage.googleapis.com/charts"
 

@@ -1,4 +1,4 @@
-"""Helm charts of others, from a repository or a local folder."""
+"""Third-party Helm charts, from a repository or a local folder."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -9,12 +9,13 @@ import pulumi
 import pulumi_kubernetes as k8s
 
 from components.config.mesh import ChartSpec
+from components.config.versions import OLDEST_MINOR
 from components.kube.manifests import Document
 from components.kube.objects import child_of, register
 
 KEEP = "helm.sh/resource-policy"
 TIMEOUT_SECONDS = 600
-RENDERED_FOR = "1.32.0"  # the oldest Kubernetes that clusters may have; unless told, Helm takes 1.20
+RENDERED_FOR = f"1.{OLDEST_MINOR}.0"  # Helm's default is 1.20
 
 
 def release(
@@ -42,7 +43,7 @@ def release(
         repository_opts={"repo": chart.repository} if remote else None,
         values=values,
         timeout=TIMEOUT_SECONDS,
-        # a release that an interrupted run left behind is taken over, not refused
+        # remove what a failed installation left, so that the next run can install again
         allow_null_values=False,
         cleanup_on_fail=True,
         opts=opts,
@@ -58,9 +59,9 @@ def rendered(
     parent: pulumi.Resource,
     after: Sequence[pulumi.Resource] = (),
 ) -> pulumi.Output[list[pulumi.Resource]]:
-    """Renders a chart into single resources, CRDs among them, that go when the stack goes.
+    """Renders a chart into single resources, CRDs included, which `pulumi destroy` removes.
 
-    Helm itself would leave objects behind that the chart marks as kept, as Istio marks its CRDs.
+    Helm itself keeps objects that the chart marks with a resource policy, as Istio marks its CRDs.
 
     Returns:
         the resources; as the chart is rendered by the provider, they are known only when that is.
@@ -106,9 +107,9 @@ def _documents(answer: Mapping[str, Any] | None) -> list[Document]:
 
 
 def options_of(document: Document, opts: pulumi.ResourceOptions) -> pulumi.ResourceOptions:
-    """The options of a rendered object; a webhook's failure policy is left to the program behind it.
+    """The options of a rendered object; the failure policy of a webhook is left to its server.
 
-    That program adapts the other settings anew after a run took them back; the policy is strict once it runs.
+    The server sets its other fields again after a run has reset them; it sets the policy to Fail once it is ready.
     """
     if document["kind"] != "ValidatingWebhookConfiguration":
         return opts
@@ -117,7 +118,7 @@ def options_of(document: Document, opts: pulumi.ResourceOptions) -> pulumi.Resou
 
 
 def without_keep(document: Document) -> Document:
-    """The document without Helm's mark that it shall outlive its release."""
+    """The document without Helm's resource policy, which would keep it after its release."""
     metadata = cast(Document, dict(document["metadata"]))
     annotations = cast(Document, metadata.pop("annotations", None) or {})
     kept = {key: value for key, value in annotations.items() if key != KEEP}

@@ -1,4 +1,4 @@
-"""Clusters that exist already: read from their kubeconfig, and asked for a sign of life before the first resource."""
+"""Existing clusters: read from their kubeconfigs and health-checked before the first resource."""
 
 import base64
 import json
@@ -18,12 +18,9 @@ from kubernetes import config as kube
 from components.config.clusters import ClusterSpec, KubeconfigSpec
 from components.config.errors import ConfigError
 from components.config.settings import Settings
+from components.config.versions import OLDEST_MINOR
 from components.kube.last_known import LastKnownState
 
-OLDEST_KUBERNETES = (
-    1,
-    33,
-)  # kubelets of older versions ask for nodes/proxy, which SPIRE's agents do not have
 ANSWER_SECONDS = 5
 FILES = ("certificate-authority", "client-certificate", "client-key")
 
@@ -35,7 +32,7 @@ class ExistingCluster:
     """Access to a cluster.
 
     Attributes:
-        kubeconfig: JSON with one context, named after the cluster's alias, and nothing in files of its own.
+        kubeconfig: JSON with one context, named after the cluster's alias; certificates and keys are inline.
         api_server: URL under which the other clusters reach the API server.
     """
 
@@ -54,12 +51,12 @@ def provider(
     skip: bool | None = None,
     requirements: Sequence[pulumi.Resource] = (),
 ) -> k8s.Provider:
-    """The provider of a cluster's resources, whatever its address becomes. With `skip`, what can't be reached stays."""
+    """The provider of a cluster, also when its address changes. With `skip`, unreachable resources stay as they are."""
     return k8s.Provider(
         name,
         kubeconfig=pulumi.Output.secret(kubeconfig),
         cluster_identifier=name,
-        # ConfigMaps and Secrets change in place: nobody reads a gap
+        # update ConfigMaps and Secrets in place: a replacement would leave their readers without them
         enable_config_map_mutable=True,
         enable_secret_mutable=True,
         skip_update_unreachable=skip,
@@ -68,7 +65,7 @@ def provider(
 
 
 class ClusterAccess(Protocol):
-    """What a provider needs of a cluster, existing or created."""
+    """Access to a cluster, existing or created."""
 
     @property
     def kubeconfig(self) -> pulumi.Input[str]:
@@ -97,10 +94,10 @@ def kubernetes_providers(
 
 
 def existing_clusters(settings: Settings, folder: Path = Path()) -> dict[str, ExistingCluster]:
-    """Reads and checks all clusters that the stack does not make itself, by name. One that is down is not asked.
+    """Reads the kubeconfigs of the existing clusters and checks that the clusters answer, except those declared down.
 
     Args:
-        folder: where the kubeconfigs' relative paths start, by default the working folder: the project's.
+        folder: base of relative kubeconfig paths, by default the working folder, which is the project's.
 
     Raises:
         ConfigError: a kubeconfig or context does not exist, an API server does not answer or is too old.
@@ -122,7 +119,7 @@ def existing_clusters(settings: Settings, folder: Path = Path()) -> dict[str, Ex
 
 
 def read_cluster(spec: ClusterSpec, folder: Path, key: str, source: str) -> ExistingCluster:
-    """Reads one cluster's kubeconfig; `key` is where the stack file names it. Raises ConfigError."""
+    """Reads one cluster's kubeconfig; `key` is its key in the stack file. Raises ConfigError."""
     wanted = cast(KubeconfigSpec, spec.kubeconfig)
     path = wanted.file(folder)
     try:
@@ -172,7 +169,7 @@ def _entry(config: Json, kind: str, name: str, path: Path) -> Json:
 
 def _client(config: Json) -> client.ApiClient:
     settings = client.Configuration()
-    settings.retries = 0  # each would wait as long again
+    settings.retries = 0  # each retry would wait for the whole time-out again
     kube.load_kube_config_from_dict(  # pyright: ignore[reportUnknownMemberType]
         config, client_configuration=settings, persist_config=False
     )
@@ -180,7 +177,7 @@ def _client(config: Json) -> client.ApiClient:
 
 
 def check_answers(cluster: ExistingCluster, key: str, source: str) -> None:
-    """Asks the API server for its version and for something that only its users may see. Raises ConfigError."""
+    """Checks that the API server answers, accepts the user and is of a supported version. Raises ConfigError."""
     config = json.loads(cluster.kubeconfig)
     server = str(config["clusters"][0]["cluster"]["server"])
     try:
@@ -199,12 +196,9 @@ def check_answers(cluster: ExistingCluster, key: str, source: str) -> None:
         raise ConfigError(f"{key}.kubeconfig", source, f"must be a usable kubeconfig: {error}") from None
     except client.ApiException as error:
         raise ConfigError(key, source, f"the API server {server} refuses: {_answer(error)}") from None
-    found = (int(version.major), int(version.minor.rstrip("+")))
-    if found < OLDEST_KUBERNETES:
-        oldest = ".".join(map(str, OLDEST_KUBERNETES))
-        raise ConfigError(
-            key, source, f"Kubernetes {version.git_version} is too old: {oldest} or newer is needed"
-        )
+    if int(version.minor.rstrip("+")) < OLDEST_MINOR:
+        needed = f"1.{OLDEST_MINOR} or newer is needed"
+        raise ConfigError(key, source, f"Kubernetes {version.git_version} is too old: {needed}")
 
 
 def _answer(error: Any) -> str:

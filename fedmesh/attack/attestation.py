@@ -9,7 +9,7 @@ from fedmesh.attack import pods
 from fedmesh.attack.model import AttackResult, AttackSession, Verdict
 from fedmesh.attack.workload import AGENT
 from fedmesh.kube import Json
-from fedmesh.probe import wait_for
+from fedmesh.probe import scratch, wait_for
 from fedmesh.reading import LiveCluster
 from fedmesh.topology import SPIRE_NAMESPACE
 
@@ -57,7 +57,7 @@ def attest(session: AttackSession, cluster: LiveCluster, origin: LiveCluster) ->
         "bundle": _config_map(cluster, "spire-bundle")["bundle"],
         "token": token(origin, agent),
     }
-    volumes = [pods.files(session, cluster, name, data), pods.scratch(DATA)]
+    volumes = [pods.files(session, cluster, name, data), scratch(DATA)]
     command = [AGENT, "run", "-config", f"{pods.FILES}/agent.json"]
     pods.start(session, cluster, pods.pod(name, pods.image(agent, "spire-agent"), command, volumes=volumes))
 

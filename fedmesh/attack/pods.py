@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from functools import partial
 
+from fedmesh import probe
 from fedmesh.attack.model import AttackSession
 from fedmesh.kube import Json
-from fedmesh.probe import CONTAINER, NAMESPACE, RESTRICTED, UNPRIVILEGED, wait_for
+from fedmesh.probe import CONTAINER, NAMESPACE, wait_for
 from fedmesh.reading import LiveCluster
 from fedmesh.topology import CLIENT
 
@@ -21,53 +23,7 @@ LIFE = 170
 START = 20.0
 
 
-def pod(
-    name: str,
-    image: str,
-    command: Sequence[str],
-    *,
-    account: str = "default",
-    labels: Mapping[str, str] | None = None,
-    volumes: Sequence[tuple[str, str, Json]] = (),
-) -> Json:
-    """A pod under the restricted Pod Security Standard; `volumes` are name, mount path and source."""
-    return {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {"name": name, "labels": {"sidecar.istio.io/inject": "false", **(labels or {})}},
-        "spec": {
-            "activeDeadlineSeconds": LIFE,
-            "restartPolicy": "Never",
-            "terminationGracePeriodSeconds": 0,
-            "serviceAccountName": account,
-            "automountServiceAccountToken": False,
-            "securityContext": {
-                **UNPRIVILEGED,
-                "runAsGroup": UNPRIVILEGED["runAsUser"],
-                "fsGroup": UNPRIVILEGED["runAsUser"],
-            },
-            "containers": [
-                {
-                    "name": CONTAINER,
-                    "image": image,
-                    "imagePullPolicy": "IfNotPresent",
-                    "command": list(command),
-                    "resources": {
-                        "requests": {"cpu": "5m", "memory": "16Mi"},
-                        "limits": {"memory": "128Mi"},
-                    },
-                    "securityContext": dict(RESTRICTED),
-                    "volumeMounts": [{"name": volume, "mountPath": path} for volume, path, _ in volumes],
-                }
-            ],
-            "volumes": [{"name": volume, **source} for volume, _, source in volumes],
-        },
-    }
-
-
-def scratch(path: str) -> tuple[str, str, Json]:
-    """An empty volume in memory."""
-    return "scratch", path, {"emptyDir": {"medium": "Memory", "sizeLimit": "8Mi"}}
+pod = partial(probe.pod, life=LIFE)
 
 
 def files(

@@ -14,6 +14,7 @@ from fedmesh.drill.report import DrillReport, LoadReport, slower
 from fedmesh.drill.samples import Sample
 from fedmesh.drill.scene import Drill, Scene
 from fedmesh.probe import poll
+from fedmesh.reading import load_balancer_addresses
 from fedmesh.topology import GATEWAY_NAMESPACE, SERVER, SERVER_HOST, SERVER_PORT
 
 # Seconds between the command that starts a load and its first request: all loads have started by then.
@@ -65,8 +66,8 @@ def ingress_address(scene: Scene) -> str:
     """The address of the ingress gateway of the calling cluster. Raises LookupError when it has none."""
     for service in scene.client.api.items(f"/api/v1/namespaces/{GATEWAY_NAMESPACE}/services"):
         if service["metadata"].get("labels", {}).get("istio") == "ingressgateway":
-            for entry in service.get("status", {}).get("loadBalancer", {}).get("ingress") or []:
-                return entry.get("ip") or entry["hostname"]
+            for address in load_balancer_addresses(service):
+                return address
     raise LookupError(f"the ingress gateway of {scene.client.name} has no address")
 
 

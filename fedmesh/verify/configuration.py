@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from fedmesh.kube import Json, KubeError
-from fedmesh.reading import LiveCluster, full_name
+from fedmesh.reading import LiveCluster, full_name, load_balancer_addresses
 from fedmesh.topology import GATEWAY_NAMESPACE, ISTIO_NAMESPACE, SPIRE_NAMESPACE
 from fedmesh.verify.istio import NETWORK_LABEL
 from fedmesh.verify.model import Failed, Mesh, Severity, category, refuse
@@ -194,10 +194,10 @@ def judge_remote_secrets(secrets: Sequence[Json], peers: Sequence[str]) -> str:
 def bundle_addresses(services: Sequence[Json]) -> list[str]:
     """Addresses of the bundle endpoint among SPIRE's Services."""
     return [
-        entry.get("ip") or entry["hostname"]
+        address
         for service in services
         if service["metadata"]["name"] == "spire-bundle"
-        for entry in service.get("status", {}).get("loadBalancer", {}).get("ingress") or []
+        for address in load_balancer_addresses(service)
     ]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from fedmesh.kube import Json
-from fedmesh.reading import LiveCluster, full_name
+from fedmesh.reading import LiveCluster, full_name, load_balancer_addresses
 from fedmesh.topology import GATEWAY_NAMESPACE, ISTIO_NAMESPACE
 from fedmesh.verify.model import Failed, Mesh, category, refuse
 
@@ -115,11 +115,7 @@ def gateway_addresses(services: Sequence[Json], network: str) -> list[str]:
             f"no Service with label {NETWORK_LABEL}={network} offers port {CROSS_NETWORK_PORT}",
             "The gateway's label must be the network that the stack file gives this cluster.",
         )
-    addresses = [
-        entry.get("ip") or entry["hostname"]
-        for gateway in gateways
-        for entry in gateway.get("status", {}).get("loadBalancer", {}).get("ingress") or []
-    ]
+    addresses = [address for gateway in gateways for address in load_balancer_addresses(gateway)]
     if not addresses:
         raise Failed(f"{gateways[0]['metadata']['name']} has no address yet")
     return addresses

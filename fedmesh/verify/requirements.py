@@ -9,17 +9,15 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from urllib.parse import urlsplit
 
+from components.config.versions import NEWEST_MINOR, OLDEST_MINOR
 from fedmesh.kube import Json, KubeError
 from fedmesh.probe import NAMESPACE, poll
-from fedmesh.reading import LiveCluster, condition, full_name
+from fedmesh.reading import LiveCluster, condition, full_name, load_balancer_addresses
 from fedmesh.verify.model import Failed, Mesh, Severity, Warned, category, refuse
 from fedmesh.verify.room import RESERVED, RESERVED_FOR, is_reserved, judge_room
 
 check = category("Requirements")
 
-# Minor versions of Kubernetes 1: the oldest whose kubelets ask for no `nodes/proxy`, and the newest that Istio 1.31 is
-# tested with.
-OLDEST, NEWEST = 33, 36
 DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
 STATIC_PROVISIONER = "kubernetes.io/no-provisioner"
 SERVICES = f"/api/v1/namespaces/{NAMESPACE}/services"
@@ -186,10 +184,12 @@ def other_pods_are_admitted(_mesh: Mesh, cluster: LiveCluster) -> str:
 def judge_versions(server: str, kubelets: Iterable[str]) -> str:
     """Whether versions such as v1.34.4 are supported; newer ones than tested are a warning."""
     minors = {name: _minor(name) for name in (server, *sorted(kubelets))}
-    refuse([f"{name} is older than 1.{OLDEST}" for name, minor in minors.items() if minor < OLDEST])
-    if newer := [name for name, minor in minors.items() if minor > NEWEST]:
+    refuse(
+        [f"{name} is older than 1.{OLDEST_MINOR}" for name, minor in minors.items() if minor < OLDEST_MINOR]
+    )
+    if newer := [name for name, minor in minors.items() if minor > NEWEST_MINOR]:
         raise Warned(
-            f"{', '.join(newer)} is newer than 1.{NEWEST}, the newest version that Istio 1.31 is tested with",
+            f"{', '.join(newer)} is newer than 1.{NEWEST_MINOR}, the newest version that Istio 1.31 is tested with",
             "Read the release notes of Istio before you install the mesh.",
         )
     return server
@@ -330,12 +330,6 @@ def addresses_of(cluster: LiveCluster) -> Addresses:
     endpoints |= {address for service in services for address in load_balancer_addresses(service)}
     endpoints.add(urlsplit(cluster.member.api_server or cluster.api.server).hostname or "")
     return Addresses(tuple(ip_network(cidr) for cidr in sorted(ranges)), frozenset(endpoints))
-
-
-def load_balancer_addresses(service: Json) -> list[str]:
-    """The addresses of a Service of type LoadBalancer, IPs or host names."""
-    entries = service.get("status", {}).get("loadBalancer", {}).get("ingress") or []
-    return [entry.get("ip") or entry["hostname"] for entry in entries]
 
 
 def _service_ranges(cluster: LiveCluster) -> list[Json]:
