@@ -1,4 +1,4 @@
-"""The layers of one cluster of the mesh: certificates, identities and Istio's control plane."""
+"""The layers of one cluster of the mesh: cert-manager, SPIRE and Istio's control plane."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -70,7 +70,7 @@ class MeshCluster:
         self._declarations()
 
     def install_gateways(self, after: Sequence[pulumi.Resource]) -> IstioGateways:
-        """Installs the ingress and the east-west gateway after what gives their proxies identities and rules."""
+        """Installs the ingress gateway and the east-west gateway, after the resources that their proxies need."""
         args = IstioGatewaysArgs(
             istio_namespace=self.istio.namespace,
             network=self.args.spec.network,
@@ -103,7 +103,7 @@ class MeshCluster:
             Authorization(f"{self.args.spec.name}-authorization", args, self.options)
 
     def federation_member(self, bundle_address: pulumi.Input[str]) -> FederationMember:
-        """Describes the cluster to the federation; its peers fetch its bundle from `bundle_address`."""
+        """Returns the cluster's part of the federation; its peers fetch its bundle from `bundle_address`."""
         return FederationMember(
             trust_domain=self.args.spec.trust_domain,
             bundle=self.spire.bundle,
@@ -115,7 +115,7 @@ class MeshCluster:
     def remote_secrets_member(
         self, east_west_address: pulumi.Input[str], after: Sequence[pulumi.Resource]
     ) -> RemoteSecretsMember:
-        """Describes the cluster to the istiods of its peers, which reach it at the east-west address."""
+        """Returns the cluster's part of endpoint discovery; the peers' istiods connect to the east-west address."""
         return RemoteSecretsMember(
             trust_domain=self.args.spec.trust_domain,
             east_west_address=east_west_address,
@@ -126,7 +126,7 @@ class MeshCluster:
 
     @property
     def observability_member(self) -> ObservabilityMember:
-        """Describes the cluster to the monitoring."""
+        """Returns the cluster's part of the monitoring."""
         return ObservabilityMember(
             storage_class=self.args.storage_class,
             api_server=self.args.api_server,

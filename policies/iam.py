@@ -31,7 +31,7 @@ WEAK_CONDITIONS = (
 
 
 def allowed_actions(kind: str, inputs: Inputs, _config: Config) -> Iterator[str]:
-    """No action by wildcard; no action on everything, unless it lists or has a condition; nobody unknown."""
+    """Actions have no wildcards; those that do not only list need resources or a condition; trust names principals."""
     for document in _documents(kind, inputs):
         for statement in list_of(json.loads(document).get("Statement")):
             if statement["Effect"] == "Allow":
@@ -42,7 +42,7 @@ def allowed_actions(kind: str, inputs: Inputs, _config: Config) -> Iterator[str]
 
 
 def attached_policies(kind: str, inputs: Inputs, config: Config) -> Iterator[str]:
-    """Only listed policies are attached: what others allow can't be seen here."""
+    """Only listed policies are attached: a preview does not show what others allow."""
     if not kind.startswith("aws:iam/"):
         return
     arns = [*list_of(inputs.get("policyArn")), *list_of(inputs.get("policyArns"))]

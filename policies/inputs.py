@@ -1,4 +1,4 @@
-"""What the rules share: kinds of resources, walks through their inputs, and IPv4 and IPv6 ranges."""
+"""Helpers of the rules: kinds of resources, traversal of inputs, and IP ranges."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from ipaddress import IPv4Network, IPv6Network, collapse_addresses, ip_network
@@ -11,7 +11,7 @@ Config = Mapping[str, Any]
 
 RELEASE = "kubernetes:helm.sh/v3:Release"
 CHARTS = (RELEASE, "kubernetes:helm.sh/v4:Chart")
-# Of IPv4 a larger range than a /8, of IPv6 than a /19 (no registry gives out more at once), is the world.
+# Ranges larger than these count as the whole internet; no registry allocates more than a /19 of IPv6 at once.
 NARROWEST_WORLD = {4: IPv4Network("0.0.0.0/8"), 6: IPv6Network("::/19")}
 
 

@@ -1,4 +1,4 @@
-"""What can be reached from everywhere: API servers, security groups, load balancers."""
+"""Exposure to the internet: API servers, security groups, load balancers."""
 
 from collections.abc import Iterator, Mapping
 
@@ -21,7 +21,7 @@ LOAD_BALANCERS = ("aws:lb/loadBalancer:LoadBalancer", "aws:alb/loadBalancer:Load
 
 
 def public_endpoint(kind: str, inputs: Inputs, _config: Config) -> Iterator[str]:
-    """AWS opens an API server to everybody unless it is told otherwise."""
+    """EKS opens an API server to the whole internet by default."""
     if kind != CLUSTER:
         return
     vpc = inputs.get("vpcConfig") or {}
@@ -33,7 +33,7 @@ def public_endpoint(kind: str, inputs: Inputs, _config: Config) -> Iterator[str]
 
 
 def world_ingress(kind: str, inputs: Inputs, config: Config) -> Iterator[str]:
-    """Only the edge may be reached from everywhere."""
+    """Only the edge may be open to the internet."""
     rules = list(_ingress_rules(kind, inputs))
     if is_world([each for rule in rules for each in _ranges(rule)]):
         yield "lets everybody in: name the ranges"
@@ -42,7 +42,7 @@ def world_ingress(kind: str, inputs: Inputs, config: Config) -> Iterator[str]:
             if prefix_list not in config["prefixLists"]:
                 yield f"lets in the prefix list {prefix_list}, whose ranges can't be seen here"
     if kind in LOAD_BALANCERS and not inputs.get("internal"):
-        yield "the load balancer is open to everybody, and it is no edge"
+        yield "the load balancer is open to everybody, and it is not at the edge"
     if kind_of(kind) == "Service":
         yield from _service(inputs, config)
     if kind in CHARTS:
@@ -103,4 +103,4 @@ def _load_balancer(name: str, annotations: Inputs, spec: Inputs, config: Config)
     ranges = list_of(known(spec, "loadBalancerSourceRanges"))
     facing = known(annotations, SCHEME) == "internet-facing"
     if is_world(ranges) or (not internal and (facing or not ranges)):
-        yield f"the load balancer of {name} is open to everybody, and it is no edge"
+        yield f"the load balancer of {name} is open to everybody, and it is not at the edge"

@@ -38,7 +38,7 @@ TAGGED = frozenset(
 
 
 def encryption(kind: str, inputs: Inputs, _config: Config) -> Iterator[str]:
-    """Secrets of the cluster, disks of nodes, volumes; and keys that turn over."""
+    """Kubernetes secrets, disks and volumes are encrypted, and keys are rotated."""
     if kind == CLUSTER and not inputs.get("encryptionConfig"):
         yield "Kubernetes secrets are not encrypted with a key of yours: set encryptionConfig"
     if kind == LAUNCH_TEMPLATE:
@@ -53,7 +53,7 @@ def encryption(kind: str, inputs: Inputs, _config: Config) -> Iterator[str]:
 
 
 def imds(kind: str, inputs: Inputs, _config: Config) -> Iterator[str]:
-    """Version 1 of the metadata service answers any forwarded request, and more than one hop lets pods ask it."""
+    """IMDSv1 answers any forwarded request, and with more than one hop pods reach the metadata service."""
     if kind not in MACHINES:
         return
     options = inputs.get("metadataOptions") or {}
@@ -67,7 +67,7 @@ def imds(kind: str, inputs: Inputs, _config: Config) -> Iterator[str]:
 
 
 def required_tags(kind: str, inputs: Inputs, config: Config) -> Iterator[str]:
-    """Who owns it, where it belongs, what it is for."""
+    """AWS resources that cost money have the required tags."""
     if kind not in TAGGED:
         return
     missing = [tag for tag in config["tags"] if not (inputs.get("tags") or {}).get(tag)]

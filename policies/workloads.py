@@ -1,4 +1,4 @@
-"""What runs in clusters: images, charts, and the mesh's mTLS."""
+"""Workloads: images, charts, and the mesh's mTLS."""
 
 import re
 from collections.abc import Iterator
@@ -30,7 +30,7 @@ WORKLOADS = (
 # A tag that names a release has numbers, or is a commit: `latest`, `master` and `stable` move.
 FIXED_TAG = re.compile(r"\d+\.\d+|[0-9a-f]{7,}")
 DIGEST = re.compile(r"@sha256:[0-9a-f]{64}$")
-# Istio leaves traffic of these ports and ranges to the pod itself, in the clear.
+# Traffic of these ports and ranges bypasses the proxy, in plaintext.
 EXCLUDING = re.compile(
     r"^traffic\.sidecar\.istio\.io/(exclude\w+|include(Inbound|Outbound)\w+|kubevirtInterfaces)$"
 )
@@ -48,7 +48,7 @@ def images(kind: str, inputs: Inputs, config: Config) -> Iterator[str]:
 
 
 def strict_mtls(kind: str, inputs: Inputs, _config: Config) -> Iterator[str]:
-    """Nothing in the mesh speaks in the clear."""
+    """No traffic of the mesh is in plaintext."""
     spec = inputs.get("spec") or {}
     if group_of(kind) == "security.istio.io" and kind_of(kind) == "PeerAuthentication":
         yield from _peer_authentication(inputs.get("metadata") or {}, spec)
@@ -57,7 +57,7 @@ def strict_mtls(kind: str, inputs: Inputs, _config: Config) -> Iterator[str]:
     if group_of(kind) == "networking.istio.io" and kind_of(kind) == "Sidecar":
         for each in (*list_of(spec.get("ingress")), *list_of(spec.get("egress"))):
             if each.get("captureMode") == "NONE":
-                yield "takes traffic from the proxy: captureMode is NONE"
+                yield "makes traffic bypass the proxy: captureMode is NONE"
     if kind_of(kind) in WORKLOADS or kind in CHARTS:
         yield from _exclusions(inputs)
 
@@ -85,7 +85,7 @@ def _values(values: Inputs, config: Config) -> Iterator[str]:
         if (hub or "/" in source) and not _is_trusted(source, config):
             yield f"{source} is in a registry that is not allowed"
         if isinstance(tag, str | int | float) and tag and not FIXED_TAG.search(str(tag)):
-            yield f"the tag {tag} is no fixed version"
+            yield f"the tag {tag} is not a fixed version"
 
 
 def _images(inputs: Inputs) -> Iterator[str]:
@@ -128,7 +128,7 @@ def _peer_authentication(metadata: Inputs, spec: Inputs) -> Iterator[str]:
             yield f"mTLS is {each}: STRICT is the only mode"
     is_root = known(metadata, "namespace") == ROOT_NAMESPACE and not spec.get("selector")
     if is_root and mode == "UNSET":
-        yield "the mesh's own policy does not say STRICT, and so permits plaintext"
+        yield "the mesh-wide policy is not STRICT, and so permits plaintext"
 
 
 def _destination_rule(spec: Inputs) -> Iterator[str]:
@@ -150,8 +150,8 @@ def _exclusions(inputs: Inputs) -> Iterator[str]:
         for key in each:
             value = known(each, key)
             if EXCLUDING.match(key) and value not in ("", "*"):
-                yield f"{key}: {value} takes traffic past the proxy, in the clear"
+                yield f"{key}: {value} makes traffic bypass the proxy, in plaintext"
             if key == "sidecar.istio.io/interceptionMode" and value == "NONE":
-                yield "takes all traffic past the proxy, in the clear"
+                yield "makes all traffic bypass the proxy, in plaintext"
             if key == "enableAutoMtls" and str(value).lower() == "false":
                 yield "turns the mesh's mTLS off for every call"

@@ -1,4 +1,4 @@
-"""Our own YAML: loaded from manifests/, with values patched into the parsed documents. Pure, no Pulumi."""
+"""Loads the YAML in manifests/ and patches values into the parsed documents, without Pulumi."""
 
 import hashlib
 import json

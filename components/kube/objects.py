@@ -10,8 +10,8 @@ import pulumi_kubernetes as k8s
 
 from components.kube.manifests import Document, identity
 
-# One name of the field manager in all runs, that takes its fields back from others: under the provider's random names a
-# run would refuse what an earlier, killed one had made but not recorded. Others keep the fields that we don't name.
+# All runs apply as one field manager and take back fields that others changed. With the provider's random names, a run
+# would conflict with objects that a killed run created but did not record. Fields that are not set here are left alone.
 MANAGED = {"pulumi.com/patchFieldManager": "fedmesh-program", "pulumi.com/patchForce": "true"}
 MODULES = {
     "v1": "core.v1",
@@ -32,7 +32,7 @@ def register(prefix: str, document: Document, opts: pulumi.ResourceOptions) -> p
     name = f"{prefix}-{document['metadata']['name']}-{kind.lower()}"
     fields = {key: value for key, value in document.items() if key not in ("apiVersion", "kind")}
     if kind.endswith("Patch"):
-        # the provider may record the object as it was just before the patch, and would see a change in the next run
+        # the provider may record the object from before the patch, and would see a change in the next run
         recorded = pulumi.ResourceOptions(ignore_changes=["metadata.annotations"])
         opts = pulumi.ResourceOptions.merge(opts, recorded)
     module = MODULES.get(document["apiVersion"])
@@ -59,7 +59,7 @@ def register_all(
 def register_chain(
     prefix: str, documents: Iterable[Document], opts: pulumi.ResourceOptions
 ) -> pulumi.CustomResource:
-    """Registers objects each of which depends on the one before it, and returns the last."""
+    """Registers objects, each after the one before it, and returns the last."""
     made: list[pulumi.CustomResource] = []
     for document in documents:
         after = pulumi.ResourceOptions(depends_on=made[-1:])
@@ -68,7 +68,7 @@ def register_chain(
 
 
 def child_of(parent: pulumi.Resource, *depends_on: Any) -> pulumi.ResourceOptions:
-    """Options of a component's child that is made after other resources."""
+    """Options of a component's child that depends on other resources."""
     return pulumi.ResourceOptions(parent=parent, depends_on=list(depends_on))
 
 

@@ -1,4 +1,4 @@
-"""The StorageClass that holds SPIRE's data."""
+"""The StorageClass of the volumes of SPIRE and Prometheus."""
 
 from dataclasses import dataclass
 
@@ -11,16 +11,16 @@ from components.kube.objects import register
 
 @dataclass(frozen=True)
 class StorageArgs:
-    """Args of Storage: the default StorageClass to make; without a provisioner none is made."""
+    """Args of Storage: the StorageClass to create; without a provisioner none is created."""
 
     settings: StorageSettings
 
 
 class Storage(pulumi.ComponentResource):
-    """The cluster's default StorageClass; its volumes are made where their first pod runs.
+    """A StorageClass that provisions volumes in the zone of their first pod.
 
     Outputs:
-        class_name: name of the class, known when it exists; None stands for the cluster's own default.
+        class_name: name of the class, known when it exists; None for the cluster's default class.
     """
 
     class_name: pulumi.Input[str] | None

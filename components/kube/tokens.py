@@ -8,7 +8,7 @@ from components.kube.manifests import load_one
 
 
 def peer_kubeconfig(cluster: str, server: str, token: Mapping[str, str]) -> dict[str, Any]:
-    """A kubeconfig for istiod.
+    """A kubeconfig with the token of a service account.
 
     Args:
         cluster: name of the cluster and of all entries.

@@ -1,4 +1,4 @@
-"""What the API server of one cluster refuses, so that tenants cannot step out of what the mesh gives them."""
+"""Admission policies that keep the tenants of one cluster inside the mesh."""
 
 from dataclasses import dataclass
 
@@ -31,7 +31,7 @@ class Admission(pulumi.ComponentResource):
 
 
 def filled_in(policy: Document, args: AdmissionArgs) -> Document:
-    """The policy with what its variables `key` (of SPIRE's nodes) and `network` are on this cluster."""
+    """Sets the policy's variables `key` (the label of SPIRE's nodes) and `network` to the cluster's values."""
     known = {"key": args.node_label, "network": args.network}
     variables = [
         {**each, "expression": f"'{known[each['name']]}'"} if each["name"] in known else each

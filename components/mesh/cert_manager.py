@@ -24,10 +24,10 @@ class CertManagerArgs:
 
 
 class CertManager(pulumi.ComponentResource):
-    """cert-manager. Those who need certificates bring Issuers of their own namespaces.
+    """cert-manager. Components that need certificates create Issuers in their own namespaces.
 
     Outputs:
-        webhooks: what objects of cert-manager's kinds depend on.
+        webhooks: resources that Issuers and Certificates depend on.
     """
 
     webhooks: Sequence[pulumi.Resource]

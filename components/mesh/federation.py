@@ -1,4 +1,4 @@
-"""Trust between the clusters: every cluster accepts the identities of every other."""
+"""SPIFFE federation: every cluster trusts the identities of every other cluster."""
 
 import hashlib
 import json
@@ -17,13 +17,13 @@ from components.mesh.spire import BUNDLE_PORT
 
 @dataclass(frozen=True)
 class FederationMember:
-    """One cluster as its peers see it.
+    """One cluster of the federation.
 
     Attributes:
         trust_domain: its SPIFFE trust domain.
         bundle: its bundle in SPIFFE's JSON form, as it is now.
         bundle_address: IP or name of its bundle endpoint.
-        crds: what the relationships on this cluster need first.
+        crds: resource that the relationships on this cluster depend on.
         provider: access to the cluster.
     """
 
@@ -42,7 +42,7 @@ class FederationArgs:
 
 
 class Federation(pulumi.ComponentResource):
-    """A relationship for every ordered pair of clusters, then the identities of the pods, known to all."""
+    """A federation relationship for every ordered pair of clusters, and identities that federate with all peers."""
 
     def __init__(self, name: str, args: FederationArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("fedmesh:spire:Federation", name, None, opts)
@@ -58,7 +58,7 @@ class Federation(pulumi.ComponentResource):
         self, here: str, member: FederationMember, there: str, peer: FederationMember
     ) -> pulumi.CustomResource:
         bundle = pulumi.Output.from_input(peer.bundle)
-        # SPIRE takes a new seed only with a new URL, so the URL's fragment, which is never sent, names the seed's roots
+        # SPIRE reads a new seed only with a new URL: the URL's fragment, which is never sent, is a digest of the roots
         url = pulumi.Output.concat("https://", peer.bundle_address, f":{BUNDLE_PORT}/#", bundle.apply(roots))
         document = load_one(
             "federation/trust-domain.yaml",
@@ -86,7 +86,7 @@ class Federation(pulumi.ComponentResource):
         peers = [member.trust_domain for cluster, member in members.items() if cluster != here]
         known = {"spec": {"federatesWith": peers}}
         documents = [merged(document, known) for document in load("federation/workloads.yaml")]
-        # an entry that names a trust domain whose bundle is not there yet fails
+        # SPIRE rejects an entry that federates with a trust domain whose bundle it does not hold yet
         opts = pulumi.ResourceOptions(
             parent=self, provider=members[here].provider, depends_on=[members[here].crds, *trusts]
         )
@@ -94,10 +94,10 @@ class Federation(pulumi.ComponentResource):
 
 
 def seed(bundle: str) -> str:
-    """What a relationship starts from: the X.509 roots of a bundle, and how often to ask for the rest.
+    """Returns the initial bundle of a relationship: the X.509 roots and the refresh hint.
 
-    From then on the servers refresh each other. What they change, such as JWT keys and sequence numbers, is left out:
-    the seed stays the same until a root does.
+    Afterwards the servers fetch each other's bundles. JWT keys and sequence numbers, which change often, are left out,
+    so that the seed changes only with a root.
     """
     whole = json.loads(bundle)
     hint = {key: whole[key] for key in ("spiffe_refresh_hint",) if key in whole}
@@ -105,7 +105,7 @@ def seed(bundle: str) -> str:
 
 
 def roots(bundle: str) -> str:
-    """A name for the X.509 roots of a bundle, the same for the same roots."""
+    """Returns a digest of the X.509 roots of a bundle."""
     return hashlib.sha256(json.dumps(_x509(json.loads(bundle)), sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -30,7 +30,7 @@ class GatewayApiArgs:
 
 
 class GatewayApi(pulumi.ComponentResource):
-    """Gateway API's standard channel; istiod takes the kinds that are there when it starts.
+    """Gateway API's standard channel; istiod watches the kinds that exist when it starts.
 
     Outputs:
         crds: the CRDs and what the release has beside them.

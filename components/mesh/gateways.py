@@ -1,4 +1,4 @@
-"""Istio's gateways on one cluster: one for users, one for the other clusters."""
+"""The ingress gateway and the east-west gateway of one cluster."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -26,11 +26,11 @@ class IstioGatewaysArgs:
     """Args of IstioGateways.
 
     Attributes:
-        istio_namespace: where istiod is ready; where gateways were before they had a namespace of their own.
-        network: the Istio network that the east-west gateway stands for.
+        istio_namespace: istiod's namespace, known when istiod is ready; version 0.1 had the gateways there.
+        network: the cluster's Istio network, which the east-west gateway serves.
         chart: Istio's chart `gateway`.
-        settings: pods of each gateway, and the istiod that makes their proxies.
-        after: what gives their proxies identities.
+        settings: number of pods of each gateway, and the revision of their proxies.
+        after: resources that give the gateways' proxies identities.
         load_balancers: settings of the gateways' Services.
         last_known_state: state of the cluster if it is declared down.
     """
@@ -48,7 +48,7 @@ class IstioGateways(pulumi.ComponentResource):
     """Ingress and east-west gateway in a namespace of their own, ready with identities from SPIRE.
 
     Outputs:
-        namespace: where the gateways are, and where Gateway objects for them belong.
+        namespace: namespace of the gateways and of the Gateway objects that select them.
         ingress_address, east_west_address: IP or name of the load balancers.
     """
 
@@ -68,7 +68,7 @@ class IstioGateways(pulumi.ComponentResource):
             INGRESS,
             args.load_balancers.ingress,
             accounts,
-            # istiod asks for this right before it serves a Secret to the gateway
+            # istiod serves a Secret only to a gateway whose account may read it
             {"rbac": {"enabled": args.settings.ingress_tls}},
         )
         self.east_west_address = self._gateway(
@@ -91,7 +91,7 @@ class IstioGateways(pulumi.ComponentResource):
         )
 
     def _accounts(self) -> list[pulumi.Resource]:
-        """Makes the namespace, the accounts, and the Gateway of the mesh; returns what the gateways' pods need."""
+        """Creates the namespace, the accounts and the mesh's Gateway; returns what the gateways' pods depend on."""
         patch = {
             "Namespace/istio-gateways": {"metadata": {"labels": injected_by(self._args.settings.revision)}}
         }
@@ -103,7 +103,7 @@ class IstioGateways(pulumi.ComponentResource):
         return list(register_all(self._name, accounts, inside).values())
 
     def _previous(self) -> None:
-        """Keeps the gateways of versions that had them in istiod's namespace, as they were made."""
+        """Keeps the gateways that version 0.1 installed in istiod's namespace, unchanged."""
         kept = pulumi.ResourceOptions(ignore_changes=["chart", "repositoryOpts", "values", "version"])
         for label, gateway in (("ingress", INGRESS), ("eastwest", EAST_WEST)):
             release(

@@ -10,7 +10,7 @@ from components.kube.manifests import Document
 
 INJECTOR = "istio-sidecar-injector"
 NEEDED = ("sidecar", "gateway", "kube-gateway")
-# The volume where a proxy looks for its identity's socket: an empty folder, with the same text in each template.
+# The volume in which a proxy expects the socket of the Workload API: an emptyDir, spelled alike in each template.
 VOLUME = "workload-socket"
 EMPTY_SOCKET = re.compile(rf"^( *)- emptyDir:(?: {{}})?\n\1  name: {VOLUME}$", re.MULTILINE)
 SPIRE_SOCKET = rf"\1- name: {VOLUME}\n\1  csi: {{driver: csi.spiffe.io, readOnly: true}}"

@@ -37,14 +37,14 @@ class IstioArgs:
     """Args of Istio.
 
     Attributes:
-        cluster, peers: who this cluster is, and the others.
+        cluster, peers: this cluster, and all others.
         mesh_id: the mesh's id, the same on all.
-        cert_manager: what Issuers and Certificates depend on.
+        cert_manager: resources that Issuers and Certificates depend on.
         charts: Istio's charts.
         settings: replicas and the kind of proxy.
-        failover: what makes a call leave a failing endpoint or cluster.
+        failover: when calls fail over to another endpoint or cluster.
         service_settings: Istio's serviceSettings: the hosts whose callers stay in their cluster.
-        after: what istiod needs to find when it starts.
+        after: resources that must exist when istiod starts.
         registry: registry that holds all images ("": the official ones).
     """
 
@@ -92,7 +92,7 @@ class Istio(pulumi.ComponentResource):
             after=[namespace],
         )
         root = register_chain(name, load("istio/root.yaml"), child_of(self, namespace, *args.cert_manager))
-        # changed in place it would stay Ready for a moment, and istiod start with what the old issuer signed
+        # changed in place, a Certificate stays Ready at first: istiod would start with the former issuer's signature
         anew = pulumi.ResourceOptions(replace_on_changes=["spec"], delete_before_replace=True)
         ca = register(
             name,
@@ -100,12 +100,12 @@ class Istio(pulumi.ComponentResource):
             pulumi.ResourceOptions.merge(child_of(self, root), anew),
         )
         peers = load_one("istio/no-peers.yaml", {"data": peers_data()})
-        way = register(name, peers, child_of(self, namespace))
+        no_peers = register(name, peers, child_of(self, namespace))
         made = pulumi.Output.all(base, args.after).apply(lambda each: [*each[0], ca, way, *each[1]])
         opts = pulumi.ResourceOptions(parent=self, depends_on=made)
         istiod = self._istiod(name, args, args.settings.revision, opts)
         if args.settings.previous_revision is not None:
-            # it stays as it was made, chart and all, for the pods that have not restarted yet
+            # pods that have not restarted yet need the previous revision, unchanged
             kept = pulumi.ResourceOptions(ignore_changes=["chart", "repositoryOpts", "values", "version"])
             previous = args.settings.previous_revision
             self._istiod(name, args, previous, pulumi.ResourceOptions.merge(opts, kept))
@@ -137,7 +137,7 @@ class Istio(pulumi.ComponentResource):
 
 
 def peers_data() -> dict[str, str]:
-    """The files that the Envoy beside istiod starts with: no peers."""
+    """The initial configuration files of the Envoy beside istiod, without peers."""
     return {
         "bootstrap.json": as_json(load_one("istio/peers-bootstrap.yaml")),
         "clusters.json": resources([]),
@@ -161,14 +161,14 @@ def istiod_name(revision: str) -> str:
 
 
 def injected_by(revision: str) -> dict[str, str]:
-    """Labels of a namespace whose pods get their proxies from the istiod of a revision."""
+    """Labels of a namespace whose pods are injected by the istiod of a revision."""
     return {"istio.io/rev": revision} if revision else {"istio-injection": "enabled"}
 
 
 def istiod_values(args: IstioArgs, revision: str = "") -> Document:
     """Values of the chart istiod for one revision."""
     hub = image_hub(args.registry)
-    # the gateways of version 0.1 serve Gateways of all namespaces until they are gone
+    # version 0.1's gateways serve Gateway objects of all namespaces until they are removed
     scoped = args.settings.scope_gateways and not args.settings.migrating
     values = load_one(
         "istio/istiod-values.yaml",
@@ -205,14 +205,14 @@ def istiod_values(args: IstioArgs, revision: str = "") -> Document:
 
 
 def accepted(trust_domains: Sequence[str], trust: str) -> Document:
-    """The part of meshConfig that lets proxies accept peers; whose certificates are genuine is SPIRE's to say."""
+    """The part of meshConfig that accepts the peers' trust domains; SPIRE's bundles verify their certificates."""
     if trust == "strict":
         return {"caCertificates": [{"trustDomains": list(trust_domains)}]}
     return {"trustDomainAliases": list(trust_domains)}
 
 
 def retry_policy(retries: Retries) -> dict[str, Any]:
-    """Istio's HTTPRetry: other clusters may be tried too, and under consistentHash also other endpoints."""
+    """Istio's HTTPRetry: retries may go to other clusters and, under consistentHash, to other endpoints."""
     return {
         "attempts": retries.attempts,
         **({"perTryTimeout": retries.per_try_timeout} if retries.per_try_timeout else {}),
@@ -223,7 +223,7 @@ def retry_policy(retries: Retries) -> dict[str, Any]:
 
 
 def dead_peers(user_timeout: str) -> Document:
-    """The EnvoyFilter that ends connections to peers that vanished, by the kernel's means."""
+    """The EnvoyFilter whose socket options end connections to peers that vanished."""
     document = load_one("istio/dead-peers.yaml")
     patches: list[Document] = document["spec"]["configPatches"]
     for patch in patches:

@@ -18,8 +18,8 @@ class TeamNamespacesArgs:
 
     Attributes:
         namespaces: their settings, by name.
-        after: what injects proxies.
-        revision: the istiod that makes their proxies, "" for the one without a name.
+        after: Istio's component.
+        revision: revision of the istiod that injects their proxies, "" for the one without a name.
     """
 
     namespaces: Namespaces
@@ -28,7 +28,7 @@ class TeamNamespacesArgs:
 
 
 class TeamNamespaces(pulumi.ComponentResource):
-    """Namespaces that are made where they are missing, are in the mesh, and outlive the stack."""
+    """Creates missing namespaces, labels them for injection, and keeps them when the stack is destroyed."""
 
     def __init__(
         self, name: str, args: TeamNamespacesArgs, opts: pulumi.ResourceOptions | None = None
@@ -49,5 +49,5 @@ class TeamNamespaces(pulumi.ComponentResource):
 
 
 def pod_security(spec: NamespaceSpec) -> dict[str, str]:
-    """The label of a Pod Security level, none where the cluster decides."""
+    """The label of a Pod Security level; none to keep the cluster's default."""
     return {ENFORCE: spec.pod_security} if spec.pod_security else {}

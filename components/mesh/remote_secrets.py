@@ -1,4 +1,4 @@
-"""What every istiod needs to see the services of every other cluster, without a credential of that cluster."""
+"""Endpoint discovery across clusters: remote secrets without credentials, and the readers that serve them."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ NAMESPACE = "istio-remote-access"
 PORT = 15443
 # Where istiod's own Envoy listens, as in manifests/istio/peers-bootstrap.yaml.
 LOCAL = "http://127.0.0.1:15100"
-# What istiod asks of a peer and need not know. The order matters: of a watch the first that matches is taken.
+# istiod lists and watches the Secrets of a peer, which it does not need.
 SECRETS = "/api/v1/secrets"
 EMPTY_LIST: dict[str, Any] = {
     "kind": "SecretList",
@@ -31,13 +31,13 @@ FAULT = "envoy.filters.http.fault"
 
 @dataclass(frozen=True)
 class RemoteSecretsMember:
-    """One cluster.
+    """One cluster of the mesh.
 
     Attributes:
         trust_domain: its SPIFFE trust domain.
         east_west_address: IP or name of its east-west gateway.
-        istio_namespace: where its istiod is ready.
-        after: what gives its pods proxies and identities.
+        istio_namespace: namespace of its istiod, known when istiod is ready.
+        after: resources that give its pods proxies and identities.
         provider: access to the cluster.
     """
 
@@ -54,7 +54,7 @@ class RemoteSecretsArgs:
 
     Attributes:
         members: the members by cluster name.
-        settings: revisions of istiod, and how many pods a reader has.
+        settings: revisions of istiod, and the number of pods of each reader.
         registry: registry that holds all images ("": the official ones).
     """
 
@@ -75,13 +75,13 @@ class RemoteSecrets(pulumi.ComponentResource):
         super().__init__("fedmesh:istio:RemoteSecrets", name, None, opts)
         self._name = name
         self._args = args
-        ways: dict[str, pulumi.Resource] = {}
+        routing: dict[str, pulumi.Resource] = {}
         for cluster, member in args.members.items():
             peers = {each: args.members[each] for each in args.members if each != cluster}
             self._reader(cluster, member, [peer.trust_domain for peer in peers.values()])
-            ways[cluster] = self._way(cluster, member, peers)
+            routing[cluster] = self._routing(cluster, member, peers)
         for here, there in permutations(args.members, 2):
-            self._remote_secret(here, args.members[here], there, ways[here])
+            self._remote_secret(here, args.members[here], there, routing[here])
         self.register_outputs({})
 
     def _options(self, member: RemoteSecretsMember, *after: pulumi.Resource) -> pulumi.ResourceOptions:
@@ -98,19 +98,19 @@ class RemoteSecrets(pulumi.ComponentResource):
         (workload,) = with_registry([workload], self._args.registry)
         register(f"{self._name}-{cluster}", workload, self._options(member, *made.values()))
 
-    def _way(
+    def _routing(
         self, cluster: str, member: RemoteSecretsMember, peers: Mapping[str, RemoteSecretsMember]
     ) -> pulumi.CustomResource:
         addresses = pulumi.Output.all(**{name: peer.east_west_address for name, peer in peers.items()})
         trust_domains = {name: peer.trust_domain for name, peer in peers.items()}
-        data = addresses.apply(lambda known: way_data(known, trust_domains))
+        data = addresses.apply(lambda known: routing_data(known, trust_domains))
         document = load_one(
             "remote_secrets/peers.yaml", {"metadata": {"namespace": member.istio_namespace}, "data": data}
         )
         return register(f"{self._name}-{cluster}", document, self._options(member))
 
     def _remote_secret(
-        self, here: str, member: RemoteSecretsMember, there: str, way: pulumi.Resource
+        self, here: str, member: RemoteSecretsMember, there: str, routing: pulumi.Resource
     ) -> None:
         document = load_one(
             "remote_secrets/remote-secret.yaml",
@@ -123,11 +123,11 @@ class RemoteSecrets(pulumi.ComponentResource):
                 "stringData": {there: json.dumps(remote_kubeconfig(there))},
             },
         )
-        register(f"{self._name}-{here}", document, self._options(member, way))
+        register(f"{self._name}-{here}", document, self._options(member, routing))
 
 
 def access_patches(settings: IstioSettings, peers: Sequence[str]) -> dict[str, Document]:
-    """What is filled into manifests/remote_secrets/access.yaml: names of this mesh's istiods, and the peers'."""
+    """Patches of manifests/remote_secrets/access.yaml: the injection label, mesh configs and the peers' istiods."""
     revisions = [settings.revision]
     if settings.previous_revision is not None:
         revisions.append(settings.previous_revision)
@@ -152,7 +152,7 @@ def access_patches(settings: IstioSettings, peers: Sequence[str]) -> dict[str, D
     }
 
 
-def way_data(addresses: Mapping[str, str], trust_domains: Mapping[str, str]) -> dict[str, str]:
+def routing_data(addresses: Mapping[str, str], trust_domains: Mapping[str, str]) -> dict[str, str]:
     """The files of ConfigMap istio-peers.
 
     Args:
@@ -170,7 +170,7 @@ def way_data(addresses: Mapping[str, str], trust_domains: Mapping[str, str]) -> 
 
 
 def peer_cluster(peer: str, address: str, trust_domain: str) -> Document:
-    """The Envoy cluster of a peer's reader, whose identity is the only one that is accepted there."""
+    """The Envoy cluster of a peer's reader; Envoy accepts no other identity there."""
     endpoint = {"address": {"socket_address": {"address": address, "port_value": PORT}}}
     identity = f"spiffe://{trust_domain}/ns/{NAMESPACE}/sa/remote-access"
     names = [{"san_type": "URI", "matcher": {"exact": identity}}]
@@ -191,10 +191,10 @@ def peer_cluster(peer: str, address: str, trust_domain: str) -> Document:
 
 
 def peer_routes(peer: str) -> list[dict[str, Any]]:
-    """The routes to a peer. Nobody may read its Secrets, so istiod, which asks for them, hears that there are none.
+    """The routes to a peer; the first match wins. Requests for Secrets, which readers may not read, get an empty list.
 
-    istiod would not count the peer as synced otherwise, and the switch that keeps it from asking
-    (PILOT_ENABLE_REMOTE_CREDENTIALS_CONTROLLER) ends Istio 1.31 with a nil pointer.
+    istiod would not count the peer as synced otherwise, and with PILOT_ENABLE_REMOTE_CREDENTIALS_CONTROLLER=false,
+    which stops the requests, Istio 1.31 ends with a nil pointer.
     """
 
     def asked(parameter: str) -> dict[str, Any]:
@@ -204,7 +204,7 @@ def peer_routes(peer: str) -> list[dict[str, Any]]:
     fault = {"@type": "type.googleapis.com/envoy.extensions.filters.http.fault.v3.HTTPFault", "delay": delay}
     kind = {"key": "content-type", "value": "application/json"}
     return [
-        # a list is asked for next
+        # the client falls back to a list
         {"match": asked("sendInitialEvents"), "direct_response": {"status": 422}},
         # a watch without events
         {
@@ -225,7 +225,7 @@ def peer_routes(peer: str) -> list[dict[str, Any]]:
 
 
 def remote_kubeconfig(peer: str) -> Document:
-    """A kubeconfig for istiod: the peer by way of the Envoy beside it, without credentials."""
+    """A kubeconfig for istiod that leads to the peer through the Envoy beside it, without credentials."""
     return load_one(
         "remote_secrets/kubeconfig.yaml",
         {

@@ -1,4 +1,4 @@
-"""Samples of one cluster: a client, and a service that says who answered."""
+"""Sample applications of one cluster: the client sleep, and helloworld, whose answers name their version."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,10 +19,10 @@ class SamplesArgs:
     Attributes:
         version: of helloworld, v1 or v2.
         gateways_namespace: where Gateway objects for the ingress gateway belong.
-        after: what injects proxies and gives them identities.
+        after: resources that inject proxies and give them identities.
         registry: registry that holds all images ("": the official ones).
-        revision: the istiod that makes their proxies, "" for the one without a name.
-        gateway_api: whether the cluster knows Gateway API.
+        revision: revision of the istiod that injects their proxies, "" for the one without a name.
+        gateway_api: whether the cluster has Gateway API's CRDs.
     """
 
     version: str
@@ -34,7 +34,7 @@ class SamplesArgs:
 
 
 class Samples(pulumi.ComponentResource):
-    """sleep, helloworld in one version, and helloworld's way in through the ingress gateway."""
+    """sleep, helloworld in one version, and helloworld's routes through the ingress gateway."""
 
     def __init__(self, name: str, args: SamplesArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("fedmesh:samples:Samples", name, None, opts)
@@ -56,7 +56,7 @@ class Samples(pulumi.ComponentResource):
 
 
 def restarted_for(revision: str, document: Document) -> Document:
-    """A Deployment whose pods start anew when the revision that makes their proxies changes; others as they are."""
+    """Makes a Deployment restart its pods when the revision of their proxies changes; other kinds stay the same."""
     if document["kind"] != "Deployment" or not revision:
         return document
     patch = {"spec": {"template": {"metadata": {"annotations": {"fedmesh/istio-revision": revision}}}}}

@@ -1,4 +1,4 @@
-"""What owners of services ask of the mesh, as Istio's rules on one cluster."""
+"""Istio's rules on one cluster for the services that owners declare in `fedmesh:services`."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,9 +23,9 @@ class ServicesArgs:
     """Args of Services.
 
     Attributes:
-        services: what is asked for, by host.
-        failover: what holds where nothing is asked for.
-        after: what knows the kinds of the rules.
+        services: the declarations, by host.
+        failover: the mesh's own failover settings.
+        after: Istio's component, which installs the CRDs of the rules.
     """
 
     services: Mapping[str, ServiceSpec]
@@ -34,7 +34,7 @@ class ServicesArgs:
 
 
 class Services(pulumi.ComponentResource):
-    """A DestinationRule and a VirtualService for each service whose owner asks for something that needs them."""
+    """A DestinationRule and a VirtualService for each service whose declaration needs them."""
 
     def __init__(self, name: str, args: ServicesArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("fedmesh:services:Services", name, None, opts)
@@ -45,7 +45,7 @@ class Services(pulumi.ComponentResource):
 
 
 def local_settings(services: Mapping[str, ServiceSpec], namespaces: Namespaces) -> list[dict[str, Any]]:
-    """Istio's serviceSettings: the hosts whose callers stay in their cluster, and those excepted from it."""
+    """Istio's serviceSettings: the hosts that are called within a cluster only, and the exceptions."""
     local = {f"*.{name}.svc.cluster.local": True for name, spec in namespaces.items() if spec.local_only}
     hosts = local | {host: each.local_only for host, each in services.items() if each.local_only is not None}
     return [
@@ -56,7 +56,7 @@ def local_settings(services: Mapping[str, ServiceSpec], namespaces: Namespaces) 
 
 
 def service_rules(host: str, spec: ServiceSpec, failover: FailoverSettings) -> list[Document]:
-    """The rules for one host: none where the mesh's own do."""
+    """The rules for one host; none if the mesh's own rules are enough."""
     rules: list[Document] = []
     if spec.cluster or spec.warmup or spec.stickiness or limits(spec):
         rules.append(destination_rule(host, spec, failover))
@@ -66,7 +66,7 @@ def service_rules(host: str, spec: ServiceSpec, failover: FailoverSettings) -> l
 
 
 def destination_rule(host: str, spec: ServiceSpec, failover: FailoverSettings) -> Document:
-    """How the endpoints of a service are chosen."""
+    """The DestinationRule of a service: load balancing, connection limits and outlier detection."""
     policy: Document = {
         "connectionPool": {"tcp": {"connectTimeout": failover.connect_timeout}},
         "outlierDetection": outlier_figures(failover.outlier_detection),
@@ -88,7 +88,7 @@ def destination_rule(host: str, spec: ServiceSpec, failover: FailoverSettings) -
 
 
 def virtual_service(host: str, spec: ServiceSpec) -> Document:
-    """How long the requests to a service may take and which are sent again."""
+    """The VirtualService of a service: time-outs and retries."""
     destination: Document = {"host": host, **({"subset": HOME} if spec.cluster else {})}
     route = {
         "route": [{"destination": destination}],
@@ -108,7 +108,7 @@ def virtual_service(host: str, spec: ServiceSpec) -> Document:
 
 
 def retries(spec: ServiceSpec) -> Document:
-    """Istio's HTTPRetry for requests that may be executed twice."""
+    """Istio's HTTPRetry for idempotent requests."""
     return {
         "attempts": spec.attempts,
         **({"perTryTimeout": spec.per_try_timeout} if spec.per_try_timeout else {}),
@@ -119,7 +119,7 @@ def retries(spec: ServiceSpec) -> Document:
 
 
 def limits(spec: ServiceSpec) -> dict[str, dict[str, int]]:
-    """Istio's connectionPool: what is asked for, by layer."""
+    """The declared limits of Istio's connectionPool, by layer."""
     wanted = {
         "tcp": {"maxConnections": spec.max_connections},
         "http": {

@@ -1,4 +1,4 @@
-"""SPIRE on one cluster: every pod of the mesh gets its identity here and nowhere else."""
+"""SPIRE on one cluster, the only issuer of workload identities."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,7 +18,7 @@ from components.kube.objects import MANAGED, child_of, register, register_all, r
 from components.kube.workloads import load_balancer_address, restart_on
 
 NAMESPACE = "spire"
-# agents see the processes of their nodes, and the CSI driver mounts for pods
+# agents attest the processes of their nodes, and the CSI driver mounts volumes into pods
 POD_SECURITY = {"pod-security.kubernetes.io/enforce": "privileged"}
 BUNDLE_PORT = 8443
 PEER_BUNDLE = "spire-bundle-spiffe"
@@ -30,8 +30,8 @@ class SpireArgs:
     """Args of Spire.
 
     Attributes:
-        cluster: who this cluster is.
-        cert_manager: what Issuers and Certificates depend on.
+        cluster: the cluster's spec.
+        cert_manager: resources that Issuers and Certificates depend on.
         storage_class: StorageClass of the server's volume, None for the cluster's default.
         crds: chart of SPIRE's CRDs.
         settings: lifetimes and sizes.
@@ -56,7 +56,7 @@ class Spire(pulumi.ComponentResource):
     Outputs:
         bundle: the trust domain's bundle in SPIFFE's JSON form, as the server publishes it in the cluster.
         bundle_address: IP or name of the bundle endpoint's load balancer.
-        crds: what objects of SPIRE's kinds depend on.
+        crds: resource that objects of SPIRE's kinds depend on.
     """
 
     bundle: pulumi.Output[str]
@@ -115,7 +115,7 @@ class Spire(pulumi.ComponentResource):
         register_all(self._name, documents, opts)
 
     def _bundles(self, opts: pulumi.ResourceOptions) -> list[pulumi.CustomResource]:
-        # the server owns the data
+        # spire-server writes the data
         opts = pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(ignore_changes=["data"]))
         return list(register_all(self._name, load("spire/bundles.yaml"), opts).values())
 
@@ -147,7 +147,7 @@ class Spire(pulumi.ComponentResource):
         register(self._name, workload, child_of(self, made))
 
     def _read_bundle(self, published: pulumi.CustomResource) -> pulumi.Output[str]:
-        # read anew in every run, so that a cluster that joins later starts with today's keys
+        # read in every run, so that a cluster that joins later starts with the current keys
         read = k8s.core.v1.ConfigMap.get(
             f"{self._name}-bundle",
             published.id.apply(lambda _: f"{NAMESPACE}/{PEER_BUNDLE}"),
@@ -157,7 +157,7 @@ class Spire(pulumi.ComponentResource):
 
 
 def place_server(pod: Document, settings: SpireSettings) -> None:
-    """Binds the server's pod to its nodes, and gives it the files of its upstream authority."""
+    """Schedules the server's pod to its nodes, and mounts the files of its upstream authority."""
     (value,) = pod["nodeSelector"].values()
     pod["nodeSelector"] = {settings.node_label: value}
     pod["tolerations"][0]["key"] = settings.node_label

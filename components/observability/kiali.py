@@ -1,4 +1,4 @@
-"""Kiali: one picture of all clusters, drawn on one of them."""
+"""Kiali on one cluster, with a view of all clusters."""
 
 import json
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ class KialiMember:
 
     Attributes:
         api_server: URL under which the peers reach its API server.
-        namespace: of Prometheus, and of what Kiali needs there.
+        namespace: namespace of Prometheus and Kiali.
         provider: access to the cluster.
     """
 
@@ -79,7 +79,7 @@ class Kiali(pulumi.ComponentResource):
             parent=self,
             provider=self._args.members[cluster].provider,
             depends_on=[made],
-            # the cluster fills in the data
+            # Kubernetes fills in the data
             ignore_changes=["data"],
             additional_secret_outputs=["data"],
         )
@@ -106,7 +106,7 @@ class Kiali(pulumi.ComponentResource):
 
 
 def kiali_values(home: str, others: list[str], registry: str) -> Document:
-    """Values of the chart where Kiali runs."""
+    """Values of the chart on the cluster that runs Kiali."""
     return load_one(
         "observability/kiali-values.yaml",
         {

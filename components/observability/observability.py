@@ -1,4 +1,4 @@
-"""Metrics, alerts and dashboards of the whole mesh."""
+"""Monitoring for the whole mesh: metrics, alerts and dashboards."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ class ObservabilityArgs:
     """Args of Observability.
 
     Attributes:
-        settings: what is asked for, and what the alerts judge by.
+        settings: settings of the stack.
         members: the clusters by name.
     """
 
@@ -40,7 +40,7 @@ class ObservabilityArgs:
 
 
 class Observability(pulumi.ComponentResource):
-    """Prometheus on every cluster, and Kiali on the first, where the stack asks for them."""
+    """Prometheus on every cluster and Kiali on the first one, if the stack enables them."""
 
     def __init__(
         self, name: str, args: ObservabilityArgs, opts: pulumi.ResourceOptions | None = None

@@ -1,4 +1,4 @@
-"""What tells how one cluster's part of the mesh fares: Prometheus with alert rules, and Grafana where asked for."""
+"""Monitoring for one cluster: Prometheus with alert rules and, if enabled, Grafana."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -39,8 +39,8 @@ class PrometheusArgs:
 
     Attributes:
         cluster: the cluster's name in the mesh.
-        spire: lifetimes that the alerts judge by.
-        settings: how long and where metrics are kept, and which dashboards there are.
+        spire: SPIRE's settings, whose lifetimes the alerts use.
+        settings: retention, volume size and dashboards.
         storage_class: StorageClass of the volume, None for the cluster's default.
         peers: other clusters whose metrics of the mesh are read as well, by name.
         registry: registry that holds all images ("": the official ones).
@@ -57,10 +57,10 @@ class PrometheusArgs:
 
 
 class Prometheus(pulumi.ComponentResource):
-    """Prometheus outside the mesh, and Grafana where asked for; nothing of it can be reached from outside.
+    """Prometheus outside the mesh and, if enabled, Grafana. Neither can be reached from outside the cluster.
 
     Outputs:
-        namespace: where it is.
+        namespace: namespace of Prometheus and Grafana.
         reader: data of a token Secret (`ca.crt`, `token`) whose owner may read the metrics through the API server;
             None unless a peer reads them.
     """
@@ -126,7 +126,7 @@ class Prometheus(pulumi.ComponentResource):
     def _reader(self, opts: pulumi.ResourceOptions) -> pulumi.Output[Mapping[str, str]]:
         *access, token = load("observability/reader.yaml")
         made = register_all(self._name, access, opts)
-        # the cluster fills in the data
+        # Kubernetes fills in the data
         own = pulumi.ResourceOptions(
             depends_on=list(made.values()), ignore_changes=["data"], additional_secret_outputs=["data"]
         )
@@ -137,7 +137,7 @@ class Prometheus(pulumi.ComponentResource):
 
 
 def prometheus_data(args: PrometheusArgs) -> dict[str, pulumi.Input[str]]:
-    """The files of Prometheus' ConfigMap: what it scrapes, and the rules with this cluster's facts."""
+    """The files of Prometheus' ConfigMap: scrape configs, and rules with this cluster's names and lifetimes."""
     config = load_one(
         "observability/prometheus-config.yaml",
         {"global": {"external_labels": {"cluster": args.cluster}}},
@@ -175,7 +175,7 @@ def peer_targets(peer: str, api_server: str) -> str:
 
 
 def fact(record: str, args: PrometheusArgs) -> Mapping[str, Any]:
-    """What a recording rule of the group of facts says about this cluster."""
+    """The fields of a recording rule that describe this cluster."""
     known: Mapping[str, Mapping[str, Any]] = {
         "fedmesh:this_cluster": {"labels": {"destination_cluster": args.cluster}},
         "fedmesh:svid_ttl_seconds": {"expr": f"vector({seconds(args.spire.svid_ttl):.0f})"},
@@ -185,13 +185,13 @@ def fact(record: str, args: PrometheusArgs) -> Mapping[str, Any]:
 
 
 def fill_in(workload: Document, args: PrometheusArgs) -> None:
-    """Fills in how long Prometheus keeps how much, on which volume."""
+    """Sets retention, size and StorageClass of Prometheus' volume."""
     claim = workload["spec"]["volumeClaimTemplates"][0]["spec"]
     claim["resources"]["requests"]["storage"] = args.settings.volume_size
     if args.storage_class is not None:
         claim["storageClassName"] = args.storage_class
     container = workload["spec"]["template"]["spec"]["containers"][0]
-    # what Prometheus calls MB are MiB
+    # Prometheus writes MB for MiB
     container["args"] += [
         f"--storage.tsdb.retention.time={args.settings.retention}",
         f"--storage.tsdb.retention.size={mebibytes(args.settings.volume_size) * 4 // 5}MB",
@@ -204,7 +204,7 @@ def dashboards() -> dict[str, str]:
 
 
 def grafana_data() -> dict[str, str]:
-    """The files that tell Grafana where Prometheus and its dashboards are."""
+    """The files of Grafana's ConfigMap: data source and dashboard provider."""
     return {
         "datasources.yaml": as_json(load_one("observability/grafana-datasources.yaml")),
         "dashboards.yaml": as_json(load_one("observability/grafana-dashboards.yaml")),

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from components.kube.manifests import load
-from components.mesh.remote_secrets import peer_cluster, peer_routes, way_data
+from components.mesh.remote_secrets import peer_cluster, peer_routes, routing_data
 from tests.unit.program import LOCAL, Program, members, run
 
 CLUSTERS = ("cluster-1", "cluster-2", "cluster-3")
@@ -146,16 +146,16 @@ def test_secrets_are_answered_beside_istiod_and_never_asked_of_a_peer() -> None:
     assert all("direct_response" in route and "route" not in route for route in answered)
     assert {route["match"]["path"] for route in answered} == {"/cluster-2/api/v1/secrets"}
     assert passed["route"]["cluster"] == "cluster-2"
-    files = way_data({"cluster-2": "a", "cluster-3": "b"}, {"cluster-2": "x", "cluster-3": "y"})
+    files = routing_data({"cluster-2": "a", "cluster-3": "b"}, {"cluster-2": "x", "cluster-3": "y"})
     (routes,) = json.loads(files["routes.json"])["resources"]
     assert len(routes["virtual_hosts"][0]["routes"]) == 8
 
 
 def test_istiod_has_its_own_way_and_the_charts_reader_is_gone(mesh: Program) -> None:
     values = mesh.one("cluster-1-istio-istiod").inputs["values"]
-    (way,) = values["initContainers"]
-    assert way["restartPolicy"] == "Always"
-    assert way["image"] == "docker.io/istio/proxyv2:1.31.0"
+    (envoy,) = values["initContainers"]
+    assert envoy["restartPolicy"] == "Always"
+    assert envoy["image"] == "docker.io/istio/proxyv2:1.31.0"
     assert values["global"]["enableReaderRBAC"] is False
     assert all(
         json.loads(json.dumps(options["values"]))["global"]["enableReaderRBAC"] is False
