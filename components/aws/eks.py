@@ -143,8 +143,8 @@ class EksCluster(pulumi.ComponentResource):
             authentication_mode=eks.AuthenticationMode.API,
             access_entries=self._admins(),
             endpoint_private_access=True,
-            endpoint_public_access=spec.public_endpoint,
-            public_access_cidrs=self._public_cidrs() if spec.public_endpoint else None,
+            endpoint_public_access=spec.endpoint.public,
+            public_access_cidrs=self._public_cidrs() if spec.endpoint.public else None,
             encryption_config_key_arn=key.arn,
             enabled_cluster_log_types=list(spec.log_types),
             kubernetes_service_ip_address_range=spec.service_cidr,
@@ -167,7 +167,7 @@ class EksCluster(pulumi.ComponentResource):
 
     def _public_cidrs(self) -> list[pulumi.Input[str]]:
         peers = [pulumi.Output.concat(address, "/32") for address in self._args.peer_addresses]
-        return [*self._args.spec.public_endpoint_cidrs, *peers]
+        return [*self._args.spec.endpoint.cidrs, *peers]
 
     def _admins(self) -> dict[str, eks.AccessEntryArgs]:
         admin = eks.AccessPolicyAssociationArgs(
@@ -210,7 +210,7 @@ class EksCluster(pulumi.ComponentResource):
             self._api_rule(f"from-{peer}-api", f"api from {peer}", cidr)
         own = self._args.spec.vpc_cidr
         self._api_rule("api-from-vpc", "api from the own VPC", own)
-        ranges = [*self._args.spec.private_endpoint_cidrs, *self._args.mesh_cidrs]
+        ranges = [*self._args.spec.endpoint.private_cidrs, *self._args.mesh_cidrs]
         for cidr in sorted({*ranges} - {own, *self._args.peer_cidrs.values()}):
             self._api_rule(f"api-from-{cidr.replace('/', '-')}", f"api from {cidr}", cidr)
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Self, cast
 
-from pydantic import Strict, StringConstraints, model_validator
+from pydantic import model_validator
 
 from components.config.aws import AwsSettings
 from components.config.aws_facts import (
@@ -16,62 +16,32 @@ from components.config.aws_facts import (
 )
 from components.config.cidr import first_overlap
 from components.config.eks import EksSpec
-from components.config.fields import DnsLabel, Flag, Model, Rule, refusal, setting
+from components.config.fields import DnsLabel, Flag, Matching, Model, refusal, setting
 
 TrustDomain = Annotated[
-    str,
-    Strict(),
-    StringConstraints(pattern=r"^[a-z0-9._-]{1,255}$"),
-    Rule("a SPIFFE trust domain (a-z, 0-9, '.', '-', '_')"),
+    str, Matching("a SPIFFE trust domain (a-z, 0-9, '.', '-', '_')", r"^[a-z0-9._-]{1,255}$")
 ]
-Region = Annotated[
-    str,
-    Strict(),
-    StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,63}$"),
-    Rule("a region such as us-east-1"),
-]
-Zone = Annotated[
-    str,
-    Strict(),
-    StringConstraints(pattern=r"^[A-Za-z0-9._-]{0,63}$"),
-    Rule("a zone such as us-east-1a"),
-]
-ApiServer = Annotated[
-    str,
-    Strict(),
-    StringConstraints(pattern=r"^(https://.+)?$"),
-    Rule("a URL such as https://10.90.0.11:6443"),
-]
-KubeconfigPath = Annotated[
-    str, Strict(), StringConstraints(pattern=r"^.+$"), Rule("the path of a kubeconfig file")
-]
-Context = Annotated[
-    str, Strict(), StringConstraints(pattern=r"^.*$"), Rule("the name of a context in that file")
-]
+Region = Annotated[str, Matching("a region such as us-east-1", r"^[A-Za-z0-9._-]{1,63}$")]
+Zone = Annotated[str, Matching("a zone such as us-east-1a", r"^[A-Za-z0-9._-]{0,63}$")]
+ApiServer = Annotated[str, Matching("a URL such as https://10.90.0.11:6443", r"^(https://.+)?$")]
+KubeconfigPath = Annotated[str, Matching("the path of a kubeconfig file", r"^.+$")]
+Context = Annotated[str, Matching("the name of a context in that file", r"^.*$")]
 
 
 class KubeconfigSpec(Model):
     """The kubeconfig of a cluster that exists."""
 
-    path: KubeconfigPath = setting(
-        description="The path of the kubeconfig file, relative to the project; `~` is the home folder.",
-        example="~/.kube/config",
-    )
-    context: Context = setting(
-        "",
-        description="The name of a context in that file.",
-        example="production",
-        default_text="the current context",
-    )
+    path: KubeconfigPath = setting(example="~/.kube/config")
+    """The path of the kubeconfig file, relative to the project; `~` is the home folder."""
+    context: Context = setting("", example="production", default_text="the current context")
+    """The name of a context in that file."""
 
     def file(self, project: Path) -> Path:
         """Where the kubeconfig is, for a project in a folder."""
         return project / Path(self.path).expanduser()
 
 
-NodeFolder = Annotated[
-    str, Strict(), StringConstraints(pattern=r"^/[^ ]*$"), Rule("a folder of the node such as /opt/cni/bin")
-]
+NodeFolder = Annotated[str, Matching("a folder of the node such as /opt/cni/bin", r"^/[^ ]*$")]
 
 
 class CniSettings(Model):
@@ -81,25 +51,15 @@ class CniSettings(Model):
     the mesh may have the Pod Security level `restricted`.
     """
 
-    enabled: Flag = setting(
-        False,
-        description="Whether the plugin is installed. It is chained to the cluster's own CNI plugin, so nodes must let "
-        "DaemonSets change their CNI configuration. Pods change over when they are made anew.",
-        example=True,
-        since="0.2",
-    )
-    bin_dir: NodeFolder = setting(
-        "/opt/cni/bin",
-        description="The nodes' folder of CNI plugins.",
-        example="/var/lib/rancher/k3s/data/cni",
-        since="0.2",
-    )
+    enabled: Flag = setting(False, example=True, since="0.2")
+    """Whether the plugin is installed. It is chained to the cluster's own CNI plugin, so nodes must let
+    DaemonSets change their CNI configuration. Pods change over when they are made anew."""
+    bin_dir: NodeFolder = setting("/opt/cni/bin", example="/var/lib/rancher/k3s/data/cni", since="0.2")
+    """The nodes' folder of CNI plugins."""
     conf_dir: NodeFolder = setting(
-        "/etc/cni/net.d",
-        description="The nodes' folder of CNI configurations.",
-        example="/var/lib/rancher/k3s/agent/etc/cni/net.d",
-        since="0.2",
+        "/etc/cni/net.d", example="/var/lib/rancher/k3s/agent/etc/cni/net.d", since="0.2"
     )
+    """The nodes' folder of CNI configurations."""
 
 
 class ClusterSpec(Model):
@@ -111,64 +71,40 @@ class ClusterSpec(Model):
         example="cluster-1",
         replaces="all that the cluster has, an EKS cluster and its network included",
     )
-    alias: DnsLabel = setting(
-        "",
-        description="The name of the cluster's context in the kubeconfig that the stack exports.",
-        example="production-1",
-        default_text="the name",
-    )
-    trust_domain: TrustDomain = setting(
-        description="The SPIFFE trust domain of the cluster's SPIRE. All workloads get new identities when it changes.",
-        example="cluster-1.example.com",
-    )
-    network: DnsLabel = setting(
-        description="The Istio network that the cluster's pods are in, one for each cluster.",
-        example="network-1",
-    )
+    alias: DnsLabel = setting("", example="production-1", default_text="the name")
+    """The name of the cluster's context in the kubeconfig that the stack exports."""
+    trust_domain: TrustDomain = setting(example="cluster-1.example.com")
+    """The SPIFFE trust domain of the cluster's SPIRE. All workloads get new identities when it changes."""
+    network: DnsLabel = setting(example="network-1")
+    """The Istio network that the cluster's pods are in, one for each cluster."""
     region: Region = setting(
-        description="The region; for EKS clusters, an AWS region.",
-        example="us-east-1",
-        replaces="an EKS cluster and its network; nothing of a cluster that exists",
+        example="us-east-1", replaces="an EKS cluster and its network; nothing of a cluster that exists"
     )
-    zone: Zone = setting(
-        "", description="The zone of a cluster that exists, for information.", example="us-east-1a"
-    )
-    api_server: ApiServer = setting(
-        "",
-        description="The URL under which the other clusters reach the API server.",
-        example="https://10.90.0.11:6443",
-        default_text="the kubeconfig's",
-    )
+    """The region; for EKS clusters, an AWS region."""
+    zone: Zone = setting("", example="us-east-1a")
+    """The zone of a cluster that exists, for information."""
+    api_server: ApiServer = setting("", example="https://10.90.0.11:6443", default_text="the kubeconfig's")
+    """The URL under which the other clusters reach the API server."""
     kubeconfig: KubeconfigSpec | None = setting(
-        None,
-        description="The kubeconfig of a cluster that exists. Exactly one of `kubeconfig` and `eks` is set.",
-        example={"path": "~/.kube/config", "context": "production"},
-        default_text="none",
+        None, example={"path": "~/.kube/config", "context": "production"}
     )
+    """The kubeconfig of a cluster that exists. Exactly one of `kubeconfig` and `eks` is set."""
     eks: EksSpec | None = setting(
         None,
-        description="An EKS cluster to make. Exactly one of `kubeconfig` and `eks` is set.",
         example={
-            "version": "1.35",
+            "version": "1.36",
             "vpcCidr": "10.2.0.0/16",
             "serviceCidr": "172.20.0.0/16",
             "zones": ["us-east-1a", "us-east-1b"],
             "nodeGroups": {"general": {}, "spire-server": {}},
         },
-        default_text="none",
     )
-    istio_cni: CniSettings = setting(
-        {},
-        description="Istio's CNI plugin on the nodes of this cluster.",
-        example={"enabled": True},
-        since="0.2",
-    )
-    down: Flag = setting(
-        False,
-        description="Whether the cluster does not answer for now. Nothing on it is read or changed then, and the other "
-        "clusters use its last known state.",
-        example=True,
-    )
+    """An EKS cluster to make. Exactly one of `kubeconfig` and `eks` is set."""
+    istio_cni: CniSettings = setting({}, example={"enabled": True}, since="0.2")
+    """Istio's CNI plugin on the nodes of this cluster."""
+    down: Flag = setting(False, example=True)
+    """Whether the cluster does not answer for now. Nothing on it is read or changed then, and the other
+    clusters use its last known state."""
 
     @model_validator(mode="before")
     @classmethod

@@ -9,7 +9,6 @@ from pydantic import (
     AfterValidator,
     Field,
     Strict,
-    StringConstraints,
     ValidationInfo,
     field_validator,
     model_validator,
@@ -29,7 +28,18 @@ from components.config.cidr import (
     is_private,
     reserved_for,
 )
-from components.config.fields import Cidr, DnsLabel, Flag, Model, PrivateCidr, Rule, refusal, setting
+from components.config.fields import (
+    Cidr,
+    DnsLabel,
+    Flag,
+    Matching,
+    Model,
+    PrivateCidr,
+    Rule,
+    refusal,
+    setting,
+    whole,
+)
 
 SPIRE_SERVER = "spire-server"
 GENERAL = "general"
@@ -41,41 +51,30 @@ MOST_INSTANCE_TYPES = 20
 
 InstanceType = Annotated[
     str,
-    Strict(),
-    StringConstraints(
-        pattern=r"^[a-z][a-z0-9-]*\.(nano|micro|small|medium|large|metal|[0-9]*xlarge|metal-[0-9]+xl)$"
+    Matching(
+        "an instance type such as m5.large",
+        r"^[a-z][a-z0-9-]*\.(nano|micro|small|medium|large|metal|[0-9]*xlarge|metal-[0-9]+xl)$",
     ),
-    Rule("an instance type such as m5.large"),
 ]
 PrincipalArn = Annotated[
     str,
-    Strict(),
-    StringConstraints(
-        pattern=r"^arn:aws(-cn|-us-gov)?:iam::[0-9]{12}:(role|user)/([A-Za-z0-9_+=,.@-]+/)*[A-Za-z0-9_+=,.@-]{1,64}$"
+    Matching(
+        "the ARN of an IAM role or user such as arn:aws:iam::123456789012:role/platform-admin",
+        r"^arn:aws(-cn|-us-gov)?:iam::[0-9]{12}:(role|user)/([A-Za-z0-9_+=,.@-]+/)*[A-Za-z0-9_+=,.@-]{1,64}$",
     ),
-    Rule("the ARN of an IAM role or user such as arn:aws:iam::123456789012:role/platform-admin"),
 ]
-Version = Annotated[
-    str,
-    Strict(),
-    StringConstraints(pattern=r"^1\.[0-9]{2}$"),
-    Rule('a quoted Kubernetes version such as "1.36"'),
-]
-Zone = Annotated[
-    str,
-    Strict(),
-    StringConstraints(pattern=r"^[a-z0-9-]+$"),
-    Rule("an availability zone such as us-east-1a"),
-]
+Version = Annotated[str, Matching('a quoted Kubernetes version such as "1.36"', r"^1\.[0-9]{2}$")]
+Zone = Annotated[str, Matching("an availability zone such as us-east-1a", r"^[a-z0-9-]+$")]
 AddonVersion = Annotated[
     str,
-    Strict(),
-    StringConstraints(pattern=rf"^({LATEST}|v[0-9]+\.[0-9]+\.[0-9]+-eksbuild\.[0-9]+)$"),
-    Rule(f"{LATEST} or a version such as v1.11.4-eksbuild.2"),
+    Matching(
+        f"{LATEST} or a version such as v1.11.4-eksbuild.2",
+        rf"^({LATEST}|v[0-9]+\.[0-9]+\.[0-9]+-eksbuild\.[0-9]+)$",
+    ),
 ]
-Nodes = Annotated[int, Strict(), Field(ge=0, le=450), Rule("a whole number from 0 to 450")]
-MostNodes = Annotated[int, Strict(), Field(ge=1, le=450), Rule("a whole number from 1 to 450")]
-DiskSize = Annotated[int, Strict(), Field(ge=20, le=16384), Rule("a whole number from 20 to 16384")]
+Nodes = Annotated[int, whole(0, 450)]
+MostNodes = Annotated[int, whole(1, 450)]
+DiskSize = Annotated[int, whole(20, 16384)]
 
 
 def _log_days(value: int) -> int:
@@ -99,46 +98,23 @@ class NodeGroupSpec(Model):
     """One managed node group."""
 
     instance_types: tuple[InstanceType, ...] = setting(
-        ("m5.large",),
-        description="Instance types of one architecture, the preferred first, 1 to 20.",
-        example=["m7g.large", "m6g.large"],
-        replaces="the node group",
+        ("m5.large",), example=["m7g.large", "m6g.large"], replaces="the node group"
     )
-    min_size: Nodes = setting(
-        1, alias="min", description="The least number of nodes, from 0 to 450.", example=2
-    )
-    desired_size: Nodes = setting(
-        2,
-        alias="desired",
-        description="The number of nodes to begin with, from `min` to `max`.",
-        example=3,
-        default_text="2, `spire-server`: 1",
-    )
-    max_size: MostNodes = setting(
-        4,
-        alias="max",
-        description="The largest number of nodes, from 1 to 450.",
-        example=6,
-        default_text="4, `spire-server`: 2",
-    )
-    spot: Flag = setting(
-        False,
-        description="Whether the nodes are spot instances, which AWS may take back at any time.",
-        example=True,
-        replaces="the node group",
-    )
+    """Instance types of one architecture, the preferred first, 1 to 20."""
+    min_size: Nodes = setting(1, alias="min", example=2)
+    """The least number of nodes, from 0 to 450."""
+    desired_size: Nodes = setting(2, alias="desired", example=3, default_text="2, `spire-server`: 1")
+    """The number of nodes to begin with, from `min` to `max`."""
+    max_size: MostNodes = setting(4, alias="max", example=6, default_text="4, `spire-server`: 2")
+    """The largest number of nodes, from 1 to 450."""
+    spot: Flag = setting(False, example=True, replaces="the node group")
+    """Whether the nodes are spot instances, which AWS may take back at any time."""
     os: Literal["al2023", "bottlerocket"] = setting(
-        "al2023",
-        description="The nodes' operating system.",
-        example="bottlerocket",
-        replaces="the node group",
+        "al2023", example="bottlerocket", replaces="the node group"
     )
-    disk_size: DiskSize = setting(
-        50,
-        description="The size of each node's disk in GiB, from 20 to 16384.",
-        example=100,
-        replaces="the nodes, one after the other",
-    )
+    """The nodes' operating system."""
+    disk_size: DiskSize = setting(50, example=100, replaces="the nodes, one after the other")
+    """The size of each node's disk in GiB, from 20 to 16384."""
 
     @field_validator("instance_types", mode="after")
     @classmethod
@@ -170,27 +146,17 @@ class NodeGroupSpec(Model):
 class EndpointSpec(Model):
     """From where the Kubernetes API server of an EKS cluster can be reached."""
 
-    public: Flag = setting(
-        False,
-        description="Whether the API server also answers from the internet, to the ranges in `cidrs` and the "
-        "clusters of the mesh alone.",
-        example=True,
-    )
-    cidrs: tuple[Cidr, ...] = setting(
-        (),
-        description="The ranges on the internet that may call a public API server, such as your office's, as small as "
-        "possible. Each is a /8 or smaller, and all together have no more addresses than a /8. Reserved ranges are "
-        "refused, as EKS refuses them. A public API server needs one at least.",
-        example=["<your address>/32"],
-    )
+    public: Flag = setting(False, example=True)
+    """Whether the API server also answers from the internet, to the ranges in `cidrs` and the clusters of the
+    mesh alone."""
+    cidrs: tuple[Cidr, ...] = setting((), example=["<your address>/32"])
+    """The ranges on the internet that may call a public API server, such as your office's, as small as
+    possible. Each is a /8 or smaller, and all together have no more addresses than a /8. Reserved ranges are
+    refused, as EKS refuses them. A public API server needs one at least."""
 
-    private_cidrs: tuple[PrivateCidr, ...] = setting(
-        (),
-        description="Private ranges outside the mesh that may call the API server inside the networks, such as those "
-        "of a VPN or of build machines. The clusters' own networks always reach it.",
-        example=["10.100.0.0/16"],
-        since="0.2",
-    )
+    private_cidrs: tuple[PrivateCidr, ...] = setting((), example=["10.100.0.0/16"], since="0.2")
+    """Private ranges outside the mesh that may call the API server inside the networks, such as those of a VPN
+    or of build machines. The clusters' own networks always reach it."""
 
     @field_validator("cidrs", mode="after")
     @classmethod
@@ -231,31 +197,20 @@ class EndpointSpec(Model):
 class AddonVersions(Model):
     """The versions of the addons of an EKS cluster."""
 
-    vpc_cni: AddonVersion = setting(
-        LATEST,
-        alias="vpc-cni",
-        description="The VPC CNI, which gives pods their addresses.",
-        example="v1.22.4-eksbuild.3",
-    )
-    kube_proxy: AddonVersion = setting(
-        LATEST,
-        alias="kube-proxy",
-        description="kube-proxy, at most as new as the cluster.",
-        example="v1.36.0-eksbuild.17",
-    )
-    coredns: AddonVersion = setting(LATEST, description="CoreDNS.", example="v1.14.3-eksbuild.14")
+    vpc_cni: AddonVersion = setting(LATEST, alias="vpc-cni", example="v1.22.4-eksbuild.3")
+    """The VPC CNI, which gives pods their addresses."""
+    kube_proxy: AddonVersion = setting(LATEST, alias="kube-proxy", example="v1.36.0-eksbuild.17")
+    """kube-proxy, at most as new as the cluster."""
+    coredns: AddonVersion = setting(LATEST, example="v1.14.3-eksbuild.14")
+    """CoreDNS."""
     aws_ebs_csi_driver: AddonVersion = setting(
-        LATEST,
-        alias="aws-ebs-csi-driver",
-        description="The driver of EBS volumes.",
-        example="v1.65.0-eksbuild.1",
+        LATEST, alias="aws-ebs-csi-driver", example="v1.65.0-eksbuild.1"
     )
+    """The driver of EBS volumes."""
     eks_pod_identity_agent: AddonVersion = setting(
-        LATEST,
-        alias="eks-pod-identity-agent",
-        description="The agent that gives pods their IAM roles.",
-        example="v1.3.10-eksbuild.3",
+        LATEST, alias="eks-pod-identity-agent", example="v1.3.10-eksbuild.3"
     )
+    """The agent that gives pods their IAM roles."""
 
     def of(self, addon: str) -> str:
         """The version of an addon by the name that EKS gives it: as pinned, or `latest`."""
@@ -265,46 +220,29 @@ class AddonVersions(Model):
 class EksSpec(Model):
     """One EKS cluster with its VPC."""
 
-    version: Version = setting(
-        description="The Kubernetes version, quoted, in EKS's standard support, or with `supportType` in extended "
-        "support. EKS takes one minor version at a time.",
-        example="1.36",
-    )
-    support_type: Literal["standard", "extended"] = setting(
-        "standard",
-        description="Whether EKS keeps the version past its standard support, at extra cost. With `standard` EKS "
-        "upgrades the cluster by itself when standard support ends.",
-        example="extended",
-        since="0.2",
-    )
-    vpc_cidr: Cidr = setting(
-        description="The private range of the VPC, a /16 to a /22 in the ranges of RFC 1918, disjoint from all other "
-        "clusters' ranges.",
-        example="10.2.0.0/16",
-        replaces="the network and the cluster",
-    )
-    service_cidr: Cidr = setting(
-        description="The range of the cluster's Services, a /12 to a /24 in the ranges of RFC 1918, disjoint from all "
-        "other ranges.",
-        example="172.20.0.0/16",
-        replaces="the cluster",
-    )
+    version: Version = setting(example="1.36")
+    """The Kubernetes version, quoted, in EKS's standard support, or with `supportType` in extended support. EKS
+    takes one minor version at a time."""
+    support_type: Literal["standard", "extended"] = setting("standard", example="extended", since="0.2")
+    """Whether EKS keeps the version past its standard support, at extra cost. With `standard` EKS upgrades the
+    cluster by itself when standard support ends."""
+    vpc_cidr: Cidr = setting(example="10.2.0.0/16", replaces="the network and the cluster")
+    """The private range of the VPC, a /16 to a /22 in the ranges of RFC 1918, disjoint from all other clusters'
+    ranges."""
+    service_cidr: Cidr = setting(example="172.20.0.0/16", replaces="the cluster")
+    """The range of the cluster's Services, a /12 to a /24 in the ranges of RFC 1918, disjoint from all other
+    ranges."""
     zones: tuple[Zone, ...] = setting(
-        description="The availability zones by name, 2 to 6, of the cluster's region. Local zones are refused.",
         example=["us-east-1a", "us-east-1b", "us-east-1c"],
         replaces="subnets; the cluster too where its subnets change",
     )
+    """The availability zones by name, 2 to 6, of the cluster's region. Local zones are refused."""
     nat: Literal["one", "per-zone"] = setting(
-        "one",
-        description="Whether the cluster has one NAT gateway or one in each zone.",
-        example="per-zone",
-        replaces="nothing; NAT gateways are added or removed",
+        "one", example="per-zone", replaces="nothing; NAT gateways are added or removed"
     )
-    endpoint: EndpointSpec = setting(
-        {},
-        description="From where the API server can be reached. The networks of the mesh always reach it.",
-        example={"public": True, "cidrs": ["<your address>/32"]},
-    )
+    """Whether the cluster has one NAT gateway or one in each zone."""
+    endpoint: EndpointSpec = setting({}, example={"public": True, "cidrs": ["<your address>/32"]})
+    """From where the API server can be reached. The networks of the mesh always reach it."""
     node_groups: Mapping[DnsLabel, NodeGroupSpec] = setting(
         description=f"The managed node groups by name. `{GENERAL}` and `{SPIRE_SERVER}` are required, `{{}}` gives "
         f"them their defaults. Only SPIRE's server runs on `{SPIRE_SERVER}`.",
@@ -318,32 +256,21 @@ class EksSpec(Model):
     )
     admins: tuple[PrincipalArn, ...] = setting(
         (),
-        description="IAM roles and users that administer the cluster. The one that runs Pulumi must be among them. "
-        "Without any, the one that creates the cluster administers it alone; set them before the cluster is created.",
         example=["arn:aws:iam::123456789012:role/platform-admin"],
         replaces="the access entry of a changed ARN",
     )
-    log_types: tuple[LogType, ...] = setting(
-        ALL_LOGS,
-        description="The logs of the control plane that CloudWatch keeps.",
-        example=["audit", "authenticator"],
-    )
-    flow_log_days: LogDays = setting(
-        30,
-        description="The number of days for which CloudWatch keeps the VPC's flow logs and the control plane's logs.",
-        example=365,
-    )
-    deletion_protection: Flag = setting(
-        False,
-        description="Whether EKS refuses to delete the cluster. Set it to false before `pulumi destroy`.",
-        example=True,
-    )
+    """IAM roles and users that administer the cluster. The one that runs Pulumi must be among them. Without
+    any, the one that creates the cluster administers it alone; set them before the cluster is created."""
+    log_types: tuple[LogType, ...] = setting(ALL_LOGS, example=["audit", "authenticator"])
+    """The logs of the control plane that CloudWatch keeps."""
+    flow_log_days: LogDays = setting(30, example=365)
+    """The number of days for which CloudWatch keeps the VPC's flow logs and the control plane's logs."""
+    deletion_protection: Flag = setting(False, example=True)
+    """Whether EKS refuses to delete the cluster. Set it to false before `pulumi destroy`."""
     ingress_scheme: Literal["internet-facing", "internal"] = setting(
-        "internet-facing",
-        description="Whether users reach the ingress gateway from the internet or from inside the networks alone.",
-        example="internal",
-        replaces="the load balancer of the ingress gateway",
+        "internet-facing", example="internal", replaces="the load balancer of the ingress gateway"
     )
+    """Whether users reach the ingress gateway from the internet or from inside the networks alone."""
 
     @model_validator(mode="after")
     def _version_is_supported(self, info: ValidationInfo) -> Self:
@@ -421,21 +348,6 @@ class EksSpec(Model):
             if arn in admins[:place]:
                 raise refusal(f"must differ from the others: {arn} is listed twice", place)
         return admins
-
-    @property
-    def public_endpoint(self) -> bool:
-        """The API server answers from outside the VPC, to the listed ranges only."""
-        return self.endpoint.public
-
-    @property
-    def public_endpoint_cidrs(self) -> tuple[str, ...]:
-        """The ranges that may call a public API server."""
-        return self.endpoint.cidrs
-
-    @property
-    def private_endpoint_cidrs(self) -> tuple[str, ...]:
-        """The private ranges outside the mesh that may call the API server."""
-        return self.endpoint.private_cidrs
 
     @property
     def nat_gateways(self) -> int:

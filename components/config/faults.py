@@ -7,6 +7,7 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, cast, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from components.config.fields import REFUSED, Rule, keys_of
@@ -100,6 +101,12 @@ def _bare(at: object) -> Any:
     return at
 
 
+def annotated(field: FieldInfo) -> Any:
+    """The type of a field with the rules that pydantic keeps apart from it."""
+    marks = tuple(mark for mark in field.metadata if isinstance(mark, Rule))
+    return Annotated[field.annotation, *marks] if marks else field.annotation
+
+
 def _rule(at: object) -> str | None:
     """What the innermost rule of an annotated type allows: the last one is the most specific."""
     if get_origin(at) in (Union, UnionType):
@@ -127,8 +134,7 @@ def _below(kind: Any, step: str | int) -> object:
     if isinstance(kind, type) and issubclass(kind, BaseModel):
         for name, field in kind.model_fields.items():
             if step in (field.alias, name):
-                marks = tuple(mark for mark in field.metadata if isinstance(mark, Rule))
-                return Annotated[field.annotation, *marks] if marks else field.annotation
+                return annotated(field)
         return None
     arguments = get_args(kind)
     if not arguments:

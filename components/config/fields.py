@@ -14,7 +14,6 @@ from pydantic import (
     Field,
     GetCoreSchemaHandler,
     Strict,
-    StringConstraints,
     model_validator,
 )
 from pydantic.alias_generators import to_camel
@@ -41,6 +40,7 @@ class Model(BaseModel):
         frozen=True,
         extra="forbid",
         protected_namespaces=(),
+        use_attribute_docstrings=True,
         # one validator for the whole configuration, made when it is read: the program starts sooner
         defer_build=True,
     )
@@ -63,23 +63,23 @@ def keys_of(model: type[BaseModel]) -> tuple[str, ...]:
 def setting(
     default: Any = PydanticUndefined,
     *,
-    description: str,
     example: Any,
+    description: str | None = None,
     replaces: str = "nothing",
     since: str = FIRST_RELEASE,
     default_text: str | None = None,
     alias: str | None = None,
 ) -> Any:
-    """Describes one key; docs/configuration.md and the JSON schema show it.
+    """Describes one key, whose meaning is the docstring below it; docs/configuration.md and the JSON schema show both.
 
     Args:
         default: its value where it is not set; without one, the key is required. `{}` stands for a section with
             the defaults of its own keys.
-        description: its meaning, in full sentences.
         example: a value, as the parsed file would hold it.
+        description: the meaning, where it is computed and can't be a docstring.
         replaces: what a change of the value replaces: resources that go and come anew.
         since: the first release that has the key.
-        default_text: the default in words, where it depends on other keys.
+        default_text: the default in words, where it depends on other keys. None reads as "none".
         alias: its spelling in the file, where that is not the attribute's name in camelCase.
     """
     extra = {"example": example, "replaces": replaces, "since": since, "defaultText": default_text}
@@ -94,6 +94,37 @@ class Rule:
     """Says in words which values a field takes: `must be <allowed>`."""
 
     allowed: str
+
+
+@dataclass(frozen=True)
+class Matching(Rule):
+    """Text that matches a regular expression and has so many characters at most."""
+
+    pattern: str
+    longest: int | None = None
+
+    def __get_pydantic_core_schema__(
+        self, _source: Any, _handler: GetCoreSchemaHandler
+    ) -> core_schema.CoreSchema:
+        return core_schema.str_schema(strict=True, pattern=self.pattern, max_length=self.longest)
+
+
+@dataclass(frozen=True)
+class Whole(Rule):
+    """A whole number between bounds, both included."""
+
+    low: int
+    high: int
+
+    def __get_pydantic_core_schema__(
+        self, _source: Any, _handler: GetCoreSchemaHandler
+    ) -> core_schema.CoreSchema:
+        return core_schema.int_schema(strict=True, ge=self.low, le=self.high)
+
+
+def whole(low: int, high: int) -> Whole:
+    """The rule of a whole number, in words and numbers."""
+    return Whole(f"a whole number from {low} to {high}", low, high)
 
 
 def refusal(reason: str, *path: str | int) -> PydanticCustomError:
@@ -163,36 +194,15 @@ def _private(cidr: str) -> str:
 
 
 Flag = Annotated[bool, Strict()]
-Text = Annotated[str, Strict(), StringConstraints(pattern=r"^.+$"), Rule("text")]
-DnsLabel = Annotated[
-    str,
-    Strict(),
-    StringConstraints(pattern=r"^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$"),
-    Rule("a DNS label such as cluster-1"),
-]
-Duration = Annotated[
-    str,
-    Strict(),
-    StringConstraints(pattern=r"^[0-9]{1,9}(ms|s|m|h)$"),
-    Rule("a duration such as 500ms, 30s, 5m or 24h"),
-]
-Size = Annotated[
-    str, Strict(), StringConstraints(pattern=r"^[0-9]{1,9}(Mi|Gi|Ti)$"), Rule("a size such as 8Gi")
-]
+Text = Annotated[str, Matching("text", r"^.+$")]
+DnsLabel = Annotated[str, Matching("a DNS label such as cluster-1", r"^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$")]
+Duration = Annotated[str, Matching("a duration such as 500ms, 30s, 5m or 24h", r"^[0-9]{1,9}(ms|s|m|h)$")]
+Size = Annotated[str, Matching("a size such as 8Gi", r"^[0-9]{1,9}(Mi|Gi|Ti)$")]
 Cidr = Annotated[
-    str,
-    Strict(),
-    StringConstraints(pattern=r"^[0-9.]+/[0-9]+$"),
-    Rule("an IPv4 range such as 10.2.0.0/16"),
-    AfterValidator(_network),
+    str, Matching("an IPv4 range such as 10.2.0.0/16", r"^[0-9.]+/[0-9]+$"), AfterValidator(_network)
 ]
 PrivateCidr = Annotated[Cidr, AfterValidator(_private)]
 ChartVersion = Annotated[
-    str,
-    Strict(),
-    StringConstraints(pattern=r"^v?[0-9]+\.[0-9]+\.[0-9]+([-+].+)?$"),
-    Rule("a chart version such as 1.31.0"),
+    str, Matching("a chart version such as 1.31.0", r"^v?[0-9]+\.[0-9]+\.[0-9]+([-+].+)?$")
 ]
-Repository = Annotated[
-    str, Strict(), StringConstraints(pattern=r"^(https?|oci)://.+$"), Rule("a URL of a Helm repository")
-]
+Repository = Annotated[str, Matching("a URL of a Helm repository", r"^(https?|oci)://.+$")]

@@ -7,9 +7,6 @@ from typing import Annotated, Any, Literal, Self, cast
 from pydantic import (
     AfterValidator,
     BeforeValidator,
-    Field,
-    Strict,
-    StringConstraints,
     field_validator,
     model_validator,
 )
@@ -20,14 +17,15 @@ from components.config.fields import (
     DnsLabel,
     Duration,
     Flag,
+    Matching,
     Model,
     Repository,
-    Rule,
     Size,
     Text,
     refusal,
     seconds,
     setting,
+    whole,
 )
 from components.config.upstream import Upstream, Url
 from components.config.versions import OFFICIAL_CHARTS
@@ -45,51 +43,40 @@ def _user_timeout(value: str) -> str:
 
 Host = Annotated[
     str,
-    Strict(),
-    StringConstraints(
-        pattern=r"^(\*|[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)+$",
-        max_length=253,
+    Matching(
+        "a host such as helloworld.helloworld.svc.cluster.local or *.shop.svc.cluster.local",
+        r"^(\*|[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)+$",
+        253,
     ),
-    Rule("a host such as helloworld.helloworld.svc.cluster.local or *.shop.svc.cluster.local"),
 ]
 # The Helm release istiod-<revision> may have 53 characters.
 Revision = Annotated[
     str,
-    Strict(),
-    StringConstraints(pattern=r"^[a-z]([a-z0-9-]{0,44}[a-z0-9])?$"),
-    Rule("a revision's name such as v1-32, of 46 characters at most, or default for the one without a name"),
+    Matching(
+        "a revision's name such as v1-32, of 46 characters at most, or default for the one without a name",
+        r"^[a-z]([a-z0-9-]{0,44}[a-z0-9])?$",
+    ),
 ]
 Registry = Annotated[
     str,
-    Strict(),
-    StringConstraints(pattern=r"^([a-z0-9.-]+(:[0-9]+)?(/[a-z0-9._/-]+)?)?$"),
-    Rule("a registry such as registry.example/mirror"),
+    Matching("a registry such as registry.example/mirror", r"^([a-z0-9.-]+(:[0-9]+)?(/[a-z0-9._/-]+)?)?$"),
 ]
 RetryConditions = Annotated[
-    str,
-    Strict(),
-    StringConstraints(pattern=r"^[a-z0-9,-]+$"),
-    Rule("Envoy's retry conditions, separated by commas without spaces"),
+    str, Matching("Envoy's retry conditions, separated by commas without spaces", r"^[a-z0-9,-]+$")
 ]
-ClassName = Annotated[
-    str,
-    Strict(),
-    StringConstraints(pattern=r"^([a-z]([a-z0-9-]{0,61}[a-z0-9])?)?$"),
-    Rule("the name of a StorageClass"),
-]
-AnyText = Annotated[str, Strict(), StringConstraints(pattern=r"^.*$"), Rule("text")]
-Failures = Annotated[int, Strict(), Field(ge=0, le=1000), Rule("a whole number from 0 to 1000")]
+ClassName = Annotated[str, Matching("the name of a StorageClass", r"^([a-z]([a-z0-9-]{0,61}[a-z0-9])?)?$")]
+AnyText = Annotated[str, Matching("text", r"^.*$")]
+Failures = Annotated[int, whole(0, 1000)]
 # Istio takes 0 for Envoy's default of 5
-LocalFailures = Annotated[int, Strict(), Field(ge=1, le=1000), Rule("a whole number from 1 to 1000")]
-Attempts = Annotated[int, Strict(), Field(ge=0, le=20), Rule("a whole number from 0 to 20")]
-Replicas = Annotated[int, Strict(), Field(ge=1, le=10), Rule("a whole number from 1 to 10")]
+LocalFailures = Annotated[int, whole(1, 1000)]
+Attempts = Annotated[int, whole(0, 20)]
+Replicas = Annotated[int, whole(1, 10)]
 NodeLabel = Annotated[
     str,
-    Strict(),
-    StringConstraints(
-        pattern=r"^([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?$"
+    Matching(
+        "a label's key such as node-restriction.kubernetes.io/dedicated",
+        r"^([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?$",
     ),
-    Rule("a label's key such as node-restriction.kubernetes.io/dedicated"),
 ]
 ProxyDuration = Annotated[Duration, Between("1ms", "1h")]
 UserTimeout = Annotated[Duration, AfterValidator(_user_timeout)]
@@ -99,51 +86,31 @@ VolumeSize = Annotated[Size, Between("100Mi", "16Ti")]
 class MeshSettings(Model):
     """The mesh as a whole."""
 
-    id: DnsLabel = setting(
-        "mesh1",
-        description="The id that Istio gives the mesh, the same on every cluster.",
-        example="mesh1",
-    )
+    id: DnsLabel = setting("mesh1", example="mesh1")
+    """The id that Istio gives the mesh, the same on every cluster."""
 
 
 class ImageSettings(Model):
     """Where container images come from."""
 
-    registry: Registry = setting(
-        "",
-        description="A registry, and a folder in it, that holds all images under the paths that they have in the "
-        "public registries. Without it, images come from the public registries.",
-        example="registry.example/mirror",
-    )
+    registry: Registry = setting("", example="registry.example/mirror")
+    """A registry, and a folder in it, that holds all images under the paths that they have in the public
+    registries. Without it, images come from the public registries."""
 
 
 class ChartSpec(Model):
     """One Helm chart: a local folder, or a chart in a repository at a version."""
 
-    name: Text = setting(
-        "",
-        description="The chart's name in its repository.",
-        example="istiod",
-        default_text="the official name",
-    )
+    name: Text = setting("", example="istiod", default_text="the official name")
+    """The chart's name in its repository."""
     repository: Repository = setting(
-        "",
-        description="The repository's URL, with https, http or oci.",
-        example="https://charts.example.com",
-        default_text="the official repository",
+        "", example="https://charts.example.com", default_text="the official repository"
     )
-    version: ChartVersion = setting(
-        "",
-        description="The chart's version. Another than the default is not tested with fedmesh.",
-        example="1.31.0",
-        default_text="the tested version",
-    )
-    path: AnyText = setting(
-        "",
-        description="A local folder that holds the chart, relative to the project. It excludes `repository` and "
-        "`name`.",
-        example="charts/istiod",
-    )
+    """The repository's URL, with https, http or oci."""
+    version: ChartVersion = setting("", example="1.31.0", default_text="the tested version")
+    """The chart's version. Another than the default is not tested with fedmesh."""
+    path: AnyText = setting("", example="charts/istiod")
+    """A local folder that holds the chart, relative to the project. It excludes `repository` and `name`."""
 
 
 def _with_official(key: str, raw: object) -> object:
@@ -193,23 +160,17 @@ class StorageSettings(Model):
     class_name: ClassName = setting(
         "",
         alias="class",
-        description="The name of the StorageClass. With `provisioner` it is made, else it must exist.",
         example="local",
         default_text='`gp3` on EKS, else `""`',
         replaces="the StorageClass and the StatefulSets that use it",
     )
-    provisioner: AnyText = setting(
-        "",
-        description="The volume provisioner of a StorageClass to make.",
-        example="ebs.csi.aws.com",
-        replaces="the StorageClass",
-    )
+    """The name of the StorageClass. With `provisioner` it is made, else it must exist."""
+    provisioner: AnyText = setting("", example="ebs.csi.aws.com", replaces="the StorageClass")
+    """The volume provisioner of a StorageClass to make."""
     parameters: Mapping[AnyText, Text] = setting(
-        {},
-        description="The parameters of the StorageClass to make, as its provisioner documents them.",
-        example={"type": "gp3", "encrypted": "true"},
-        replaces="the StorageClass",
+        {}, example={"type": "gp3", "encrypted": "true"}, replaces="the StorageClass"
     )
+    """The parameters of the StorageClass to make, as its provisioner documents them."""
 
     @model_validator(mode="after")
     def _provisioner_has_a_class(self) -> Self:
@@ -221,38 +182,22 @@ class StorageSettings(Model):
 class SpireSettings(Model):
     """SPIRE's lifetimes and its server's volume."""
 
-    ca_ttl: Annotated[Duration, Between("1h", "8760h")] = setting(
-        "24h",
-        description="The lifetime of the CA of a trust domain, from 1h to 8760h. SPIRE renews it at half of that.",
-        example="24h",
-    )
-    svid_ttl: Annotated[Duration, Between("5m", "168h")] = setting(
-        "1h",
-        description="The lifetime of X.509-SVIDs, from 5m to 168h and a sixth of `caTtl` at most. Workloads get new "
-        "ones at half of it.",
-        example="1h",
-    )
-    refresh_hint: Annotated[Duration, Between("1m", "24h")] = setting(
-        "1m",
-        description="How often peers are asked to fetch the bundle, from 1m to 24h and a sixth of `caTtl` at most, so "
-        "that peers know a new CA before it signs.",
-        example="5m",
-    )
+    ca_ttl: Annotated[Duration, Between("1h", "8760h")] = setting("24h", example="24h")
+    """The lifetime of the CA of a trust domain, from 1h to 8760h. SPIRE renews it at half of that."""
+    svid_ttl: Annotated[Duration, Between("5m", "168h")] = setting("1h", example="1h")
+    """The lifetime of X.509-SVIDs, from 5m to 168h and a sixth of `caTtl` at most. Workloads get new ones at
+    half of it."""
+    refresh_hint: Annotated[Duration, Between("1m", "24h")] = setting("1m", example="5m")
+    """How often peers are asked to fetch the bundle, from 1m to 24h and a sixth of `caTtl` at most, so that
+    peers know a new CA before it signs."""
     volume_size: VolumeSize = setting(
-        "1Gi",
-        description="The size of the SPIRE server's volume, from 100Mi to 16Ti.",
-        example="1Gi",
-        replaces="the SPIRE server's StatefulSet; a volume that exists keeps its size",
+        "1Gi", example="1Gi", replaces="the SPIRE server's StatefulSet; a volume that exists keeps its size"
     )
-    log_level: Literal["DEBUG", "INFO", "WARN", "ERROR"] = setting(
-        "INFO",
-        description="The least severity of the log lines of SPIRE's servers and agents.",
-        example="DEBUG",
-    )
+    """The size of the SPIRE server's volume, from 100Mi to 16Ti."""
+    log_level: Literal["DEBUG", "INFO", "WARN", "ERROR"] = setting("INFO", example="DEBUG")
+    """The least severity of the log lines of SPIRE's servers and agents."""
     upstream: Upstream = setting(
         {},
-        description="The authority that signs the CA of every SPIRE server. Without it, cert-manager keeps a root of "
-        "its own on each cluster.",
         example={
             "vault": {
                 "vault_addr": "https://vault.example.com:8200/",
@@ -262,22 +207,19 @@ class SpireSettings(Model):
         replaces="the roots of the trust domains, see docs/operations.md",
         since="0.2",
     )
-    jwt_issuer: Url | None = setting(
-        None,
-        description="The issuer in JWT-SVIDs: the URL under which OIDC relying parties find the keys.",
-        example="https://oidc.example.com",
-        default_text="none",
-        since="0.2",
-    )
+    """The authority that signs the CA of every SPIRE server. Without it, cert-manager keeps a root of its own
+    on each cluster."""
+    jwt_issuer: Url | None = setting(None, example="https://oidc.example.com", since="0.2")
+    """The issuer in JWT-SVIDs: the URL under which OIDC relying parties find the keys."""
     node_label: NodeLabel = setting(
         "dedicated",
-        description="The label, and the taint, with the value `spire-server` of the nodes that run SPIRE's server. A "
-        "kubelet cannot give itself one that begins with `node-restriction.kubernetes.io/`. EKS clusters of the stack "
-        "have `dedicated`.",
         example="node-restriction.kubernetes.io/dedicated",
         replaces="nothing; the server's pod moves",
         since="0.2",
     )
+    """The label, and the taint, with the value `spire-server` of the nodes that run SPIRE's server. A kubelet
+    cannot give itself one that begins with `node-restriction.kubernetes.io/`. EKS clusters of the stack have
+    `dedicated`."""
 
     @model_validator(mode="after")
     def _lifetimes_go_together(self) -> Self:
@@ -291,90 +233,49 @@ class SpireSettings(Model):
 class DeadPeers(Model):
     """How soon connections to peers that vanished end."""
 
-    user_timeout: UserTimeout = setting(
-        "3s",
-        description="The time in which the peer of an outgoing connection must acknowledge data, from 1s to 5m, or 0s "
-        "for the kernel's quarter of an hour. It also ends an upload to a server that reads nothing for so long.",
-        example="30s",
-        since="0.2",
-    )
+    user_timeout: UserTimeout = setting("3s", example="30s", since="0.2")
+    """The time in which the peer of an outgoing connection must acknowledge data, from 1s to 5m, or 0s for the
+    kernel's quarter of an hour. It also ends an upload to a server that reads nothing for so long."""
 
 
 class IstioSettings(Model):
     """How Istio is set up."""
 
-    dns_proxy: Flag = setting(
-        True,
-        description="Whether proxies answer their pods' DNS queries, so that a service that runs in one cluster only "
-        "has its name in all. Pods take a change when they are made anew.",
-        example=False,
-        since="0.2",
-    )
-    dead_peers: DeadPeers = setting(
-        {},
-        description="How soon connections to peers that vanished end.",
-        example={"userTimeout": "30s"},
-        since="0.2",
-    )
+    dns_proxy: Flag = setting(True, example=False, since="0.2")
+    """Whether proxies answer their pods' DNS queries, so that a service that runs in one cluster only has its
+    name in all. Pods take a change when they are made anew."""
+    dead_peers: DeadPeers = setting({}, example={"userTimeout": "30s"}, since="0.2")
+    """How soon connections to peers that vanished end."""
 
-    plain_envoy: Flag = setting(
-        False,
-        description="Whether the proxy image holds upstream Envoy, without Istio's own filters.",
-        example=True,
-    )
-    replicas: Replicas = setting(
-        1, description="The number of pods of istiod and of each gateway, from 1 to 10.", example=2
-    )
-    trust: Literal["aliases", "strict"] = setting(
-        "strict",
-        description="`aliases` makes a service account one principal wherever it runs, so that an "
-        "AuthorizationPolicy holds on every cluster. `strict` keeps the principals of the clusters apart.",
-        example="aliases",
-    )
-    authorization: Literal["allow", "default-deny"] = setting(
-        "allow",
-        description="What happens to calls that no AuthorizationPolicy names. `default-deny` refuses them in the whole "
-        "mesh, and allows what the platform itself needs; the owner of a workload allows its callers. `allow` is the "
-        "default, as it refuses nothing of a mesh whose owners have no policies yet.",
-        example="default-deny",
-        since="0.2",
-    )
+    plain_envoy: Flag = setting(False, example=True)
+    """Whether the proxy image holds upstream Envoy, without Istio's own filters."""
+    replicas: Replicas = setting(1, example=2)
+    """The number of pods of istiod and of each gateway, from 1 to 10."""
+    trust: Literal["aliases", "strict"] = setting("strict", example="aliases")
+    """`aliases` makes a service account one principal wherever it runs, so that an AuthorizationPolicy holds on
+    every cluster. `strict` keeps the principals of the clusters apart."""
+    authorization: Literal["allow", "default-deny"] = setting("allow", example="default-deny", since="0.2")
+    """What happens to calls that no AuthorizationPolicy names. `default-deny` refuses them in the whole mesh,
+    and allows what the platform itself needs; the owner of a workload allows its callers. `allow` is the
+    default, as it refuses nothing of a mesh whose owners have no policies yet."""
     revision: Revision = setting(
         "",
-        description="The revision of the istiod that makes new proxies. Without it, or as `default`, istiod has no "
-        "revision.",
         example="v1-32",
         replaces="istiod; the one of the former revision stays while `previousRevision` names it",
     )
-    previous_revision: Revision | None = setting(
-        None,
-        description="A revision that stays as it is beside `revision` until all pods have moved.",
-        example="default",
-        default_text="none",
-    )
+    """The revision of the istiod that makes new proxies. Without it, or as `default`, istiod has no revision."""
+    previous_revision: Revision | None = setting(None, example="default")
+    """A revision that stays as it is beside `revision` until all pods have moved."""
 
-    ingress_tls: Flag = setting(
-        False,
-        description="Whether the ingress gateway serves certificates from Secrets of `istio-gateways` "
-        "(`credentialName`). Its account may then read the Secrets of that namespace; its pods have no "
-        "token of the account.",
-        example=True,
-        since="0.2",
-    )
-    scope_gateways: Flag = setting(
-        False,
-        description="Whether gateways serve only the `Gateway` objects of their own namespace. With false, the "
-        "`Gateway` objects of teams in other namespaces may select the ingress gateway too.",
-        example=True,
-        since="0.2",
-    )
-    migrating: Flag = setting(
-        False,
-        description="Whether what version 0.1 made stays beside its successors during the upgrade: the gateways in "
-        "`istio-system`, and the rights of the peers' readers.",
-        example=True,
-        since="0.2",
-    )
+    ingress_tls: Flag = setting(False, example=True, since="0.2")
+    """Whether the ingress gateway serves certificates from Secrets of `istio-gateways` (`credentialName`). Its
+    account may then read the Secrets of that namespace; its pods have no token of the account."""
+    scope_gateways: Flag = setting(False, example=True, since="0.2")
+    """Whether gateways serve only the `Gateway` objects of their own namespace. With false, the `Gateway`
+    objects of teams in other namespaces may select the ingress gateway too."""
+    migrating: Flag = setting(False, example=True, since="0.2")
+    """Whether what version 0.1 made stays beside its successors during the upgrade: the gateways in
+    `istio-system`, and the rights of the peers' readers."""
 
     @field_validator("revision", "previous_revision", mode="after")
     @classmethod
@@ -404,85 +305,55 @@ class IstioSettings(Model):
 class OutlierDetection(Model):
     """When an endpoint that fails gets no calls any more."""
 
-    consecutive_5xx: Failures = setting(
-        0,
-        alias="consecutive5xxErrors",
-        description="The number of 5xx answers in a row after which an endpoint is ejected, from 0 (never) to 1000. "
-        "An app's own 500 counts.",
-        example=5,
-    )
-    consecutive_gateway: Failures = setting(
-        5,
-        alias="consecutiveGatewayErrors",
-        description="The number of 502, 503 and 504 answers in a row after which an endpoint is ejected, from 0 "
-        "(never) to 1000.",
-        example=3,
-        since="0.2",
-    )
-    consecutive_local_failures: LocalFailures = setting(
-        2,
-        alias="consecutiveLocalOriginFailures",
-        description="The number of failed connections in a row after which an endpoint is ejected, from 1 to 1000. "
-        "Requests at once that run into a time-out of their own count, too.",
-        example=3,
-    )
-    interval: ProxyDuration = setting(
-        "1s", description="The time between two checks of the endpoints, from 1ms to 1h.", example="5s"
-    )
-    base_ejection: ProxyDuration = setting(
-        "5s",
-        alias="baseEjectionTime",
-        description="The time for which an endpoint is ejected, multiplied by its ejections so far, from 1ms to 1h.",
-        example="1m",
-    )
+    consecutive_5xx: Failures = setting(0, alias="consecutive5xxErrors", example=5)
+    """The number of 5xx answers in a row after which an endpoint is ejected, from 0 (never) to 1000. An app's
+    own 500 counts."""
+    consecutive_gateway: Failures = setting(5, alias="consecutiveGatewayErrors", example=3, since="0.2")
+    """The number of 502, 503 and 504 answers in a row after which an endpoint is ejected, from 0 (never) to
+    1000."""
+    consecutive_local_failures: LocalFailures = setting(2, alias="consecutiveLocalOriginFailures", example=3)
+    """The number of failed connections in a row after which an endpoint is ejected, from 1 to 1000. Requests at
+    once that run into a time-out of their own count, too."""
+    interval: ProxyDuration = setting("1s", example="5s")
+    """The time between two checks of the endpoints, from 1ms to 1h."""
+    base_ejection: ProxyDuration = setting("5s", alias="baseEjectionTime", example="1m")
+    """The time for which an endpoint is ejected, multiplied by its ejections so far, from 1ms to 1h."""
 
 
 class Retries(Model):
     """How often and when a failed request is sent again, to another endpoint where there is one."""
 
-    attempts: Attempts = setting(
-        4, description="The number of retries of one request, from 0 to 20.", example=2
-    )
-    per_try_timeout: ProxyDuration | None = setting(
-        None,
-        description="The time in which each attempt must be answered, from 1ms to 1h. It ends slow answers and silent "
-        "gRPC streams.",
-        example="5s",
-        default_text="none",
-    )
+    attempts: Attempts = setting(4, example=2)
+    """The number of retries of one request, from 0 to 20."""
+    per_try_timeout: ProxyDuration | None = setting(None, example="5s")
+    """The time in which each attempt must be answered, from 1ms to 1h. It ends slow answers and silent gRPC
+    streams."""
     retry_on: RetryConditions = setting(
-        "connect-failure,refused-stream,reset-before-request",
-        description="The conditions of Envoy under which a request is retried. With the default ones it can't have "
-        "reached the app.",
-        example="connect-failure,refused-stream,503",
+        "connect-failure,refused-stream,reset-before-request", example="connect-failure,refused-stream,503"
     )
+    """The conditions of Envoy under which a request is retried. With the default ones it can't have reached the
+    app."""
 
 
 class FailoverSpec(Model):
     """How fast a call leaves a failing endpoint for another, and a failing cluster for the others."""
 
-    connect_timeout: ProxyDuration = setting(
-        "1s", description="The time within which a connection must be made, from 1ms to 1h.", example="500ms"
-    )
-    outlier_detection: OutlierDetection = setting(
-        {},
-        description="When an endpoint that fails gets no calls any more.",
-        example={"consecutive5xxErrors": 5},
-    )
-    retries: Retries = setting(
-        {}, description="How often and when a failed request is sent again.", example={"attempts": 2}
-    )
+    connect_timeout: ProxyDuration = setting("1s", example="500ms")
+    """The time within which a connection must be made, from 1ms to 1h."""
+    outlier_detection: OutlierDetection = setting({}, example={"consecutive5xxErrors": 5})
+    """When an endpoint that fails gets no calls any more."""
+    retries: Retries = setting({}, example={"attempts": 2})
+    """How often and when a failed request is sent again."""
 
 
 class FailoverSettings(FailoverSpec):
     """How fast calls leave a failing endpoint or cluster, for every service of the mesh and for single hosts."""
 
     hosts: Mapping[Host, FailoverSpec] = setting(
-        {},
-        description="Settings for single hosts, by host. A host has the values of the whole mesh where it sets none. "
-        "A host that begins with `*.` stands for all services below, and can't have `retries` of its own.",
-        example={"helloworld.helloworld.svc.cluster.local": {"connectTimeout": "2s"}},
+        {}, example={"helloworld.helloworld.svc.cluster.local": {"connectTimeout": "2s"}}
     )
+    """Settings for single hosts, by host. A host has the values of the whole mesh where it sets none. A host
+    that begins with `*.` stands for all services below, and can't have `retries` of its own."""
 
     @model_validator(mode="before")
     @classmethod
@@ -522,43 +393,33 @@ def _merged(inherited: object, own: object) -> object:
 class SampleSettings(Model):
     """The sample applications."""
 
-    enabled: Flag = setting(
-        True,
-        description="Whether the samples sleep and helloworld are installed. The clusters take turns with the versions "
-        "of helloworld.",
-        example=False,
-        replaces="nothing; the samples are installed or removed",
-    )
+    enabled: Flag = setting(True, example=False, replaces="nothing; the samples are installed or removed")
+    """Whether the samples sleep and helloworld are installed. The clusters take turns with the versions of
+    helloworld."""
 
 
 class Dashboards(Model):
     """One program that shows what Prometheus knows."""
 
-    enabled: Flag = setting(False, description="Whether it is installed.", example=True)
+    enabled: Flag = setting(False, example=True)
+    """Whether it is installed."""
 
 
 class ObservabilitySettings(Model):
     """Prometheus with alert rules on every cluster, and dashboards for it."""
 
-    enabled: Flag = setting(
-        True, description="Whether Prometheus is installed on every cluster.", example=False
-    )
-    retention: Annotated[Duration, Between("2h", "43800h")] = setting(
-        "168h", description="How long Prometheus keeps its data, from 2h to 43800h (5 years).", example="720h"
-    )
+    enabled: Flag = setting(True, example=False)
+    """Whether Prometheus is installed on every cluster."""
+    retention: Annotated[Duration, Between("2h", "43800h")] = setting("168h", example="720h")
+    """How long Prometheus keeps its data, from 2h to 43800h (5 years)."""
     volume_size: Annotated[Size, Between("512Mi", "16Ti")] = setting(
-        "8Gi",
-        description="The size of the volume of each Prometheus, from 512Mi to 16Ti. The oldest data go when it "
-        "is full.",
-        example="20Gi",
-        replaces="Prometheus' StatefulSet; a volume that exists keeps its size",
+        "8Gi", example="20Gi", replaces="Prometheus' StatefulSet; a volume that exists keeps its size"
     )
-    grafana: Dashboards = setting({}, description="Grafana, on every cluster.", example={"enabled": True})
-    kiali: Dashboards = setting(
-        {},
-        description="Kiali, on the first cluster, with a view of all clusters.",
-        example={"enabled": True},
-    )
+    """The size of the volume of each Prometheus, from 512Mi to 16Ti. The oldest data go when it is full."""
+    grafana: Dashboards = setting({}, example={"enabled": True})
+    """Grafana, on every cluster."""
+    kiali: Dashboards = setting({}, example={"enabled": True})
+    """Kiali, on the first cluster, with a view of all clusters."""
 
     @model_validator(mode="after")
     def _dashboards_have_data(self) -> Self:

@@ -14,6 +14,7 @@ import yaml
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from components.config.faults import annotated
 from components.config.fields import Rule, keys_of
 from components.config.mesh import ChartSpec
 from components.config.settings import PREFIX, Settings
@@ -88,7 +89,7 @@ class Key:
 
     def row(self) -> str:
         """The key's row of a table."""
-        meaning = f"{self.field.description} Example: {_code(self.extra['example'])}"
+        meaning = f"{_meaning(self.field)} Example: {_code(self.extra['example'])}"
         cells = (
             f"`{self.path}`",
             self.kind,
@@ -105,7 +106,7 @@ def keys(model: type[BaseModel], prefix: str = "") -> Iterator[Key]:
     shared = _shared(model)
     for name, field in model.model_fields.items():
         path = f"{prefix}{field.alias or name}"
-        yield Key(path, _kind(_annotated(field)), _default(field), field)
+        yield Key(path, _kind(annotated(field)), _default(field), field)
         inner, step = _inner(field.annotation)
         # a section that holds others of its own kind has the same keys there
         if inner is not None and inner is not shared and not issubclass(model, inner):
@@ -127,7 +128,7 @@ def reference() -> str:
         required = "This key is required. " if field.is_required() else ""
         example = yaml.safe_dump({f"{PREFIX}{key}": extra["example"]}, sort_keys=False, width=110)
         parts.append(
-            f"## {PREFIX}{key}\n\n{_documentation(model) if not step else field.description}\n\n"
+            f"## {PREFIX}{key}\n\n{_documentation(model) if not step else _meaning(field)}\n\n"
             f"{required}Since {extra['since']}. A change replaces {extra['replaces']}.\n\n"
             f"```yaml\n{example}```\n\n"
             "| Key | Type | Default | Since | Replaces | Meaning |\n| --- | --- | --- | --- | --- | --- |\n"
@@ -175,7 +176,7 @@ def project_file(current: str) -> str:
             "type": "array" if is_list else "object",
             **({"items": {"type": "object"}} if is_list else {}),
             **({} if field.is_required() else {"default": {}}),
-            "description": f"{field.description} Keys: {', '.join(keys_of(section))}. See {REFERENCE}.",
+            "description": f"{_meaning(field)} Keys: {', '.join(keys_of(section))}. See {REFERENCE}.",
         }
     head = current.partition("\nconfig:\n")[0].rstrip("\n")
     head = head.removesuffix(f"# {GENERATED}").rstrip("\n")
@@ -196,6 +197,11 @@ def main() -> None:
         target.parent.mkdir(exist_ok=True)
         target.write_text(text, encoding="utf-8")
         print(f"{path} written")
+
+
+def _meaning(field: FieldInfo) -> str:
+    """A key's description in one line."""
+    return " ".join((field.description or "").split())
 
 
 def _documentation(model: type[BaseModel]) -> str:
@@ -226,11 +232,6 @@ def _inner(annotation: Any) -> tuple[type[BaseModel] | None, str]:
     return None, ""
 
 
-def _annotated(field: FieldInfo) -> Any:
-    marks = tuple(mark for mark in field.metadata if isinstance(mark, Rule))
-    return Annotated[field.annotation, *marks] if marks else field.annotation
-
-
 def _rule(kind: Any) -> str | None:
     marks: tuple[Any, ...] = get_args(kind)[1:] if get_origin(kind) is Annotated else ()
     return next((mark.allowed for mark in reversed(marks) if isinstance(mark, Rule)), None)
@@ -258,7 +259,9 @@ def _default(field: FieldInfo) -> str:
     if _inner(field.annotation)[0] is ChartSpec:
         chart = OFFICIAL_CHARTS[str(field.alias)]
         return f"`{chart.name}` {chart.version} of {chart.repository}"
-    return "required" if field.is_required() else _code(field.default)
+    if field.is_required():
+        return "required"
+    return "none" if field.default is None else _code(field.default)
 
 
 def _code(value: Any) -> str:
@@ -281,6 +284,7 @@ def _tidy(node: Any) -> Any:
     if is_setting:
         example, text = given.pop("example"), given.pop("defaultText")
         given["examples"] = [example]
+        given["description"] = " ".join(given["description"].split())
         del given["replaces"], given["since"]
         if text:
             given.pop("default", None)

@@ -4,22 +4,18 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, Strict, StringConstraints, model_validator
+from pydantic import model_validator
 
-from components.config.fields import Between, DnsLabel, Duration, Flag, Model, Rule, refusal
+from components.config.fields import Between, DnsLabel, Duration, Flag, Matching, Model, refusal, whole
 from components.config.fields import setting as described
 from components.config.mesh import AnyText, Attempts, Host, ProxyDuration
 
 # All keys of this module came with one release.
 setting = partial(described, since="0.2")
 
-Limit = Annotated[int, Strict(), Field(ge=1, le=2147483647), Rule("a whole number from 1 to 2147483647")]
-HeaderName = Annotated[
-    str, Strict(), StringConstraints(pattern=r"^[A-Za-z0-9-]+$"), Rule("the name of an HTTP header")
-]
-GatewayApiVersion = Annotated[
-    str, Strict(), StringConstraints(pattern=r"^v[0-9]+\.[0-9]+\.[0-9]+$"), Rule("a version such as v1.6.0")
-]
+Limit = Annotated[int, whole(1, 2147483647)]
+HeaderName = Annotated[str, Matching("the name of an HTTP header", r"^[A-Za-z0-9-]+$")]
+GatewayApiVersion = Annotated[str, Matching("a version such as v1.6.0", r"^v[0-9]+\.[0-9]+\.[0-9]+$")]
 # A call may take long, unlike the steps of a connection.
 CallDuration = Annotated[Duration, Between("1ms", "24h")]
 
@@ -27,22 +23,21 @@ CallDuration = Annotated[Duration, Between("1ms", "24h")]
 class Cookie(Model):
     """A cookie that the proxy sets and recognizes."""
 
-    name: HeaderName = setting(description="The cookie's name.", example="sid")
-    ttl: Duration = setting(
-        "0s", description="Its lifetime; with 0s it ends with the browser's session.", example="1h"
-    )
+    name: HeaderName = setting(example="sid")
+    """The cookie's name."""
+    ttl: Duration = setting("0s", example="1h")
+    """Its lifetime; with 0s it ends with the browser's session."""
 
 
 class Stickiness(Model):
     """What sends a caller to the same endpoint again, in its own cluster and in the next one after a failover."""
 
-    cookie: Cookie | None = setting(
-        None, description="A cookie.", example={"name": "sid", "ttl": "1h"}, default_text="none"
-    )
-    header: HeaderName | None = setting(
-        None, description="The value of a header.", example="x-user", default_text="none"
-    )
-    source_ip: Flag = setting(False, description="The caller's IP address.", example=True)
+    cookie: Cookie | None = setting(None, example={"name": "sid", "ttl": "1h"})
+    """A cookie."""
+    header: HeaderName | None = setting(None, example="x-user")
+    """The value of a header."""
+    source_ip: Flag = setting(False, example=True)
+    """The caller's IP address."""
 
     @model_validator(mode="after")
     def _one_of_them(self) -> Self:
@@ -54,77 +49,32 @@ class Stickiness(Model):
 class ServiceSpec(Model):
     """What the owner of a service asks of the mesh. It holds on all clusters, for callers in the mesh."""
 
-    local_only: Flag | None = setting(
-        None,
-        description="Whether calls stay in the caller's cluster, even where the service has no endpoint there. "
-        "`false` excepts a service from a namespace that is local.",
-        example=True,
-        default_text="as its namespace",
-    )
-    cluster: DnsLabel | None = setting(
-        None,
-        description="The one cluster whose endpoints all clusters call, such as that of a database's primary.",
-        example="cluster-1",
-        default_text="none: the nearest endpoints",
-    )
-    idempotent: Literal["reads", "all"] | None = setting(
-        None,
-        description="Which requests may be executed twice, and so are sent again after any failure: `reads` (GET, HEAD "
-        "and OPTIONS) or `all`, which gRPC needs.",
-        example="reads",
-        default_text="none",
-    )
-    attempts: Attempts = setting(
-        3, description="The number of retries of idempotent requests, from 0 to 20.", example=5
-    )
-    per_try_timeout: ProxyDuration | None = setting(
-        None,
-        description="The time in which each attempt of an idempotent request must be answered, from 1ms to 1h.",
-        example="2s",
-        default_text="none",
-    )
-    timeout: CallDuration | None = setting(
-        None,
-        description="The time in which a request must be answered with all its attempts, from 1ms to 24h.",
-        example="15s",
-        default_text="none",
-    )
-    warmup: ProxyDuration | None = setting(
-        None,
-        description="The time in which a new endpoint gets more and more calls, from 1ms to 1h.",
-        example="1m",
-        default_text="none",
-    )
-    stickiness: Stickiness | None = setting(
-        None,
-        description="What sends a caller to the same endpoint again.",
-        example={"cookie": {"name": "sid"}},
-        default_text="none",
-    )
-    max_connections: Limit | None = setting(
-        None,
-        description="The most connections that one proxy has to the service.",
-        example=100,
-        default_text="no limit",
-    )
-    max_pending_requests: Limit | None = setting(
-        None,
-        description="The most requests of one proxy that wait for a connection.",
-        example=100,
-        default_text="no limit",
-    )
-    max_requests: Limit | None = setting(
-        None,
-        description="The most requests of one proxy at a time, with HTTP/2.",
-        example=1000,
-        default_text="no limit",
-    )
-    max_requests_per_connection: Limit | None = setting(
-        None,
-        description="The number of requests after which a connection is replaced.",
-        example=10000,
-        default_text="no limit",
-    )
+    local_only: Flag | None = setting(None, example=True, default_text="as its namespace")
+    """Whether calls stay in the caller's cluster, even where the service has no endpoint there. `false` excepts
+    a service from a namespace that is local."""
+    cluster: DnsLabel | None = setting(None, example="cluster-1", default_text="none: the nearest endpoints")
+    """The one cluster whose endpoints all clusters call, such as that of a database's primary."""
+    idempotent: Literal["reads", "all"] | None = setting(None, example="reads")
+    """Which requests may be executed twice, and so are sent again after any failure: `reads` (GET, HEAD and
+    OPTIONS) or `all`, which gRPC needs."""
+    attempts: Attempts = setting(3, example=5)
+    """The number of retries of idempotent requests, from 0 to 20."""
+    per_try_timeout: ProxyDuration | None = setting(None, example="2s")
+    """The time in which each attempt of an idempotent request must be answered, from 1ms to 1h."""
+    timeout: CallDuration | None = setting(None, example="15s")
+    """The time in which a request must be answered with all its attempts, from 1ms to 24h."""
+    warmup: ProxyDuration | None = setting(None, example="1m")
+    """The time in which a new endpoint gets more and more calls, from 1ms to 1h."""
+    stickiness: Stickiness | None = setting(None, example={"cookie": {"name": "sid"}})
+    """What sends a caller to the same endpoint again."""
+    max_connections: Limit | None = setting(None, example=100, default_text="no limit")
+    """The most connections that one proxy has to the service."""
+    max_pending_requests: Limit | None = setting(None, example=100, default_text="no limit")
+    """The most requests of one proxy that wait for a connection."""
+    max_requests: Limit | None = setting(None, example=1000, default_text="no limit")
+    """The most requests of one proxy at a time, with HTTP/2."""
+    max_requests_per_connection: Limit | None = setting(None, example=10000, default_text="no limit")
+    """The number of requests after which a connection is replaced."""
 
     @model_validator(mode="after")
     def _wishes_go_together(self) -> Self:
@@ -148,40 +98,25 @@ class NamespaceSpec(Model):
     """A namespace in the mesh, on all clusters."""
 
     pod_security: Literal["privileged", "baseline", "restricted"] | None = setting(
-        None,
-        description="The Pod Security level that the namespace enforces. `baseline` and `restricted` need `istioCni` "
-        "on every cluster.",
-        example="restricted",
-        default_text="the cluster's",
+        None, example="restricted", default_text="the cluster's"
     )
-    local_only: Flag = setting(
-        False,
-        description="Whether calls to its services stay in the caller's cluster, as those to databases of one name on "
-        "several clusters must.",
-        example=True,
-    )
+    """The Pod Security level that the namespace enforces. `baseline` and `restricted` need `istioCni` on every
+    cluster."""
+    local_only: Flag = setting(False, example=True)
+    """Whether calls to its services stay in the caller's cluster, as those to databases of one name on several
+    clusters must."""
 
 
 class GatewayApiSettings(Model):
     """The CRDs of Gateway API."""
 
-    install: Flag = setting(
-        True,
-        description="Whether the stack installs them. Set it to false where the clusters bring them, as GKE does, or "
-        "other programs use them: `destroy` removes them with all objects of their kinds.",
-        example=False,
-        replaces="nothing; the CRDs are installed or removed",
-    )
-    version: GatewayApiVersion = setting(
-        "v1.6.0",
-        description="The release of the standard channel. Another than the default is not tested with fedmesh.",
-        example="v1.6.0",
-    )
-    path: AnyText = setting(
-        "",
-        description="A local file that holds the CRDs, relative to the project, in place of the release.",
-        example="charts/gateway-api.yaml",
-    )
+    install: Flag = setting(True, example=False, replaces="nothing; the CRDs are installed or removed")
+    """Whether the stack installs them. Set it to false where the clusters bring them, as GKE does, or other
+    programs use them: `destroy` removes them with all objects of their kinds."""
+    version: GatewayApiVersion = setting("v1.6.0", example="v1.6.0")
+    """The release of the standard channel. Another than the default is not tested with fedmesh."""
+    path: AnyText = setting("", example="charts/gateway-api.yaml")
+    """A local file that holds the CRDs, relative to the project, in place of the release."""
 
 
 Services = Mapping[Host, ServiceSpec]

@@ -52,7 +52,6 @@ class Settings(Model):
     _source: str = PrivateAttr("")
 
     clusters: Annotated[tuple[ClusterSpec, ...], Rule(FEWEST_CLUSTERS)] = setting(
-        description="The clusters of the mesh, two or more. Each exists already (`kubeconfig`) or is made (`eks`).",
         example=[
             {
                 "name": "cluster-1",
@@ -64,65 +63,38 @@ class Settings(Model):
         ],
         replaces="nothing; clusters are added or removed",
     )
-    mesh: MeshSettings = setting({}, description="The mesh as a whole.", example={"id": "mesh1"})
-    images: ImageSettings = setting(
-        {},
-        description="Where container images come from.",
-        example={"registry": "registry.example/mirror"},
-    )
-    charts: ChartSettings = setting(
-        {},
-        description="Where Helm charts come from: the official repositories where nothing is set.",
-        example={"istiod": {"path": "charts/istiod"}},
-    )
-    storage: StorageSettings = setting(
-        {},
-        description="The StorageClass of the volumes of SPIRE and Prometheus.",
-        example={"class": "local", "provisioner": "rancher.io/local-path"},
-    )
-    spire: SpireSettings = setting(
-        {},
-        description="SPIRE's lifetimes and its server's volume.",
-        example={"caTtl": "48h", "svidTtl": "2h"},
-    )
-    istio: IstioSettings = setting(
-        {}, description="How Istio is set up.", example={"replicas": 2, "trust": "strict"}
-    )
-    failover: FailoverSettings = setting(
-        {},
-        description="How fast calls leave a failing endpoint or cluster.",
-        example={"connectTimeout": "500ms", "retries": {"attempts": 2}},
-    )
+    """The clusters of the mesh, two or more. Each exists already (`kubeconfig`) or is made (`eks`)."""
+    mesh: MeshSettings = setting({}, example={"id": "mesh1"})
+    """The mesh as a whole."""
+    images: ImageSettings = setting({}, example={"registry": "registry.example/mirror"})
+    """Where container images come from."""
+    charts: ChartSettings = setting({}, example={"istiod": {"path": "charts/istiod"}})
+    """Where Helm charts come from: the official repositories where nothing is set."""
+    storage: StorageSettings = setting({}, example={"class": "local", "provisioner": "rancher.io/local-path"})
+    """The StorageClass of the volumes of SPIRE and Prometheus."""
+    spire: SpireSettings = setting({}, example={"caTtl": "48h", "svidTtl": "2h"})
+    """SPIRE's lifetimes and its server's volume."""
+    istio: IstioSettings = setting({}, example={"replicas": 2, "trust": "strict"})
+    """How Istio is set up."""
+    failover: FailoverSettings = setting({}, example={"connectTimeout": "500ms", "retries": {"attempts": 2}})
+    """How fast calls leave a failing endpoint or cluster."""
     services: Services = setting(
-        {},
-        description="What the owners of services ask of the mesh, by host. Each entry holds on all clusters.",
-        example={"shop.shop.svc.cluster.local": {"idempotent": "reads", "timeout": "15s"}},
-        since="0.2",
+        {}, example={"shop.shop.svc.cluster.local": {"idempotent": "reads", "timeout": "15s"}}, since="0.2"
     )
-    namespaces: Namespaces = setting(
-        {},
-        description="Namespaces that are in the mesh on all clusters. They are made where they are missing, and stay "
-        "with all that is in them when they are removed from here.",
-        example={"shop": {"podSecurity": "restricted"}},
-        since="0.2",
-    )
-    gateway_api: GatewayApiSettings = setting(
-        {},
-        description="The CRDs of Gateway API.",
-        example={"install": False},
-        since="0.2",
-    )
-    samples: SampleSettings = setting({}, description="The sample applications.", example={"enabled": False})
+    """What the owners of services ask of the mesh, by host. Each entry holds on all clusters."""
+    namespaces: Namespaces = setting({}, example={"shop": {"podSecurity": "restricted"}}, since="0.2")
+    """Namespaces that are in the mesh on all clusters. They are made where they are missing, and stay with all
+    that is in them when they are removed from here."""
+    gateway_api: GatewayApiSettings = setting({}, example={"install": False}, since="0.2")
+    """The CRDs of Gateway API."""
+    samples: SampleSettings = setting({}, example={"enabled": False})
+    """The sample applications."""
     observability: ObservabilitySettings = setting(
-        {},
-        description="Prometheus with alert rules on every cluster, and dashboards for it.",
-        example={"retention": "720h", "grafana": {"enabled": True}},
+        {}, example={"retention": "720h", "grafana": {"enabled": True}}
     )
-    aws: AwsSettings = setting(
-        {},
-        description="What all EKS clusters of the stack share.",
-        example={"join": "transit-gateway", "tags": {"environment": "dev"}},
-    )
+    """Prometheus with alert rules on every cluster, and dashboards for it."""
+    aws: AwsSettings = setting({}, example={"join": "transit-gateway", "tags": {"environment": "dev"}})
+    """What all EKS clusters of the stack share."""
 
     @field_validator("clusters", mode="before")
     @classmethod

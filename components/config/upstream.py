@@ -3,119 +3,85 @@
 from functools import partial
 from typing import Annotated, Any, Self
 
-from pydantic import Strict, StringConstraints, model_validator
+from pydantic import ConfigDict, model_validator
 
-from components.config.fields import Model, Rule, Text, refusal
+from components.config.fields import Matching, Model, Text, refusal
 from components.config.fields import setting as described
 
 # All keys of this module came with one release.
 setting = partial(described, since="0.2")
 
-Url = Annotated[
-    str, Strict(), StringConstraints(pattern=r"^https://[^\s/]+(/\S*)?$"), Rule("a URL with https")
-]
-FilePath = Annotated[
-    str, Strict(), StringConstraints(pattern=r"^/\S+$"), Rule("an absolute path in the server's container")
-]
+Url = Annotated[str, Matching("a URL with https", r"^https://[^\s/]+(/\S*)?$")]
+FilePath = Annotated[str, Matching("an absolute path in the server's container", r"^/\S+$")]
 AuthorityArn = Annotated[
     str,
-    Strict(),
-    StringConstraints(pattern=r"^arn:aws[a-z-]*:acm-pca:[a-z0-9-]+:[0-9]{12}:certificate-authority/\S+$"),
-    Rule("the ARN of a certificate authority"),
+    Matching(
+        "the ARN of a certificate authority",
+        r"^arn:aws[a-z-]*:acm-pca:[a-z0-9-]+:[0-9]{12}:certificate-authority/\S+$",
+    ),
 ]
 TemplateArn = Annotated[
     str,
-    Strict(),
-    StringConstraints(
-        pattern=r"^arn:aws[a-z-]*:acm-pca:::template/SubordinateCACertificate_PathLen[0-3]/V1$"
+    Matching(
+        "the ARN of a template SubordinateCACertificate_PathLen<n>/V1: others do not sign CAs",
+        r"^arn:aws[a-z-]*:acm-pca:::template/SubordinateCACertificate_PathLen[0-3]/V1$",
     ),
-    Rule("the ARN of a template SubordinateCACertificate_PathLen<n>/V1: others do not sign CAs"),
 ]
-SecretName = Annotated[
-    str, Strict(), StringConstraints(pattern=r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$"), Rule("a Secret's name")
-]
+SecretName = Annotated[str, Matching("a Secret's name", r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$")]
 FILES = "/run/spire/upstream"
 
 
-class CertAuth(Model):
+class PluginModel(Model):
+    """A section whose keys are spelled as its attributes, which is how SPIRE spells them."""
+
+    model_config = ConfigDict(alias_generator=None)
+
+
+class CertAuth(PluginModel):
     """Vault's authentication by a client certificate."""
 
-    mount_point: Text | None = setting(
-        None,
-        alias="cert_auth_mount_point",
-        description="The mount point of the authentication method.",
-        example="cert",
-        default_text="cert",
-    )
-    role_name: Text | None = setting(
-        None, alias="cert_auth_role_name", description="Vault's role.", example="spire", default_text="any"
-    )
-    client_cert_path: FilePath = setting(
-        alias="client_cert_path",
-        description="The file of the client certificate.",
-        example=f"{FILES}/tls.crt",
-    )
-    client_key_path: FilePath = setting(
-        alias="client_key_path", description="The file of its key.", example=f"{FILES}/tls.key"
-    )
+    cert_auth_mount_point: Text | None = setting(None, example="cert", default_text="cert")
+    """The mount point of the authentication method."""
+    cert_auth_role_name: Text | None = setting(None, example="spire", default_text="any")
+    """Vault's role."""
+    client_cert_path: FilePath = setting(example=f"{FILES}/tls.crt")
+    """The file of the client certificate."""
+    client_key_path: FilePath = setting(example=f"{FILES}/tls.key")
+    """The file of its key."""
 
 
-class KubernetesAuth(Model):
+class KubernetesAuth(PluginModel):
     """Vault's authentication by the token of the server's service account."""
 
-    mount_point: Text | None = setting(
-        None,
-        alias="k8s_auth_mount_point",
-        description="The mount point of the authentication method.",
-        example="kubernetes",
-        default_text="kubernetes",
-    )
-    role_name: Text = setting(alias="k8s_auth_role_name", description="Vault's role.", example="spire")
+    k8s_auth_mount_point: Text | None = setting(None, example="kubernetes", default_text="kubernetes")
+    """The mount point of the authentication method."""
+    k8s_auth_role_name: Text = setting(example="spire")
+    """Vault's role."""
     token_path: FilePath = setting(
         "/var/run/secrets/kubernetes.io/serviceaccount/token",
-        alias="token_path",
-        description="The file of the token.",
         example="/var/run/secrets/kubernetes.io/serviceaccount/token",
     )
+    """The file of the token."""
 
 
-class Vault(Model):
+class Vault(PluginModel):
     """SPIRE's plugin `vault`: HashiCorp Vault's PKI engine. Vault's certificate is always verified."""
 
-    vault_addr: Url = setting(
-        alias="vault_addr", description="Vault's URL.", example="https://vault.example.com:8200/"
-    )
-    namespace: Text | None = setting(
-        None, description="The namespace in Vault Enterprise.", example="platform", default_text="none"
-    )
-    pki_mount_point: Text | None = setting(
-        None,
-        alias="pki_mount_point",
-        description="The mount point of the PKI engine.",
-        example="pki",
-        default_text="pki",
-    )
-    ca_cert_path: FilePath | None = setting(
-        None,
-        alias="ca_cert_path",
-        description="The file of the CA that Vault's certificate is verified with.",
-        example=f"{FILES}/ca.crt",
-        default_text="the system's CAs",
-    )
+    vault_addr: Url = setting(example="https://vault.example.com:8200/")
+    """Vault's URL."""
+    namespace: Text | None = setting(None, example="platform")
+    """The namespace in Vault Enterprise."""
+    pki_mount_point: Text | None = setting(None, example="pki", default_text="pki")
+    """The mount point of the PKI engine."""
+    ca_cert_path: FilePath | None = setting(None, example=f"{FILES}/ca.crt", default_text="the system's CAs")
+    """The file of the CA that Vault's certificate is verified with."""
     cert_auth: CertAuth | None = setting(
         None,
-        alias="cert_auth",
-        description="Authentication by a client certificate.",
         example={"client_cert_path": f"{FILES}/tls.crt", "client_key_path": f"{FILES}/tls.key"},
-        default_text="none",
     )
-    k8s_auth: KubernetesAuth | None = setting(
-        None,
-        alias="k8s_auth",
-        description="Authentication by the server's service account.",
-        example={"k8s_auth_role_name": "spire"},
-        default_text="none",
-    )
+    """Authentication by a client certificate."""
+    k8s_auth: KubernetesAuth | None = setting(None, example={"k8s_auth_role_name": "spire"})
+    """Authentication by the server's service account."""
 
     @model_validator(mode="after")
     def _one_authentication(self) -> Self:
@@ -124,102 +90,67 @@ class Vault(Model):
         return self
 
 
-class AwsPca(Model):
+class AwsPca(PluginModel):
     """SPIRE's plugin `aws_pca`: AWS Private CA. The server's service account needs the rights to use it."""
 
-    region: Text = setting(description="The region of the authority.", example="us-east-1")
+    region: Text = setting(example="us-east-1")
+    """The region of the authority."""
     certificate_authority_arn: AuthorityArn = setting(
-        alias="certificate_authority_arn",
-        description="The ARN of the authority.",
-        example="arn:aws:acm-pca:us-east-1:123456789012:certificate-authority/12345678-1234-1234-1234-123456789012",
+        example="arn:aws:acm-pca:us-east-1:123456789012:certificate-authority/12345678-1234-1234-1234-123456789012"
     )
+    """The ARN of the authority."""
     ca_signing_template_arn: TemplateArn = setting(
-        alias="ca_signing_template_arn",
-        description="The ARN of the template that the server's CA is signed with.",
-        example="arn:aws:acm-pca:::template/SubordinateCACertificate_PathLen0/V1",
+        example="arn:aws:acm-pca:::template/SubordinateCACertificate_PathLen0/V1"
     )
+    """The ARN of the template that the server's CA is signed with."""
     signing_algorithm: Text | None = setting(
-        None,
-        alias="signing_algorithm",
-        description="The signing algorithm.",
-        example="SHA256WITHECDSA",
-        default_text="the authority's own",
+        None, example="SHA256WITHECDSA", default_text="the authority's own"
     )
-    assume_role_arn: Text | None = setting(
-        None,
-        alias="assume_role_arn",
-        description="A role to assume.",
-        example="arn:aws:iam::123456789012:role/spire-pca",
-        default_text="none",
-    )
-    supplemental_bundle_path: FilePath | None = setting(
-        None,
-        alias="supplemental_bundle_path",
-        description="A file of CAs that are added to the bundle.",
-        example=f"{FILES}/more.crt",
-        default_text="none",
-    )
+    """The signing algorithm."""
+    assume_role_arn: Text | None = setting(None, example="arn:aws:iam::123456789012:role/spire-pca")
+    """A role to assume."""
+    supplemental_bundle_path: FilePath | None = setting(None, example=f"{FILES}/more.crt")
+    """A file of CAs that are added to the bundle."""
 
 
-class Disk(Model):
+class Disk(PluginModel):
     """SPIRE's plugin `disk`: a CA in files, which the Secret named by `secret` holds."""
 
-    cert_file_path: FilePath = setting(
-        f"{FILES}/tls.crt",
-        alias="cert_file_path",
-        description="The file of the CA's certificate, and of the chain to its root.",
-        example=f"{FILES}/tls.crt",
-    )
-    key_file_path: FilePath = setting(
-        f"{FILES}/tls.key",
-        alias="key_file_path",
-        description="The file of the CA's key.",
-        example=f"{FILES}/tls.key",
-    )
-    bundle_file_path: FilePath | None = setting(
-        None,
-        alias="bundle_file_path",
-        description="The file of the roots, where the CA is not self-signed.",
-        example=f"{FILES}/ca.crt",
-        default_text="none",
-    )
+    cert_file_path: FilePath = setting(f"{FILES}/tls.crt", example=f"{FILES}/tls.crt")
+    """The file of the CA's certificate, and of the chain to its root."""
+    key_file_path: FilePath = setting(f"{FILES}/tls.key", example=f"{FILES}/tls.key")
+    """The file of the CA's key."""
+    bundle_file_path: FilePath | None = setting(None, example=f"{FILES}/ca.crt")
+    """The file of the roots, where the CA is not self-signed."""
 
 
-class Upstream(Model):
+class Upstream(PluginModel):
     """The authority that signs the CA of every SPIRE server. Without a key, cert-manager keeps a root per cluster."""
 
     vault: Vault | None = setting(
         None,
-        description="SPIRE's plugin `vault`, in its own spelling.",
         example={
             "vault_addr": "https://vault.example.com:8200/",
             "k8s_auth": {"k8s_auth_role_name": "spire"},
         },
-        default_text="none",
     )
+    """SPIRE's plugin `vault`, in its own spelling."""
     aws_pca: AwsPca | None = setting(
         None,
-        alias="aws_pca",
-        description="SPIRE's plugin `aws_pca`, in its own spelling.",
         example={
             "region": "us-east-1",
             "certificate_authority_arn": "arn:aws:acm-pca:us-east-1:123456789012:certificate-authority/1",
             "ca_signing_template_arn": "arn:aws:acm-pca:::template/SubordinateCACertificate_PathLen0/V1",
         },
-        default_text="none",
     )
-    disk: Disk | None = setting(
-        None,
-        description="SPIRE's plugin `disk`, in its own spelling.",
-        example={"bundle_file_path": f"{FILES}/ca.crt"},
-        default_text="none",
-    )
+    """SPIRE's plugin `aws_pca`, in its own spelling."""
+    disk: Disk | None = setting(None, example={"bundle_file_path": f"{FILES}/ca.crt"})
+    """SPIRE's plugin `disk`, in its own spelling."""
     secret: SecretName | None = setting(
         None,
         description=f"A Secret in namespace `spire` of each cluster; the server finds its files in `{FILES}`. It is "
         "not made by the program.",
         example="spire-upstream",
-        default_text="none",
     )
 
     @model_validator(mode="after")

@@ -101,7 +101,7 @@ class Istio(pulumi.ComponentResource):
         )
         peers = load_one("istio/no-peers.yaml", {"data": peers_data()})
         no_peers = register(name, peers, child_of(self, namespace))
-        made = pulumi.Output.all(base, args.after).apply(lambda each: [*each[0], ca, way, *each[1]])
+        made = pulumi.Output.all(base, args.after).apply(lambda each: [*each[0], ca, no_peers, *each[1]])
         opts = pulumi.ResourceOptions(parent=self, depends_on=made)
         istiod = self._istiod(name, args, args.settings.revision, opts)
         if args.settings.previous_revision is not None:

@@ -32,7 +32,7 @@ def spec(number: int, **changes: Any) -> EksSpec:
 
 def test_the_defaults_are_a_private_cluster_with_two_kinds_of_nodes() -> None:
     cluster = parse()
-    assert not cluster.public_endpoint
+    assert not cluster.endpoint.public
     assert sorted(cluster.node_groups) == ["general", "spire-server"]
     assert cluster.node_groups["general"].desired_size == 2
     assert cluster.node_groups["spire-server"].desired_size == 1
@@ -202,15 +202,15 @@ def test_spires_nodes_have_defaults_of_their_own() -> None:
 )
 def test_ranges_on_the_internet_may_call_a_public_api_server(cidrs: list[str]) -> None:
     spec = parse(endpoint={"public": True, "cidrs": cidrs})
-    assert spec.public_endpoint
-    assert spec.public_endpoint_cidrs == tuple(cidrs)
+    assert spec.endpoint.public
+    assert spec.endpoint.cidrs == tuple(cidrs)
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(0, 40))
 def test_no_range_that_is_accepted_is_large_reserved_or_inexact(address: int, prefix: int) -> None:
     text = f"{IPv4Address(address)}/{prefix}"
     try:
-        accepted = parse(endpoint={"public": True, "cidrs": [text]}).public_endpoint_cidrs
+        accepted = parse(endpoint={"public": True, "cidrs": [text]}).endpoint.cidrs
     except ConfigError as error:
         accepted = ()
         assert error.key.startswith("fedmesh:clusters[0].eks.endpoint.cidrs[0]")
