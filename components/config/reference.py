@@ -284,7 +284,6 @@ def _tidy(node: Any) -> Any:
     if is_setting:
         example, text = given.pop("example"), given.pop("defaultText")
         given["examples"] = [example]
-        given["description"] = " ".join(given["description"].split())
         del given["replaces"], given["since"]
         if text:
             given.pop("default", None)
@@ -293,6 +292,8 @@ def _tidy(node: Any) -> Any:
         del given["anyOf"]
         given.update(next(each for each in choices if each != {"type": "null"}))
         given.pop("default", None)
+    if isinstance(given.get("description"), str):
+        given["description"] = " ".join(given["description"].split())
     # a title is a text in a schema, and may be the name of a property
     return {
         key: value if key in ("default", "examples") and is_setting else _tidy(value)
