@@ -172,7 +172,7 @@ class Forbidden:
     """A client of an API server that knows its user and allows nothing."""
 
     def __getattr__(self, name: str) -> Any:
-        def refuse(path: str, *_args: Any, **_options: Any) -> Any:
+        def refuse(path: str = "", *_args: Any, **_options: Any) -> Any:
             raise KubeError(f'GET {path}: forbidden: User "me" cannot do that', 403)
 
         return refuse
