@@ -171,6 +171,8 @@ def test_a_wildcard_host_may_differ_in_what_ejects_endpoints(tmp_path: Path) -> 
 class Forbidden:
     """A client of an API server that knows its user and allows nothing."""
 
+    server = "https://10.90.0.11:6443"
+
     def __getattr__(self, name: str) -> Any:
         def refuse(path: str = "", *_args: Any, **_options: Any) -> Any:
             raise KubeError(f'GET {path}: forbidden: User "me" cannot do that', 403)
