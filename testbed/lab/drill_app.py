@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import threading
 from collections import Counter
@@ -233,7 +235,8 @@ class Machine:
         while self._running:
             process = self._running.pop()
             if process.poll() is None:
-                process.kill()
+                # the shell and what it runs
+                os.killpg(process.pid, signal.SIGKILL)
             process.wait()
 
     def _output(self, load: Load) -> Path:
