@@ -20,7 +20,7 @@ from fedmesh.drill.scene import IN_FLIGHT
 from fedmesh.drill.target import Target
 from fedmesh.kube import Json, KubeError
 from fedmesh.probe import NETWORKING, Janitor, wait_for
-from fedmesh.reading import LiveCluster, is_ready
+from fedmesh.reading import LiveCluster, is_ready, load_balancer_addresses
 from fedmesh.topology import GATEWAY_NAMESPACE
 from testbed.lab import config
 from testbed.lab.config import Lab
@@ -257,7 +257,10 @@ class LabStage:
     def users(self, first: str) -> list[Running]:
         """The loads of users, whose edges prefer the cluster `first`."""
         names = sorted(self._clusters, key=lambda name: name != first)
-        self._edges.start([Gateway(name, _ingress(self._clusters[name])) for name in names])
+        try:
+            self._edges.start([Gateway(name, _ingress(self._clusters[name])) for name in names])
+        except TimeoutError as error:
+            raise LookupError(str(error)) from error
         return [Running(load, self._machine) for load in user_loads()]
 
     def doubled(self, tag: str) -> int:
@@ -304,6 +307,6 @@ def _ready(cluster: LiveCluster) -> bool | None:
 def _ingress(cluster: LiveCluster) -> str:
     for service in cluster.api.items(f"/api/v1/namespaces/{GATEWAY_NAMESPACE}/services"):
         if service["metadata"].get("labels", {}).get("istio") == "ingressgateway":
-            for entry in service.get("status", {}).get("loadBalancer", {}).get("ingress") or []:
-                return entry["ip"]
+            for address in load_balancer_addresses(service):
+                return address
     raise LookupError(f"the ingress gateway of {cluster.name} has no address")

@@ -15,15 +15,12 @@ the app behind it does.
 
 from __future__ import annotations
 
-import contextlib
 import http.client
 import json
 import os
 import shutil
-import socket
 import subprocess
 import threading
-import time
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -31,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from testbed.lab.processes import NODE_MARKER, STATE_MARKER
+from testbed.waiting import listens, wait_until
 
 HOST = "drill.example"
 ACCELERATOR, ORIGIN_FAILOVER, DNS = 9181, 9182, 9183
@@ -61,10 +59,6 @@ class Gateway:
     address: str
 
 
-class EdgeError(Exception):
-    """An edge did not start."""
-
-
 class Edges:
     """The three edges, as processes of this machine that end with this command."""
 
@@ -75,7 +69,7 @@ class Edges:
         self._stop = threading.Event()
 
     def start(self, gateways: Sequence[Gateway]) -> None:
-        """Starts the edges, which prefer the first gateway. Raises EdgeError when one does not take users."""
+        """Starts the edges, which prefer the first gateway. Raises TimeoutError when one takes no users."""
         self.close()
         self._stop = threading.Event()
         shutil.rmtree(self._folder, ignore_errors=True)
@@ -89,10 +83,13 @@ class Edges:
         self._run("envoy", "-c", str(bootstrap), "--use-dynamic-base-id", "--concurrency", "1")
         self._run("coredns", "-conf", str(self._folder / "Corefile"))
         for port in (ACCELERATOR, ORIGIN_FAILOVER):
-            _wait(
-                lambda port=port: answers(f"127.0.0.1:{port}", 2.0), f"the edge on port {port} takes no users"
+            wait_until(
+                lambda port=port: answers(f"127.0.0.1:{port}", 2.0),
+                START_SECONDS,
+                lambda port=port: f"the edge on port {port} takes no users; see {self._folder}",
+                pause=0.2,
             )
-        _wait(lambda: _listens(DNS), "CoreDNS does not answer")
+        wait_until(lambda: listens(("127.0.0.1", DNS)), START_SECONDS, lambda: "CoreDNS does not answer")
 
     def close(self) -> None:
         """Ends the edges."""
@@ -291,17 +288,3 @@ def answers(address: str, timeout: float) -> bool:
             return 200 <= answer.status < 400
     except (OSError, http.client.HTTPException):
         return False
-
-
-def _listens(port: int) -> bool:
-    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1.0):
-        return True
-    return False
-
-
-def _wait(condition: Callable[[], bool], complaint: str) -> None:
-    deadline = time.monotonic() + START_SECONDS
-    while not condition():
-        if time.monotonic() > deadline:
-            raise EdgeError(complaint)
-        time.sleep(0.2)
