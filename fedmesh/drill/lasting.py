@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from fedmesh.drill.samples import cluster_of
+from fedmesh.drill.samples import ANSWERED_BY, cluster_of
 
 if TYPE_CHECKING:
     from fedmesh.drill.load import Load
@@ -19,11 +19,11 @@ END = 2.0
 # Seconds between the end of a connection and the next one.
 PAUSE = 0.1
 # Seconds by which a client and its proxy differ on the start of a connection, at most.
-NEAR = 0.5
+NEAR = 1.0
 # A line of a proxy's log at the end of a connection: its start in Unix seconds, the Envoy cluster, Istio's metadata.
 LOG_MARK = "fedmesh-drill"
 LOG_LINE = f"{LOG_MARK} %START_TIME(%s.%3f)% %UPSTREAM_CLUSTER% %UPSTREAM_METADATA(istio:workload)%\n"
-_FIGURES = "%{exitcode},%{http_code},%{size_download},%header{x-fedmesh-drill-answered-by}"
+_FIGURES = "%{exitcode},%{http_code},%{size_download}"
 _WEBSOCKET = (
     "-H 'Connection: Upgrade' -H 'Upgrade: websocket' -H 'Sec-WebSocket-Version: 13' "
     "-H 'Sec-WebSocket-Key: ZmVkbWVzaC1kcmlsbC1rZXk='"
@@ -75,13 +75,15 @@ def script(load: Load, seconds: float, output: str) -> str:
     url = load.url.replace("tcp://", "gopher://")
     silence = f"--speed-limit 1 --speed-time {load.silence:.0f}" if load.silence else ""
     return f"""
-rm -f {output}; touch {output}; printf '\\0\\0\\0\\0\\0' > {output}.call
+rm -f {output}*; touch {output}; printf '\\0\\0\\0\\0\\0' > {output}.call
 end=$(( $(date +%s) + {seconds:.0f} ))
-for n in $(seq {PARALLEL}); do (
+for n in $(seq {PARALLEL}); do ( touch {output}.$n
   while left=$(( end - $(date +%s) )); [ $left -gt 0 ]; do
     start=$(date +%s.%N)
-    figures=$(curl -sN --max-time $left {silence} -o /dev/null -w '{_FIGURES}' {options} '{url}')
-    echo "$start,$(date +%s.%N),$figures" >> {output}
+    figures=$(curl -sN --max-time $left {silence} -D {output}.$n -o /dev/null -w '{_FIGURES}' {options} '{url}')
+    until=$(date +%s.%N) by=
+    while read -r name value; do [ "$name" = {ANSWERED_BY}: ] && by=$value; done < {output}.$n
+    echo "$start,$until,$figures,$by" >> {output}
     sleep {PAUSE}
   done
 ) & done
@@ -93,10 +95,10 @@ def parse_connections(lines: Iterable[str], origin: float) -> list[Connection]:
     """Connections in the order of their start; `origin` is the load's start in Unix seconds."""
     found: list[Connection] = []
     for line in lines:
-        fields = [*line.strip().split(",", 5), ""]
+        fields = line.strip().split(",", 5)
         if len(fields) < 6 or not fields[2].isdigit():
             continue
-        start, end, code, _status, received, by = fields[:6]
+        start, end, code, _status, received, by = fields
         found.append(
             Connection(float(start) - origin, float(end) - origin, int(received), cluster_of(by), int(code))
         )

@@ -465,7 +465,7 @@ def test_a_connection_that_ends_before_its_time_is_broken():
 def test_a_tcp_connection_has_the_cluster_that_its_proxy_logged():
     kept = [Connection(0.1, 40.0, 9, UNKNOWN, 28), Connection(20.0, 40.0, 9, UNKNOWN, 28)]
     log = [
-        f"fedmesh-drill {START + 0.2} outbound|8082||h orders;shop;orders;;cluster-1",
+        f"fedmesh-drill {START + 0.2} outbound|8082||h; orders;shop;orders;;cluster-1",
         f"fedmesh-drill {START + 20.1} outbound|9||other orders;shop;orders;;cluster-3",
         f"fedmesh-drill {START + 20.1} outbound|8082||h ;;;;cluster-2",
         "2026-11-27T08:00:00Z info something else",
