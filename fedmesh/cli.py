@@ -15,6 +15,7 @@ from fedmesh.drill.environment import ANY_CLUSTER, Environment
 from fedmesh.interrupts import handled
 
 if TYPE_CHECKING:
+    from fedmesh.drill.target import Protocol
     from fedmesh.topology import Topology
 
 NAME = "fedmesh"
@@ -256,6 +257,26 @@ def status(
 @commands.command()
 @_of_a_stack
 @click.argument("drills", nargs=-1, metavar="[DRILL]...", shell_complete=_complete_drill)
+@click.option(
+    "--target",
+    metavar="NAMESPACE/SERVICE[:PORT]",
+    help="Service that is called; its pods are what drills 1 to 3 take away. [default: the sample helloworld]",
+)
+@click.option(
+    "--protocol",
+    type=click.Choice(["http", "grpc", "tcp", "websocket"]),
+    default="http",
+    show_default=True,
+    help="Protocol of the calls. gRPC calls have an empty message; TCP and WebSocket connections last for the whole "
+    "drill, and the service must send something over them.",
+)
+@click.option("--method", default="GET", show_default=True, help="HTTP method of the calls.")
+@click.option("--path", default="/", show_default=True, help="HTTP path, or /package.Service/Method of gRPC.")
+@click.option(
+    "--caller",
+    metavar="NAMESPACE[/ACCOUNT]",
+    help="Where the calling pods run, and as whom. [default: sleep/sleep, without samples the target's namespace]",
+)
 @click.option("--client", metavar="CLUSTER", help="Cluster that sends the load. [default: the first]")
 @click.option(
     "--rate",
@@ -314,6 +335,11 @@ def drill(
     stack: str | None,
     project: Path | None,
     drills: tuple[str, ...],
+    target: str | None,
+    protocol: Protocol,
+    method: str,
+    path: str,
+    caller: str | None,
     client: str | None,
     rate: int,
     timeout: float,
@@ -339,6 +365,7 @@ def drill(
     \b
     Examples:
       fedmesh drill app-scaled --stack dev
+      fedmesh drill app-killed --stack dev --target shop/orders:8080 --method POST --path /orders
       fedmesh drill 5 --stack dev --destructive dev --html drill.html
     """
     from fedmesh.drill.command import Options, catalogue, drill
@@ -356,6 +383,11 @@ def drill(
     topology, folder = _mesh(environment, stack, project)
     options = Options(
         names=drills,
+        target=target,
+        protocol=protocol,
+        method=method,
+        path=path,
+        caller=caller,
         client=client,
         pace=Pace(rate, timeout, before, fault, after),
         image=image,

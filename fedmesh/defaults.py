@@ -6,3 +6,5 @@ DEADLINE = 18.0
 PRE_DEADLINE = 90.0
 # An image with vegeta and a shell, for load pods.
 LOAD_IMAGE = "docker.io/peterevans/vegeta:6.9.1"
+# An image with curl and a shell, for connections that last.
+CURL_IMAGE = "docker.io/curlimages/curl:8.16.0"

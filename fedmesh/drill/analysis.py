@@ -6,11 +6,14 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from fedmesh.drill.samples import NOBODY, Sample
 
 # Seconds; a slower answer counts as slow.
 SLOW = 0.5
+# Seconds; the takeover window lasts at least as long.
+WINDOW = 3.0
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,8 @@ class Findings:
     takeover: the first answer of another cluster; None without a takeover.
     failback: the first answer of the former cluster after the fault; None without a takeover.
     steady: the end of the last lost or slow request; 0 without one.
+    window: the requests from the start of the fault until the load is steady, at least WINDOW seconds.
+    switches: how often the answering cluster changed after the end of the fault; None where several share the load.
     """
 
     phases: tuple[LoadPhase, LoadPhase, LoadPhase]
@@ -44,6 +49,8 @@ class Findings:
     failback: float | None
     steady: float
     errors: dict[str, int]
+    window: LoadPhase
+    switches: int | None
 
 
 def analyse(samples: Sequence[Sample], start: float, end: float) -> Findings:
@@ -56,6 +63,9 @@ def analyse(samples: Sequence[Sample], start: float, end: float) -> Findings:
     taken = next((s.at + s.latency for s in during if s.by not in (usual, NOBODY)), None)
     back = next((s.at + s.latency for s in after if s.by == usual), None)
     rough = [s.at + s.latency for s in samples if s.at >= start and (s.lost or s.latency > SLOW)]
+    steady = max(rough) - start if rough else 0.0
+    last = start + max(steady, WINDOW)
+    answered_after = [s.by for s in after if not s.lost]
     # A load that several clusters shared before the fault has no takeover and no failback.
     spread = usual is None
     return Findings(
@@ -66,8 +76,18 @@ def analyse(samples: Sequence[Sample], start: float, end: float) -> Findings:
         last_error=failed[-1].at - start if failed else None,
         takeover=None if taken is None or spread else taken - start,
         failback=None if taken is None or back is None or spread else back - end,
-        steady=max(rough) - start if rough else 0.0,
+        steady=steady,
         errors=dict(Counter(_kind(sample) for sample in failed).most_common(5)),
+        window=_phase("takeover", [sample for sample in samples if start <= sample.at < last]),
+        switches=None if spread else sum(a != b for a, b in pairwise(answered_after)),
+    )
+
+
+def lost_late(samples: Sequence[Sample], start: float, allowed: float) -> int:
+    """The lost requests but for those that were under way in the first `allowed` seconds of the fault."""
+    return sum(
+        sample.lost and not (sample.at <= start + allowed and sample.at + sample.latency >= start and allowed)
+        for sample in samples
     )
 
 

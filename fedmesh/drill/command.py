@@ -5,35 +5,55 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from fedmesh.console import console_for
 from fedmesh.drill import baseline, faults, published, renewal, report, trust_faults
-from fedmesh.drill.environment import ANY_CLUSTER, Environment
-from fedmesh.drill.load import LoadPod
+from fedmesh.drill.environment import ANY_CLUSTER, Environment, Stage
+from fedmesh.drill.load import ENVOY_FILTERS, Caller, Load, LoadPod, Running
 from fedmesh.drill.means import DrillError, Means, every_cluster
-from fedmesh.drill.play import Pace, Running, ingress_address, ingress_stream, mesh_stream, play
+from fedmesh.drill.play import Pace, ingress_address, ingress_load, play
 from fedmesh.drill.report import DrillReport
 from fedmesh.drill.scene import Drill, Scene
+from fedmesh.drill.target import Protocol, Target, find
 from fedmesh.kube import KubeError
 from fedmesh.probe import NETWORKING, Janitor, remove_stale, wait_for
 from fedmesh.reading import LiveCluster, is_ready
-from fedmesh.topology import CLIENT, SERVER, Topology
+from fedmesh.topology import SERVER, Topology
 
 # On any cluster, except those that are `contained`.
 DRILLS: tuple[Drill, ...] = (*faults.DRILLS, *renewal.DRILLS, *trust_faults.DRILLS)
 # Drills of test environments, for the message of the command where there is none.
-ELSEWHERE = {8: "node", 9: "cluster-cut", 10: "cluster-stopped", 11: "slow-links", 12: "clock"}
-# Where drills and `fedmesh latency` create objects.
-COLLECTIONS = (
-    f"/api/v1/namespaces/{CLIENT}/pods",
-    f"/api/v1/namespaces/{SERVER}/services",
-    f"{NETWORKING}/{SERVER}/destinationrules",
-    f"{NETWORKING}/{SERVER}/virtualservices",
-    f"{faults.ENVOY_FILTERS}/{SERVER}/envoyfilters",
-)
+ELSEWHERE = {
+    "users-power": 8,
+    "users-cut": 8,
+    "users-gateways": 8,
+    "peer-cut": 9,
+    "peer-power": 9,
+    "callers-cut": 10,
+    "control-plane": 10,
+    "nodes": 10,
+    "slow-links": 11,
+    "clock": 12,
+}
+
+
+def collections(namespaces: Iterable[str]) -> list[str]:
+    """The API collections in which drills and `fedmesh latency` create objects."""
+    return [
+        collection
+        for name in dict.fromkeys(namespaces)
+        for collection in (
+            f"/api/v1/namespaces/{name}/pods",
+            f"/api/v1/namespaces/{name}/services",
+            f"/apis/apps/v1/namespaces/{name}/deployments",
+            f"{NETWORKING}/{name}/destinationrules",
+            f"{NETWORKING}/{name}/virtualservices",
+            f"{ENVOY_FILTERS}/{name}/envoyfilters",
+        )
+    ]
 
 
 @dataclass(frozen=True)
@@ -41,6 +61,11 @@ class Options:
     """The command line of `fedmesh drill`."""
 
     names: Sequence[str]
+    target: str | None
+    protocol: Protocol
+    method: str
+    path: str
+    caller: str | None
     client: str | None
     pace: Pace
     image: str
@@ -64,25 +89,23 @@ def drill(topology: Topology, project: Path, options: Options, environment: Envi
         console.print(f"{datetime.now(UTC):%H:%M:%S} {text}", markup=False, highlight=False)
 
     means = Means(topology, project, environment)
-    chosen = choose(options.names, environment)
+    chosen = choose(options.names, environment, len(topology.members))
     refuse_unconfirmed(chosen, means.contained, topology.stack, options.destructive)
     clusters = every_cluster(topology, "fedmesh drill")
-    client = clusters.get(options.client or topology.members[0].name)
-    if client is None:
+    if options.client and options.client not in clusters:
         raise DrillError(f"there is no cluster {options.client}; there are: {', '.join(clusters)}")
-    peer = next(cluster for cluster in clusters.values() if cluster is not client)
-    remove_leftovers(clusters.values())
     reports: list[DrillReport] = []
     unfinished: list[str] = []
     janitor = Janitor()
+    crew: Crew | None = None
     try:
-        loads = _loads(Scene(clusters, client, peer, means), janitor, options)
+        crew = Crew.gather(clusters, options, means, janitor)
         # The drills with the longest recovery come last.
         for each in sorted(chosen, key=lambda each: each.heals):
-            scene = Scene(clusters, client, peer, means)
             try:
-                wait_until_ready(clusters.values())
-                played = play(each, scene, loads, options.pace, say)
+                wait_until_ready(clusters.values(), crew.target)
+                scene = crew.scene(each)
+                played = play(each, scene, crew.loads(each, scene), options.pace, say, stage=crew.stage)
             except (DrillError, KubeError, LookupError) as error:
                 say(f"drill {each.number} did not finish: {error}")
                 unfinished.append(f"drill {each.number} ({each.title}): {error}")
@@ -94,6 +117,8 @@ def drill(topology: Topology, project: Path, options: Options, environment: Envi
     except (KubeError, LookupError) as error:
         raise DrillError(str(error)) from error
     finally:
+        if crew and crew.stage:
+            crew.stage.close()
         for path in janitor.clean():
             print(f"not removed, remove it by hand: {path}", file=sys.stderr)
     if options.json:
@@ -113,32 +138,43 @@ def catalogue(environment: Environment = ANY_CLUSTER) -> str:
     lines: list[str] = []
     for each in available(environment):
         needs = "test environment" if each.contained else "--destructive" if each.destructive else ""
+        needs += f"{', ' if needs else ''}{each.clusters} clusters" if each.clusters > 2 else ""
         lines.append(f"  {each.number:>2}  {each.name:<16} {each.title}{f' ({needs})' if needs else ''}")
     if not environment.drills:
-        others = ", ".join(f"{number} {name}" for number, name in ELSEWHERE.items())
+        others = ", ".join(f"{number} {name}" for name, number in ELSEWHERE.items())
         lines.append(f"In a test environment only: {others}.")
     return "\n".join(["Drills:", *lines])
 
 
-def choose(names: Sequence[str], environment: Environment = ANY_CLUSTER) -> list[Drill]:
-    """The drills with these numbers or names, or all that the environment can run for `all`, by number.
+def choose(names: Sequence[str], environment: Environment = ANY_CLUSTER, clusters: int = 2) -> list[Drill]:
+    """The drills with these numbers or names, or all that the environment and the stack can run for `all`, by number.
 
-    Raises DrillError when there is no such drill, or only in a test environment.
+    Raises DrillError when there is no such drill, or only in a test environment or with more clusters.
     """
     drills = available(environment)
     if "all" in names:
-        return [each for each in drills if environment.drills or not each.contained]
+        return [
+            each
+            for each in drills
+            if (environment.drills or not each.contained) and each.clusters <= clusters
+        ]
     known = {name for each in drills for name in (str(each.number), each.name)}
     for name in names:
         if name in known:
             continue
-        if name in {*map(str, ELSEWHERE), *ELSEWHERE.values()}:
+        if name in {*ELSEWHERE, *map(str, ELSEWHERE.values())}:
             raise DrillError(f"drill {name} needs a test environment: it acts on nodes, links or clocks")
         listed = ", ".join(f"{each.number} {each.name}" for each in drills)
-        only = ", ".join(f"{number} {name}" for number, name in ELSEWHERE.items())
+        only = ", ".join(f"{number} {name}" for name, number in ELSEWHERE.items())
         more = "" if environment.drills else f"; in a test environment also: {only}"
         raise DrillError(f"there is no drill {name}; there are: {listed}{more}")
-    return [each for each in drills if str(each.number) in names or each.name in names]
+    chosen = [each for each in drills if str(each.number) in names or each.name in names]
+    for each in chosen:
+        if each.clusters > clusters:
+            raise DrillError(
+                f"drill {each.name} needs {each.clusters} clusters: with {clusters} nobody takes over"
+            )
+    return chosen
 
 
 def refuse_unconfirmed(chosen: Iterable[Drill], contained: bool, stack: str, typed: str | None) -> None:
@@ -155,36 +191,113 @@ def refuse_unconfirmed(chosen: Iterable[Drill], contained: bool, stack: str, typ
             )
 
 
-def remove_leftovers(clusters: Iterable[LiveCluster]) -> None:
+def remove_leftovers(clusters: Iterable[LiveCluster], namespaces: Iterable[str]) -> None:
     """Removes the objects of a drill that was killed. One that is still running fails: run one at a time."""
+    places = collections(namespaces)
     for cluster in clusters:
-        for path in remove_stale(cluster, COLLECTIONS, age=timedelta(0)):
+        for path in remove_stale(cluster, places, age=timedelta(0)):
             print(f"left by an earlier drill on {cluster.name}, not removed: {path}", file=sys.stderr)
 
 
-def wait_until_ready(clusters: Iterable[LiveCluster], timeout: float = 120.0) -> None:
-    """Waits until helloworld and its caller are ready on every cluster, so that no drill affects the next."""
+def wait_until_ready(clusters: Iterable[LiveCluster], target: Target, timeout: float = 180.0) -> None:
+    """Waits until the target's pods are ready on every cluster, so that no drill affects the next."""
     for cluster in clusters:
-        for app in (SERVER, CLIENT):
-            path = f"/api/v1/namespaces/{app}/pods"
 
-            def ready(cluster: LiveCluster = cluster, path: str = path, app: str = app) -> bool | None:
-                pods = cluster.api.items(path, labelSelector=f"app={app}")
-                return True if pods and all(is_ready(pod) for pod in pods) else None
+        def ready(cluster: LiveCluster = cluster) -> bool | None:
+            pods = target.pods(cluster)
+            return True if pods and all(is_ready(pod) for pod in pods) else None
 
-            wait_for(ready, f"{app} is not ready on {cluster.name}", timeout)
+        wait_for(ready, f"{target.host} is not ready on {cluster.name}", timeout)
 
 
-def _loads(scene: Scene, janitor: Janitor, options: Options) -> list[Running]:
-    if options.baseline:
-        for cluster in scene.clusters.values():
-            baseline.make(janitor, cluster)
-    inside = LoadPod.start(janitor, scene.client, options.image, injected=True)
-    outside = LoadPod.start(janitor, scene.client, options.image, injected=False)
-    # The first request of a proxy opens its connections, which must not count for the fault.
-    time.sleep(1.0)
-    loads = [Running(mesh_stream(), inside), Running(ingress_stream(ingress_address(scene)), outside)]
-    return [*loads, Running(baseline.stream(), inside)] if options.baseline else loads
+@dataclass
+class Crew:
+    """Who calls what: the target, the callers' pods on each cluster, and users outside the clusters."""
+
+    clusters: dict[str, LiveCluster]
+    means: Means
+    options: Options
+    janitor: Janitor
+    caller: Caller
+    target: Target
+    mesh_loads: tuple[Load, ...]
+    stage: Stage | None = None
+    pods: dict[tuple[str, bool], LoadPod] = field(default_factory=dict[tuple[str, bool], LoadPod])
+
+    @classmethod
+    def gather(
+        cls, clusters: dict[str, LiveCluster], options: Options, means: Means, janitor: Janitor
+    ) -> Crew:
+        """Finds the target, or brings the environment's own. Raises DrillError when there is none."""
+        bring = means.environment.stage if means.contained and options.target is None else None
+        samples = means.topology.samples
+        if not (bring or options.target or samples):
+            raise DrillError("name a service with --target NAMESPACE/SERVICE: the stack has no sample apps")
+        namespace, _, account = (options.caller or "").partition("/")
+        caller = Caller(namespace, account or "default") if namespace else Caller()
+        place = (options.target or SERVER).partition("/")[0]
+        if not namespace and not samples:
+            caller = Caller(place, "default")
+        remove_leftovers(clusters.values(), (caller.namespace, place))
+        stage = bring(janitor, clusters) if bring else None
+        target = stage.target if stage else _target(next(iter(clusters.values())), options)
+        loads = stage.loads if stage else own_loads(target)
+        if options.baseline:
+            for cluster in clusters.values():
+                baseline.make(janitor, cluster, target)
+            loads = (*loads, baseline.load(target))
+        return cls(clusters, means, options, janitor, caller, target, loads, stage)
+
+    def scene(self, drill: Drill) -> Scene:
+        """The scene of a drill: users reach the first cluster first, and are called for by another one's pods."""
+        home = next(iter(self.clusters.values()))
+        client = self.clusters[self.options.client or home.name]
+        if drill.users and client is home:
+            client = next(each for each in self.clusters.values() if each is not home)
+        peer = home if drill.users else next(each for each in self.clusters.values() if each is not client)
+        return Scene(self.clusters, client, peer, self.means, self.target)
+
+    def loads(self, drill: Drill, scene: Scene) -> list[Running]:
+        """The loads of a drill, each with its source."""
+        inside = self._pod(scene.client, injected=True)
+        loads = [Running(load, inside) for load in self.mesh_loads]
+        if drill.users:
+            if self.stage is None:
+                raise LookupError("users call the environment's own app: leave out --target")
+            return [*loads, *self.stage.users(scene.peer.name)]
+        if self.stage or self.options.target:
+            return loads
+        outside = self._pod(scene.client, injected=False)
+        return [*loads, Running(ingress_load(ingress_address(scene)), outside)]
+
+    def _pod(self, cluster: LiveCluster, *, injected: bool) -> LoadPod:
+        """The load pod on a cluster; another one where a drill took it away."""
+        pod = self.pods.get((cluster.name, injected))
+        if pod is None or not pod.runs():
+            if pod:
+                pod.remove()
+            pod = LoadPod.start(self.janitor, cluster, self.options.image, self.caller, injected=injected)
+            self.pods[cluster.name, injected] = pod
+            # The first request of a proxy opens its connections, which must not count for the fault.
+            time.sleep(1.0)
+        return pod
+
+
+def _target(cluster: LiveCluster, options: Options) -> Target:
+    """The target that the command line names, by default the sample."""
+    if options.target:
+        return find(cluster, options.target, options.protocol, options.method, options.path)
+    return find(cluster, f"{SERVER}/{SERVER}", "http", "GET", "/hello")
+
+
+def own_loads(target: Target) -> tuple[Load, ...]:
+    """The loads on a user's own service: calls at a rate, or connections that last where its protocol has no calls."""
+    what = {"http": target.method, "grpc": "gRPC calls", "tcp": "TCP", "websocket": "WebSockets"}[
+        target.protocol
+    ]
+    lasting = target.protocol in ("tcp", "websocket")
+    title = f"{what} from inside the mesh"
+    return (Load("mesh", title, target.url, target.protocol, target.method, target.upstream, lasting),)
 
 
 def _write(options: Options, reports: Sequence[DrillReport]) -> None:

@@ -2,15 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from fedmesh.topology import Topology
 
 if TYPE_CHECKING:
+    from fedmesh.drill.load import Load, Running
     from fedmesh.drill.scene import Drill
+    from fedmesh.drill.target import Target
+    from fedmesh.probe import Janitor
+    from fedmesh.reading import LiveCluster
+
+
+class Stage(Protocol):
+    """An app of the environment on every cluster, and users outside the clusters who call it.
+
+    Attributes:
+        target: the app's service.
+        loads: the kinds of calls from inside the mesh.
+    """
+
+    target: Target
+    loads: tuple[Load, ...]
+
+    def users(self, first: str) -> list[Running]:
+        """The loads of users, whose edges prefer the cluster `first`."""
+        ...
+
+    def doubled(self, tag: str) -> int:
+        """The requests of a load that the app executed more than once."""
+        ...
+
+    def close(self) -> None:
+        """Ends what runs outside the clusters."""
+        ...
 
 
 def owns_nothing(_topology: Topology, _project: Path) -> bool:
@@ -32,12 +60,14 @@ class Environment:
         stack: the stack of commands that name none; "": the command looks for one.
         up: the command line of `pulumi up`, by the name of a stack that belongs to the environment.
         owns: whether a stack, of the project in a folder, belongs to the environment.
+        stage: brings an app into the clusters, which the janitor removes; None: there is none.
     """
 
     drills: tuple[Drill, ...] = ()
     stack: str = ""
     up: Callable[[str], list[str]] = pulumi_up
     owns: Callable[[Topology, Path], bool] = owns_nothing
+    stage: Callable[[Janitor, Mapping[str, LiveCluster]], Stage] | None = None
 
 
 ANY_CLUSTER = Environment()

@@ -2,36 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from fedmesh.drill.load import ENVOY_FILTERS
 from fedmesh.drill.scene import TAKEOVER, Drill, Scene
 from fedmesh.kube import Json
 from fedmesh.probe import LABEL, wait_for
 from fedmesh.reading import LiveCluster, is_ready
-from fedmesh.topology import GATEWAY_NAMESPACE, ISTIO_NAMESPACE, SERVER, SPIRE_NAMESPACE
+from fedmesh.topology import GATEWAY_NAMESPACE, ISTIO_NAMESPACE, SPIRE_NAMESPACE
 from fedmesh.verify.istio import NETWORK_LABEL
 
 BREAKAGE = "fedmesh-drill-breakage"
-# EnvoyFilter has no version v1.
-ENVOY_FILTERS = "/apis/networking.istio.io/v1alpha3/namespaces"
 
 
 def scale_app_away(scene: Scene) -> None:
-    """Scales helloworld on the calling cluster to 0."""
-    for deployment in _deployments(scene.client, SERVER, SERVER):
-        scale(scene, scene.client, deployment, 0)
+    """Scales the target on the calling cluster to 0."""
+    for path, workload in scene.target.workloads(scene.client).items():
+        scale(scene, scene.client, path, workload, 0)
 
 
 def kill_app(scene: Scene) -> None:
-    """Kills the pods of helloworld on the calling cluster; their Deployment replaces them."""
-    _kill(scene.client, SERVER, f"app={SERVER}")
+    """Kills the target's pods on the calling cluster; their Deployment replaces them."""
+    _delete(scene.client, scene.target.pods(scene.client))
 
 
 def break_app(scene: Scene) -> None:
-    """Makes the proxy of helloworld on the calling cluster answer 503."""
+    """Makes the target's proxies on the calling cluster answer 503."""
     _break(scene, {"abort": {"http_status": 503, "percentage": {"numerator": 100}}})
 
 
 def hang_app(scene: Scene) -> None:
-    """Makes the proxy of helloworld on the calling cluster delay every request by a minute."""
+    """Makes the target's proxies on the calling cluster delay every request by a minute."""
     _break(scene, {"delay": {"fixed_delay": "60s", "percentage": {"numerator": 100}}})
 
 
@@ -43,15 +44,26 @@ def kill_gateway(scene: Scene) -> None:
 
 
 def calls_go_to_the_peer(scene: Scene) -> None:
-    """Scales helloworld on the calling cluster to 0 for the whole load, so that the peer answers every call."""
-    for deployment in _deployments(scene.client, SERVER, SERVER):
-        scale(scene, scene.client, deployment, 0, situation=True)
+    """Scales the target on the calling cluster to 0 for the whole load, so that other clusters answer every call."""
+    workloads = scene.target.workloads(scene.client)
+    if not workloads:
+        raise LookupError(f"no Deployment of {scene.target.host} is on {scene.client.name}")
+    for path, workload in workloads.items():
+        scale(scene, scene.client, path, workload, 0, situation=True)
 
     def gone() -> bool | None:
-        left = scene.client.api.items(f"/api/v1/namespaces/{SERVER}/pods", labelSelector=f"app={SERVER}")
-        return None if left else True
+        return None if scene.target.pods(scene.client) else True
 
-    wait_for(gone, f"pods of helloworld remain on {scene.client.name}", 30.0)
+    wait_for(gone, f"pods of {scene.target.host} remain on {scene.client.name}", 45.0)
+
+
+def take_ingress_gateways(scene: Scene) -> None:
+    """Scales the ingress gateways of the users' cluster to 0, then kills their pods."""
+    collection = f"/apis/apps/v1/namespaces/{GATEWAY_NAMESPACE}/deployments"
+    for item in scene.peer.api.items(collection):
+        if item["spec"]["template"]["metadata"].get("labels", {}).get("istio") == "ingressgateway":
+            scale(scene, scene.peer, f"{collection}/{item['metadata']['name']}", item, 0)
+    _kill(scene.peer, GATEWAY_NAMESPACE, "istio=ingressgateway")
 
 
 def kill_istiod(scene: Scene) -> None:
@@ -76,12 +88,10 @@ def kill_spire_agent(scene: Scene) -> None:
 
 
 def scale(
-    scene: Scene, cluster: LiveCluster, deployment: Json, replicas: int, *, situation: bool = False
+    scene: Scene, cluster: LiveCluster, path: str, workload: Json, replicas: int, *, situation: bool = False
 ) -> None:
-    """Scales a Deployment, and pushes the way back."""
-    meta = deployment["metadata"]
-    path = f"/apis/apps/v1/namespaces/{meta['namespace']}/deployments/{meta['name']}"
-    _scale(scene, cluster, path, int(deployment["spec"].get("replicas", 1)), replicas, situation=situation)
+    """Scales a Deployment or StatefulSet, and pushes the way back."""
+    _scale(scene, cluster, path, int(workload["spec"].get("replicas", 1)), replicas, situation=situation)
 
 
 def _scale(
@@ -96,16 +106,18 @@ def _scale(
 
 
 def _break(scene: Scene, fault: Json) -> None:
-    collection = f"{ENVOY_FILTERS}/{SERVER}/envoyfilters"
+    if scene.target.protocol == "tcp":
+        raise LookupError("this drill breaks HTTP answers, and the target speaks plain TCP")
+    collection = f"{ENVOY_FILTERS}/{scene.target.namespace}/envoyfilters"
     scene.taken.push(
         f"delete {collection}/{BREAKAGE} on {scene.client.name}",
         lambda: scene.client.api.delete(f"{collection}/{BREAKAGE}"),
     )
-    scene.client.api.create(collection, breakage(fault))
+    scene.client.api.create(collection, breakage(fault, scene.target.selector))
 
 
-def breakage(fault: Json) -> Json:
-    """An EnvoyFilter that adds Envoy's fault filter to the inbound listener of helloworld."""
+def breakage(fault: Json, labels: Mapping[str, str]) -> Json:
+    """An EnvoyFilter that adds Envoy's fault filter to the inbound listeners of the pods with some labels."""
     kind = "type.googleapis.com/envoy.extensions.filters.http.fault.v3.HTTPFault"
     patch: Json = {
         "applyTo": "HTTP_FILTER",
@@ -124,16 +136,8 @@ def breakage(fault: Json) -> Json:
         "apiVersion": "networking.istio.io/v1alpha3",
         "kind": "EnvoyFilter",
         "metadata": {"name": BREAKAGE, "labels": {LABEL: "breakage"}},
-        "spec": {"workloadSelector": {"labels": {"app": SERVER}}, "configPatches": [patch]},
+        "spec": {"workloadSelector": {"labels": dict(labels)}, "configPatches": [patch]},
     }
-
-
-def _deployments(cluster: LiveCluster, namespace: str, app: str) -> list[Json]:
-    return [
-        item
-        for item in cluster.api.items(f"/apis/apps/v1/namespaces/{namespace}/deployments")
-        if item["spec"]["template"]["metadata"].get("labels", {}).get("app") == app
-    ]
 
 
 def _kill(cluster: LiveCluster, namespace: str, selector: str) -> None:
@@ -154,9 +158,33 @@ def _delete(cluster: LiveCluster, pods: list[Json], grace: int = 0) -> None:
 DRILLS = (
     Drill(1, "app-scaled", "the local app is scaled to 0", scale_app_away),
     Drill(2, "app-killed", "the local app's pods are killed", kill_app),
-    Drill(3, "app-503", "the local app answers 503", break_app, objective=TAKEOVER),
-    Drill(3, "app-hangs", "the local app does not answer", hang_app, objective=TAKEOVER),
-    Drill(4, "gateway", "an east-west gateway of the peer is killed", kill_gateway, calls_go_to_the_peer),
+    Drill(
+        3,
+        "app-503",
+        "the local app answers 503",
+        break_app,
+        objective=TAKEOVER,
+        hopeless="a 503 of the app is an answer that may have come after the call was executed: only calls that their "
+        "owner declares safe to repeat are repeated, and others meet it until the app is ejected and at each trial",
+    ),
+    Drill(
+        3,
+        "app-hangs",
+        "the local app does not answer",
+        hang_app,
+        objective=TAKEOVER,
+        hopeless="the mesh sets no time-out where the owner declares none: a call to an app that does not answer lasts "
+        "until its caller gives up, and nobody can tell the app from a slow one",
+    ),
+    Drill(
+        4,
+        "gateway",
+        "an east-west gateway of the peer is killed",
+        kill_gateway,
+        calls_go_to_the_peer,
+        destructive=True,
+        in_use=True,
+    ),
     Drill(5, "istiod", "istiod is killed", kill_istiod, destructive=True),
     Drill(7, "spire-agent", "the SPIRE agents are killed", kill_spire_agent, destructive=True),
 )

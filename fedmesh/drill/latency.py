@@ -20,18 +20,18 @@ from rich.table import Table
 from fedmesh.defaults import LOAD_IMAGE
 from fedmesh.drill import second_name
 from fedmesh.drill.analysis import percentile
-from fedmesh.drill.load import LoadPod, Rate, Stream
+from fedmesh.drill.load import Caller, Load, LoadPod, Rate
 from fedmesh.drill.means import DrillError, every_cluster
 from fedmesh.drill.play import LEAD
 from fedmesh.drill.published import LATENCY
 from fedmesh.drill.samples import Sample
+from fedmesh.drill.target import Target
 from fedmesh.kube import Json
 from fedmesh.probe import Janitor
 from fedmesh.reading import LiveCluster
 from fedmesh.topology import SERVER, SERVER_PORT, Topology
 
-NAME = f"{SERVER}-latency"
-HOST = second_name.host(NAME)
+TARGET = Target(SERVER, f"{SERVER}-latency", SERVER_PORT, {"app": SERVER}, SERVER_PORT)
 # Istio adds it to every endpoint.
 CLUSTER_LABEL = "topology.istio.io/cluster"
 CONNECTIONS = ("kept", "new")
@@ -44,7 +44,7 @@ FIGURES = "latency.json"
 
 @dataclass(frozen=True)
 class Figures:
-    """Calls of one kind: the version that answered, the numbers sent and lost, p50 and p99 in seconds."""
+    """Calls of one kind: the cluster that answered, the numbers sent and lost, p50 and p99 in seconds."""
 
     place: str
     connections: str
@@ -81,7 +81,7 @@ def latency(topology: Topology, as_json: bool, docs: Path | None, image: str = L
         for cluster in clusters.values():
             for collection, body in objects(client.name, peer.name):
                 janitor.create(cluster.api, collection, body)
-        pod = LoadPod.start(janitor, client, image, injected=True)
+        pod = LoadPod.start(janitor, client, image, Caller(), injected=True)
         time.sleep(SETTLE)
         report = measure(pod, client, peer)
     finally:
@@ -100,40 +100,46 @@ def latency(topology: Topology, as_json: bool, docs: Path | None, image: str = L
 def measure(pod: LoadPod, client: LiveCluster, peer: LiveCluster) -> LatencyReport:
     """Sends the kinds of calls in turn, in several rounds, so that other load on the machines affects all alike.
 
-    Raises DrillError when local and remote calls were answered by the same version.
+    Raises DrillError when a call was answered by another cluster than it was meant for.
     """
     at = datetime.now(UTC)
     met: dict[tuple[str, str], list[Sample]] = {}
     for round_number in range(ROUNDS):
         for place in PLACES:
             for connections in CONNECTIONS:
-                stream = stream_of(place, connections, round_number)
-                pod.fire(stream, Rate(RATE, TIMEOUT, ROUND_SECONDS), keepalive=connections == "kept")
+                load = load_of(place, connections, round_number)
+                pod.fire(load, Rate(RATE, TIMEOUT, ROUND_SECONDS), load.name)
                 time.sleep(ROUND_SECONDS + LEAD)
-                found = pod.collect(stream, 0.0, {})
+                samples = pod.collect(load, 0.0)
                 # The first second of each round has proxies without open connections.
-                met.setdefault((place, connections), []).extend(found[RATE:])
+                met.setdefault((place, connections), []).extend(samples[RATE:])
     figures = tuple(summary(*kind, samples) for kind, samples in met.items())
-    if {f.by for f in figures if f.place == "local"} & {f.by for f in figures if f.place == "remote"}:
-        raise DrillError("local and remote calls were answered by the same version of helloworld")
+    meant = {"local": client.name, "remote": peer.name}
+    for found in figures:
+        if found.by != meant[found.place]:
+            raise DrillError(f"{found.place} calls were answered by {found.by}, not by {meant[found.place]}")
     return LatencyReport(at, client.name, peer.name, RATE, figures)
 
 
-def stream_of(place: str, connections: str, round_number: int) -> Stream:
+def load_of(place: str, connections: str, round_number: int) -> Load:
     """The load of one kind of call in one round."""
-    url = f"http://{NAME}.{SERVER}:{SERVER_PORT}/{place}/{connections}"
-    return Stream(f"{place}-{connections}-{round_number}", f"{place}, connections {connections}", url)
+    return Load(
+        f"{place}-{connections}-{round_number}",
+        f"{place}, connections {connections}",
+        f"{TARGET.url}{place}/{connections}",
+        keepalive=connections == "kept",
+    )
 
 
 def summary(place: str, connections: str, samples: Sequence[Sample]) -> Figures:
-    """Percentiles of the answered calls. Raises DrillError when none was answered, or by more than one version."""
+    """Percentiles of the answered calls. Raises DrillError when none was answered, or by more than one cluster."""
     answered = [sample for sample in samples if not sample.lost]
-    versions = {sample.by for sample in answered}
+    clusters = {sample.by for sample in answered}
     times = [sample.latency for sample in answered]
     p50, p99 = percentile(times, 0.5), percentile(times, 0.99)
-    if p50 is None or p99 is None or len(versions) != 1:
-        raise DrillError(f"{place} calls were answered by {', '.join(sorted(versions)) or 'nobody'}")
-    return Figures(place, connections, versions.pop(), len(samples), len(samples) - len(answered), p50, p99)
+    if p50 is None or p99 is None or len(clusters) != 1:
+        raise DrillError(f"{place} calls were answered by {', '.join(sorted(clusters)) or 'nobody'}")
+    return Figures(place, connections, clusters.pop(), len(samples), len(samples) - len(answered), p50, p99)
 
 
 def objects(client: str, peer: str) -> list[tuple[str, Json]]:
@@ -152,10 +158,10 @@ def objects(client: str, peer: str) -> list[tuple[str, Json]]:
                     "match": [{"uri": {"prefix": f"/{place}/{connections}"}}],
                     "rewrite": {"uri": "/hello"},
                     "retries": {"attempts": 0},
-                    "route": [{"destination": {"host": HOST, "subset": name}}],
+                    "route": [{"destination": {"host": TARGET.host, "subset": name}}],
                 }
             )
-    return second_name.objects(NAME, {"subsets": subsets}, routes)
+    return second_name.objects(TARGET, {"subsets": subsets}, routes)
 
 
 def as_text(report: LatencyReport) -> str:

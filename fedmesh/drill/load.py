@@ -1,4 +1,4 @@
-"""Load at a fixed rate from inside the mesh and through an ingress gateway.
+"""Load at a fixed rate, and connections that last, from pods inside the mesh and outside it.
 
 The load is open-loop: vegeta sends each request on schedule however slow the answers are, so that a stall is measured
 in full. It runs in pods of its own, so that it goes on while this command has no connection to a cluster.
@@ -7,17 +7,24 @@ in full. It runs in pods of its own, so that it goes on while this command has n
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Protocol as Interface
 
-from fedmesh.drill.samples import Sample, parse
+from fedmesh.defaults import CURL_IMAGE
+from fedmesh.drill.lasting import LOG_LINE, Connection, named, parse_connections, script
+from fedmesh.drill.samples import ANSWERED_BY, Sample, parse
+from fedmesh.drill.target import Protocol
 from fedmesh.kube import Json, KubeError
-from fedmesh.probe import CONTAINER, RESTRICTED, UNPRIVILEGED, Janitor, wait_for
+from fedmesh.probe import CONTAINER, LABEL, RESTRICTED, UNPRIVILEGED, Janitor, wait_for
 from fedmesh.reading import PROXY, LiveCluster, containers, is_ready
 from fedmesh.topology import CLIENT
 
 FOLDER = "/data"
-# Seconds after which the kubelet ends a load pod, even when its command was killed; all drills together take half
+CONNECTIONS = "connections"
+APP = "fedmesh-drill"
+# EnvoyFilter has no version v1.
+ENVOY_FILTERS = "/apis/networking.istio.io/v1alpha3/namespaces"
+# Seconds after which the kubelet ends a load pod, even when its command was killed; all drills together take less than
 # an hour.
 LIFE = 7200
 # By default, Istio's proxies leave these counters of Envoy out.
@@ -27,13 +34,35 @@ KEEP_STATS = {
 
 
 @dataclass(frozen=True)
-class Stream:
-    """One load: its URL, and the Envoy cluster whose retries it causes ("": not counted)."""
+class Load:
+    """One load.
+
+    Attributes:
+        upstream: the Envoy cluster whose retries it causes; "": not counted.
+        lasting: whether it holds connections for the whole drill, instead of sending requests at a rate.
+        may_lose_for: seconds after the start of the fault in which it may lose requests.
+        repeatable: whether the owner declares the calls safe to repeat, so that executing one twice is no fault.
+        silence: seconds without a byte after which a lasting connection counts as hung; 0: it may be silent.
+        judged: whether the drill fails by it.
+        resolver: the DNS server that the load asks for each connection; "": the machine's.
+        host: the header Host; "": the URL's.
+        keepalive: whether requests share connections.
+    """
 
     name: str
     title: str
     url: str
+    protocol: Protocol = "http"
+    method: str = "GET"
     upstream: str = ""
+    lasting: bool = False
+    may_lose_for: float = 0.0
+    repeatable: bool = False
+    silence: float = 0.0
+    judged: bool = True
+    resolver: str = ""
+    host: str = ""
+    keepalive: bool = True
 
 
 @dataclass(frozen=True)
@@ -45,34 +74,129 @@ class Rate:
     seconds: float
 
 
-def load_pod(run: str, image: str, *, injected: bool) -> Json:
+@dataclass(frozen=True)
+class Caller:
+    """The namespace and the service account of the pods that send a load."""
+
+    namespace: str = CLIENT
+    account: str = CLIENT
+
+
+class Source(Interface):
+    """Where a load comes from: a pod, or in a test environment a machine outside the clusters."""
+
+    def clock_ahead(self) -> float: ...
+    def fire(self, load: Load, rate: Rate, tag: str) -> None: ...
+    def collect(self, load: Load, origin: float) -> list[Sample]: ...
+    def connections(self, load: Load, origin: float) -> list[Connection]: ...
+    def retries(self) -> dict[str, int]: ...
+
+
+@dataclass(frozen=True)
+class Running:
+    """A load and where it comes from."""
+
+    load: Load
+    source: Source
+
+
+def attack(load: Load, rate: Rate, tag: str, output: str, vegeta: str = "vegeta") -> str:
+    """The shell command of a load. Each request has the headers X-Vegeta-Attack (the tag) and X-Vegeta-Seq."""
+    # An empty message of gRPC: no compression, length 0.
+    message = [
+        "-h2c",
+        "-body=/dev/stdin",
+        "-header='content-type: application/grpc'",
+        "-header='te: trailers'",
+    ]
+    words = [
+        f"{vegeta} attack -name={tag} -rate={rate.per_second}/1s -duration={rate.seconds:g}s",
+        f"-timeout={rate.timeout:g}s -max-body=200 -keepalive={str(load.keepalive).lower()} -output={output}",
+        *([f"-resolvers={load.resolver} -dns-ttl=-1"] if load.resolver else []),
+        *([f"-header='Host: {load.host}'"] if load.host else []),
+    ]
+    if load.protocol == "grpc":
+        call = f"printf 'POST {load.url}\\n' > {output}.call; printf '\\0\\0\\0\\0\\0' | "
+        return call + " ".join([*words, *message, f"-targets={output}.call"])
+    return f"echo '{load.method} {load.url}' | " + " ".join(words)
+
+
+def load_pod(run: str, image: str, caller: Caller, *, injected: bool) -> Json:
     """A pod in which loads are started; with a sidecar when `injected`."""
     name = f"fedmesh-drill-{run}-{'mesh' if injected else 'outside'}"
-    metadata: Json = {"name": name, "labels": {"app": "fedmesh-drill"}, "annotations": dict(KEEP_STATS)}
+    metadata: Json = {"name": name, "labels": {"app": APP}, "annotations": dict(KEEP_STATS)}
     if not injected:
         metadata["labels"]["sidecar.istio.io/inject"] = "false"
+    images = {CONTAINER: image, **({CONNECTIONS: CURL_IMAGE} if injected else {})}
     return {
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": metadata,
         "spec": {
             "activeDeadlineSeconds": LIFE,
-            "serviceAccountName": CLIENT,
+            "serviceAccountName": caller.account,
             "restartPolicy": "Never",
             "terminationGracePeriodSeconds": 0,
             "enableServiceLinks": False,
             "containers": [
                 {
-                    "name": CONTAINER,
-                    "image": image,
+                    "name": container,
+                    "image": reference,
                     "imagePullPolicy": "IfNotPresent",
                     "command": ["sleep", str(LIFE)],
                     "resources": {"requests": {"cpu": "50m", "memory": "32Mi"}},
                     "securityContext": {**UNPRIVILEGED, **RESTRICTED},
                     "volumeMounts": [{"name": "data", "mountPath": FOLDER}],
                 }
+                for container, reference in images.items()
             ],
             "volumes": [{"name": "data", "emptyDir": {"sizeLimit": "256Mi"}}],
+        },
+    }
+
+
+def witness() -> Json:
+    """An EnvoyFilter by which the load pods' proxies name the endpoint that answered.
+
+    They add it to the headers of answers, and write a line to their log at the end of each connection of plain TCP.
+    """
+    kind = "type.googleapis.com/envoy.extensions"
+    log = {
+        "name": APP,
+        "typed_config": {
+            "@type": f"{kind}.access_loggers.file.v3.FileAccessLog",
+            "path": "/dev/stdout",
+            "log_format": {"text_format_source": {"inline_string": LOG_LINE}},
+        },
+    }
+    tcp = {"typed_config": {"@type": f"{kind}.filters.network.tcp_proxy.v3.TcpProxy", "access_log": [log]}}
+    filters = {"filterChain": {"filter": {"name": "envoy.filters.network.tcp_proxy"}}}
+    value = {
+        "response_headers_to_add": [
+            {
+                "header": {"key": ANSWERED_BY, "value": "%UPSTREAM_METADATA(istio:workload)%"},
+                "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
+            }
+        ]
+    }
+    return {
+        "apiVersion": "networking.istio.io/v1alpha3",
+        "kind": "EnvoyFilter",
+        "metadata": {"name": f"{APP}-answered-by", "labels": {LABEL: "witness"}},
+        "spec": {
+            "workloadSelector": {"labels": {"app": APP}},
+            "configPatches": [
+                {
+                    "applyTo": "ROUTE_CONFIGURATION",
+                    "match": {"context": "SIDECAR_OUTBOUND"},
+                    "patch": {"operation": "MERGE", "value": value},
+                },
+                {
+                    "applyTo": "NETWORK_FILTER",
+                    "match": {"context": "SIDECAR_OUTBOUND", "listener": filters},
+                    "patch": {"operation": "MERGE", "value": tcp},
+                },
+            ],
         },
     }
 
@@ -85,10 +209,16 @@ class LoadPod:
         self._pod = pod
 
     @classmethod
-    def start(cls, janitor: Janitor, cluster: LiveCluster, image: str, *, injected: bool) -> LoadPod:
+    def start(
+        cls, janitor: Janitor, cluster: LiveCluster, image: str, caller: Caller, *, injected: bool
+    ) -> LoadPod:
         """Creates the pod and waits until it is ready. Raises KubeError after 40 s."""
-        collection = f"/api/v1/namespaces/{CLIENT}/pods"
-        made = janitor.create(cluster.api, collection, load_pod(janitor.run, image, injected=injected))
+        if injected:
+            janitor.create(cluster.api, f"{ENVOY_FILTERS}/{caller.namespace}/envoyfilters", witness())
+        collection = f"/api/v1/namespaces/{caller.namespace}/pods"
+        made = janitor.create(
+            cluster.api, collection, load_pod(janitor.run, image, caller, injected=injected)
+        )
         path = f"{collection}/{made['metadata']['name']}"
 
         def ready() -> Json | None:
@@ -98,9 +228,38 @@ class LoadPod:
         pod = wait_for(ready, f"the load pod on {cluster.name} is not ready (image {image})", 40.0)
         if injected and PROXY not in containers(pod):
             raise KubeError(
-                f"the load pod on {cluster.name} has no sidecar: is the namespace {CLIENT} labelled for injection?"
+                f"the load pod on {cluster.name} has no sidecar: is the namespace {caller.namespace} labelled for "
+                "injection?"
             )
         return cls(cluster, pod)
+
+    @property
+    def node(self) -> str:
+        """The node that the pod runs on."""
+        return str(self._pod["spec"].get("nodeName", ""))
+
+    def runs(self) -> bool:
+        """Whether the pod is still ready."""
+        try:
+            return is_ready(self._cluster.api.get(self._path))
+        except KubeError as error:
+            if error.status != 404:
+                raise
+            return False
+
+    def remove(self) -> None:
+        """Deletes the pod and what names its answers."""
+        self._cluster.api.delete(self._path, gracePeriodSeconds="0")
+        self._cluster.api.delete(f"{self._filters}/{witness()['metadata']['name']}")
+
+    @property
+    def _path(self) -> str:
+        meta = self._pod["metadata"]
+        return f"/api/v1/namespaces/{meta['namespace']}/pods/{meta['name']}"
+
+    @property
+    def _filters(self) -> str:
+        return f"{ENVOY_FILTERS}/{self._pod['metadata']['namespace']}/envoyfilters"
 
     def clock_ahead(self) -> float:
         """Seconds by which the pod's clock is ahead of this machine's, to within half a round trip."""
@@ -108,24 +267,33 @@ class LoadPod:
         there = float(self._run("date +%s.%N"))
         return there - (asked + time.time()) / 2
 
-    def fire(self, stream: Stream, rate: Rate, *, keepalive: bool = True) -> None:
-        """Starts a load in the background; without keepalive each request opens a new connection."""
-        attack = (
-            f"echo 'GET {stream.url}' | vegeta attack -name={stream.name} -rate={rate.per_second}/1s "
-            f"-duration={rate.seconds:g}s -timeout={rate.timeout:g}s -max-body=200 "
-            f"-keepalive={str(keepalive).lower()} -output={self._file(stream)}"
-        )
-        self._run(f'nohup sh -c "{attack}" > {FOLDER}/{stream.name}.log 2>&1 < /dev/null &')
+    def fire(self, load: Load, rate: Rate, tag: str) -> None:
+        """Starts a load in the background."""
+        if load.lasting:
+            command, container = script(load, rate.seconds, self._file(load, "csv")), CONNECTIONS
+        else:
+            command, container = attack(load, rate, tag, self._file(load)), CONTAINER
+        file, log = self._file(load, "sh"), self._file(load, "log")
+        start = f"head -c {len(command.encode())} > {file}; nohup sh {file} > {log} 2>&1 < /dev/null &"
+        self._run(start, container=container, stdin=command)
 
-    def collect(self, stream: Stream, origin: float, answerers: Mapping[str, str]) -> list[Sample]:
+    def collect(self, load: Load, origin: float) -> list[Sample]:
         """The requests of a load that has ended; `origin` is its start in Unix seconds by the pod's clock."""
-        text = self._run(f"vegeta encode -to csv {self._file(stream)}", timeout=30.0)
-        samples = parse(text.splitlines(), origin, answerers)
+        text = self._run(f"vegeta encode -to csv {self._file(load)}", timeout=30.0)
+        samples = parse(text.splitlines(), origin, grpc=load.protocol == "grpc")
         if not samples:
-            raise KubeError(
-                f"the load {stream.name} sent nothing: {self._run(f'cat {FOLDER}/{stream.name}.log')}"
-            )
+            log = self._run(f"cat {self._file(load, 'log')}")
+            raise KubeError(f"the load {load.name} sent nothing: {log}")
         return samples
+
+    def connections(self, load: Load, origin: float) -> list[Connection]:
+        """The connections of a lasting load that has ended."""
+        text = self._run(f"cat {self._file(load, 'csv')}", container=CONNECTIONS)
+        found = parse_connections(text.splitlines(), origin)
+        if load.protocol != "tcp":
+            return found
+        log = self._cluster.api.get(f"{self._path}/log", container=PROXY)
+        return named(found, str(log).splitlines(), load.upstream, origin)
 
     def retries(self) -> dict[str, int]:
         """Retries of the pod's proxy since it started, by Envoy cluster; empty outside the mesh."""
@@ -133,13 +301,15 @@ class LoadPod:
             return {}
         return parse_retries(self._cluster.proxy(self._pod, "stats?filter=upstream_rq_retry$"))
 
-    def _file(self, stream: Stream) -> str:
-        return f"{FOLDER}/{stream.name}.bin"
+    def _file(self, load: Load, kind: str = "bin") -> str:
+        return f"{FOLDER}/{load.name}.{kind}"
 
-    def _run(self, script: str, timeout: float = 8.0) -> str:
+    def _run(
+        self, command: str, timeout: float = 8.0, container: str = CONTAINER, stdin: str | None = None
+    ) -> str:
         meta = self._pod["metadata"]
         output = self._cluster.api.exec(
-            meta["namespace"], meta["name"], CONTAINER, ["sh", "-c", script], timeout=timeout
+            meta["namespace"], meta["name"], container, ["sh", "-c", command], stdin=stdin, timeout=timeout
         )
         if output.code != 0:
             raise KubeError(f"in the load pod on {self._cluster.name}: {output.stderr.strip()[-200:]}")

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from fedmesh import envoy
 from fedmesh.drill.analysis import analyse
-from fedmesh.drill.load import LoadPod, Rate, Stream
-from fedmesh.drill.report import DrillReport, LoadReport, slower
-from fedmesh.drill.samples import Sample
+from fedmesh.drill.environment import Stage
+from fedmesh.drill.lasting import analyse_connections
+from fedmesh.drill.load import Load, Rate, Running
+from fedmesh.drill.report import DrillReport, LastingReport, LoadReport, slower
 from fedmesh.drill.scene import Drill, Scene
 from fedmesh.probe import poll
 from fedmesh.reading import load_balancer_addresses
-from fedmesh.topology import GATEWAY_NAMESPACE, SERVER, SERVER_HOST, SERVER_PORT
+from fedmesh.topology import GATEWAY_NAMESPACE, SERVER
 
 # Seconds between the command that starts a load and its first request: all loads have started by then.
 LEAD = 0.5
 SETTLE = 2.0
+# Seconds and requests per second of the calls that tell which cluster is in use.
+LOOK = Rate(40, 2.0, 2.0)
 
 Say = Callable[[str], None]
 
@@ -43,23 +46,9 @@ class Pace:
     after: float
 
 
-@dataclass(frozen=True)
-class Running:
-    """A load and the pod that sends it."""
-
-    stream: Stream
-    pod: LoadPod
-
-
-def mesh_stream() -> Stream:
-    """Calls of a pod in the mesh to helloworld."""
-    upstream = envoy.outbound(SERVER_PORT, SERVER_HOST)
-    return Stream("mesh", "From inside the mesh", f"http://{SERVER}.{SERVER}:{SERVER_PORT}/hello", upstream)
-
-
-def ingress_stream(address: str) -> Stream:
-    """Calls from outside the mesh to helloworld through an ingress gateway."""
-    return Stream("ingress", "Through the ingress gateway", f"http://{address}/hello")
+def ingress_load(address: str) -> Load:
+    """Calls from outside the mesh to the sample through an ingress gateway."""
+    return Load("ingress", f"GET of {SERVER} through the ingress gateway", f"http://{address}/hello")
 
 
 def ingress_address(scene: Scene) -> str:
@@ -71,33 +60,45 @@ def ingress_address(scene: Scene) -> str:
     raise LookupError(f"the ingress gateway of {scene.client.name} has no address")
 
 
-def answerers(scene: Scene) -> dict[str, str]:
-    """The cluster of each helloworld version. Raises LookupError when two clusters run the same version."""
-    found: dict[str, str] = {}
-    for cluster in scene.clusters.values():
-        pods = cluster.api.items(f"/api/v1/namespaces/{SERVER}/pods", labelSelector=f"app={SERVER}")
-        for version in {pod["metadata"]["labels"].get("version", "") for pod in pods}:
-            if found.setdefault(version, cluster.name) != cluster.name:
-                raise LookupError(f"{version} of {SERVER} runs on {found[version]} and {cluster.name}")
-    return found
+def in_use(scene: Scene, running: Running) -> Scene:
+    """The scene with the cluster that answers most calls as its peer.
+
+    Raises LookupError when the callers' own cluster answers, or a cluster that the stack does not have.
+    """
+    origin = time.time()
+    running.source.fire(running.load, LOOK, "look")
+    time.sleep(LOOK.seconds + LOOK.timeout + LEAD)
+    answered = [sample.by for sample in running.source.collect(running.load, origin) if not sample.lost]
+    busiest = max(set(answered), key=answered.count, default="nobody")
+    others = [name for name in scene.clusters if name != scene.client.name]
+    if busiest not in others:
+        raise LookupError(
+            f"calls from {scene.client.name} are answered by {busiest}, not by {' or '.join(others)}"
+        )
+    return replace(scene, peer=scene.clusters[busiest])
 
 
-def play(drill: Drill, scene: Scene, loads: Sequence[Running], pace: Pace, say: Say) -> DrillReport:
+def play(
+    drill: Drill, scene: Scene, loads: Sequence[Running], pace: Pace, say: Say, *, stage: Stage | None = None
+) -> DrillReport:
     """Runs a drill and undoes its changes, also when it fails or is interrupted."""
-    clusters = answerers(scene)
-    lasts = drill.seconds if pace.fault is None else pace.fault
-    seconds = pace.before + lasts + pace.after
+    lasts, after = (
+        (drill.seconds, max(pace.after, drill.after)) if pace.fault is None else (pace.fault, pace.after)
+    )
+    seconds = pace.before + lasts + after
     notes: list[str] = []
     try:
         drill.prepare(scene)
         time.sleep(SETTLE)
+        if drill.in_use:
+            scene = in_use(scene, next(each for each in loads if not each.load.lasting))
         # Failures that the preparation causes are not the fault's.
         known = scene.means.complaints() if drill.degrades else []
-        retries = [running.pod.retries() for running in loads]
-        ahead = [running.pod.clock_ahead() for running in loads]
+        sources = {running.source for running in loads}
+        retries = {source: source.retries() for source in sources}
+        ahead = {source: source.clock_ahead() for source in sources}
         at, origin = datetime.now(UTC), time.time()
-        for running in loads:
-            running.pod.fire(running.stream, Rate(pace.rate, pace.timeout, seconds))
+        _fire(loads, Rate(pace.rate, pace.timeout, seconds), origin)
         _until(origin + pace.before)
         say(f"fault: {drill.title}")
         start = time.time() - origin
@@ -112,12 +113,31 @@ def play(drill: Drill, scene: Scene, loads: Sequence[Running], pace: Pace, say: 
         notes += _undo_fault(scene, say)
         say("the fault is over")
         _until(origin + seconds + pace.timeout + LEAD)
-        reports = [
-            _load_report(
-                running, running.pod.collect(running.stream, origin + skew, clusters), old, (start, end)
+        reports: list[LoadReport] = []
+        lasting: list[LastingReport] = []
+        retried = {source: source.retries() for source in sources}
+        for running in loads:
+            load, source = running.load, running.source
+            skew = ahead[source]
+            if load.lasting:
+                found = analyse_connections(source.connections(load, origin + skew), start, seconds)
+                lasting.append(LastingReport(load.name, load.title, found))
+                continue
+            samples = source.collect(load, origin + skew)
+            more = retried[source].get(load.upstream, 0) - retries[source].get(load.upstream, 0)
+            reports.append(
+                LoadReport(
+                    name=load.name,
+                    title=load.title,
+                    findings=analyse(samples, start, end),
+                    retried=more if load.upstream else None,
+                    samples=tuple(samples),
+                    doubled=None if stage is None else stage.doubled(_tag(load, origin)),
+                    may_lose_for=load.may_lose_for,
+                    repeatable=load.repeatable,
+                    judged=load.judged and not (drill.hopeless and load.may_lose_for),
+                )
             )
-            for running, skew, old in zip(loads, ahead, retries, strict=True)
-        ]
         if drill.degrades:
             scene.remarks.extend(slower(load) for load in reports)
     finally:
@@ -140,10 +160,24 @@ def play(drill: Drill, scene: Scene, loads: Sequence[Running], pace: Pace, say: 
         end=end,
         seconds=seconds,
         loads=tuple(reports),
+        lasting=tuple(lasting),
         objective=drill.objective,
-        remarks=tuple(scene.remarks),
+        remarks=(*scene.remarks, *([drill.hopeless] if drill.hopeless else [])),
         notes=tuple(notes),
     )
+
+
+def _fire(loads: Sequence[Running], rate: Rate, origin: float) -> None:
+    """Starts all loads at once, so that they end together."""
+    with ThreadPoolExecutor(max_workers=max(1, len(loads))) as pool:
+        started = [pool.submit(each.source.fire, each.load, rate, _tag(each.load, origin)) for each in loads]
+        for each in started:
+            each.result()
+
+
+def _tag(load: Load, origin: float) -> str:
+    """What the requests of one load in one drill have in common in the header X-Vegeta-Attack."""
+    return f"{load.name}-{origin:.0f}"
 
 
 def _wait_until_healed(scene: Scene, ended: float, allowed: float) -> list[str]:
@@ -158,16 +192,6 @@ def _wait_until_healed(scene: Scene, ended: float, allowed: float) -> list[str]:
         return [f"not healed {allowed:.0f} s after the end: {complaint}" for complaint in failed]
     scene.remarks.append(f"healed {time.time() - ended:.0f} s after the end of the fault")
     return []
-
-
-def _load_report(
-    running: Running, samples: list[Sample], before: dict[str, int], fault: tuple[float, float]
-) -> LoadReport:
-    stream = running.stream
-    retried: int | None = None
-    if stream.upstream:
-        retried = running.pod.retries().get(stream.upstream, 0) - before.get(stream.upstream, 0)
-    return LoadReport(stream.name, stream.title, analyse(samples, *fault), retried, tuple(samples))
 
 
 def _undo_fault(scene: Scene, say: Say) -> list[str]:

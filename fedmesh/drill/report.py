@@ -12,7 +12,8 @@ from jinja2 import Environment, FileSystemLoader, select_autoescape
 from rich.console import Console
 from rich.table import Table
 
-from fedmesh.drill.analysis import Findings
+from fedmesh.drill.analysis import Findings, lost_late
+from fedmesh.drill.lasting import ConnectionFindings
 from fedmesh.drill.picture import HEIGHT, WIDTH, Picture, draw
 from fedmesh.drill.samples import Sample
 from fedmesh.drill.scene import NOTHING_LOST, Objective
@@ -23,13 +24,34 @@ COMPARISON = "documents"
 
 @dataclass(frozen=True)
 class LoadReport:
-    """One load: its findings and requests; `retried` is None where no proxy counts retries."""
+    """One load: its findings and requests.
+
+    Attributes:
+        retried: None where no proxy counts retries.
+        doubled: requests that were executed more than once; None where the app does not tell.
+        may_lose_for: seconds after the start of the fault in which it may lose requests.
+        repeatable: whether executing a request twice is no fault.
+        judged: whether the drill fails by it.
+    """
 
     name: str
     title: str
     findings: Findings
     retried: int | None
     samples: tuple[Sample, ...]
+    doubled: int | None = None
+    may_lose_for: float = 0.0
+    repeatable: bool = False
+    judged: bool = True
+
+
+@dataclass(frozen=True)
+class LastingReport:
+    """The connections of one kind that were to last for the whole drill."""
+
+    name: str
+    title: str
+    findings: ConnectionFindings
 
 
 @dataclass(frozen=True)
@@ -52,6 +74,7 @@ class DrillReport:
     end: float
     seconds: float
     loads: tuple[LoadReport, ...]
+    lasting: tuple[LastingReport, ...] = ()
     objective: Objective = NOTHING_LOST
     remarks: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
@@ -60,16 +83,26 @@ class DrillReport:
 def as_dict(report: DrillReport) -> dict[str, object]:
     """The report without its single requests, for JSON."""
     loads = [
-        {"name": load.name, "title": load.title, "retried": load.retried, **asdict(load.findings)}
+        {
+            "name": load.name,
+            "title": load.title,
+            "retried": load.retried,
+            "doubled": load.doubled,
+            "mayLoseFor": load.may_lose_for,
+            **asdict(load.findings),
+        }
         for load in report.loads
     ]
-    facts = {key: value for key, value in vars(report).items() if key not in ("loads", "at", "objective")}
+    lasting = [{"name": each.name, "title": each.title, **asdict(each.findings)} for each in report.lasting]
+    apart = ("loads", "lasting", "at", "objective")
+    facts = {key: value for key, value in vars(report).items() if key not in apart}
     return {
         **facts,
         "at": report.at.isoformat(timespec="seconds"),
         "objective": {"lost": 0, **asdict(report.objective)},
         "missed": missed(report),
         "loads": loads,
+        "lasting": lasting,
     }
 
 
@@ -77,20 +110,41 @@ def missed(report: DrillReport) -> list[str]:
     """The missed objectives of a drill, in words; empty when it passed."""
     found = list(report.notes)
     for load in report.loads:
-        findings, p99 = load.findings, load.findings.phases[1].p99
-        if load.name == COMPARISON:
+        if not load.judged:
             continue
-        if findings.lost:
-            found.append(f"{load.name}: {findings.lost} of {findings.sent} lost")
-        if report.objective.p99 is not None and p99 is not None and p99 > report.objective.p99:
+        findings, window = load.findings, load.findings.window
+        late = lost_late(load.samples, report.start, load.may_lose_for)
+        if late and load.may_lose_for:
             found.append(
-                f"{load.name}: p99 of {milliseconds(p99)} during the fault, {report.objective.p99:g} s allowed"
+                f"{load.name}: {late} lost later than {load.may_lose_for:g} s after the start of the fault"
+            )
+        elif late:
+            found.append(f"{load.name}: {findings.lost} of {findings.sent} lost")
+        if load.doubled and not load.repeatable:
+            found.append(f"{load.name}: {load.doubled} executed more than once")
+        if load.may_lose_for:
+            continue
+        if report.objective.p99 is not None and window.p99 is not None and window.p99 > report.objective.p99:
+            found.append(
+                f"{load.name}: p99 of {milliseconds(window.p99)} in the takeover, {report.objective.p99:g} s allowed"
             )
         if report.objective.steady is not None and findings.steady > report.objective.steady:
             found.append(
                 f"{load.name}: steady after {findings.steady:.1f} s, {report.objective.steady:g} s allowed"
             )
+    found += [missing for each in report.lasting if (missing := _missed(each))]
     return found
+
+
+def _missed(lasting: LastingReport) -> str:
+    found = lasting.findings
+    if not found.opened:
+        return f"{lasting.name}: no connection was ever open"
+    if found.last_break is not None and found.restored is None:
+        return f"{lasting.name}: no connection lasted after {found.broken} had broken"
+    if found.hung:
+        return f"{lasting.name}: {found.hung} connections hung without an error"
+    return ""
 
 
 def as_json(reports: Sequence[DrillReport]) -> str:
@@ -107,7 +161,7 @@ def print_table(console: Console, report: DrillReport) -> None:
     for column in ("load", "phase", "sent", "lost", "p50", "p99", "max", "answered by"):
         table.add_column(column, justify="left" if column in ("load", "phase", "answered by") else "right")
     for load in report.loads:
-        for phase in load.findings.phases:
+        for phase in (*load.findings.phases, load.findings.window):
             lost = f"[red]{phase.lost}[/]" if phase.lost else "0"
             who = ", ".join(f"{name} {count}" for name, count in sorted(phase.answered.items()))
             figures = [milliseconds(value) for value in (phase.p50, phase.p99, phase.longest)]
@@ -115,6 +169,8 @@ def print_table(console: Console, report: DrillReport) -> None:
     console.print(table)
     for load in report.loads:
         console.print(f"{load.name}: {in_words(load)}")
+    for lasting in report.lasting:
+        console.print(f"{lasting.name}: {connections_in_words(lasting)}")
     for remark in report.remarks:
         console.print(remark)
     for below in missed(report):
@@ -125,6 +181,8 @@ def in_words(load: LoadReport) -> str:
     """One load's findings in a sentence."""
     found = load.findings
     parts = [f"{found.lost} of {found.sent} lost"]
+    if load.doubled is not None:
+        parts.append(f"{load.doubled} executed twice")
     if load.retried is not None:
         parts.append(f"{load.retried} retried")
     if found.first_error is not None and found.last_error is not None:
@@ -132,16 +190,36 @@ def in_words(load: LoadReport) -> str:
     parts.append("no takeover needed" if found.takeover is None else f"taken over in {found.takeover:.2f} s")
     if found.failback is not None:
         parts.append(f"failed back in {found.failback:.2f} s")
+        parts.append(f"{found.switches} changes of the answering cluster after the fault")
     parts.append(f"steady again after {found.steady:.2f} s" if found.steady else "steady throughout")
     if found.errors:
         parts.append("errors: " + ", ".join(f"{count} x {kind}" for kind, count in found.errors.items()))
     return "; ".join(parts)
 
 
+def connections_in_words(lasting: LastingReport) -> str:
+    """One lasting load's findings in a sentence."""
+    found = lasting.findings
+    parts = [f"{found.opened} connections opened", f"{found.broken} broken", f"{found.refused} refused"]
+    if found.hung:
+        parts.append(f"{found.hung} hung without an error")
+    if found.last_break is not None:
+        parts.append(f"the last broke at {found.last_break:+.2f} s")
+    if found.restored is not None:
+        parts.append(f"all open again at {found.restored:+.2f} s")
+    parts += [f"{count} lasted on {name}" for name, count in found.answered.items()]
+    return "; ".join(parts)
+
+
 def page(reports: Sequence[DrillReport]) -> str:
     """One self-contained HTML page with a timeline and the figures of every drill."""
     drills = [
-        (report, [(load, in_words(load), _picture(report, load)) for load in report.loads], missed(report))
+        (
+            report,
+            [(load, in_words(load), _picture(report, load)) for load in report.loads],
+            [(each.title, connections_in_words(each)) for each in report.lasting],
+            missed(report),
+        )
         for report in reports
     ]
     return _templates().get_template("page.html.j2").render(drills=drills)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from fedmesh.drill.means import Means
+from fedmesh.drill.target import Target
 from fedmesh.drill.undo import Undo
 from fedmesh.reading import LiveCluster
 
@@ -17,6 +18,7 @@ class Scene:
     Attributes:
         client: the cluster whose pods send the load.
         peer: the cluster that takes over, or that fails.
+        target: the service that is called, and whose local pods the drills on apps take away.
         remarks: observations for the report.
         situation: undone after the load has ended.
         taken: undone when the fault ends.
@@ -26,6 +28,7 @@ class Scene:
     client: LiveCluster
     peer: LiveCluster
     means: Means
+    target: Target
     remarks: list[str] = field(default_factory=list[str])
     situation: Undo = field(default_factory=Undo)
     taken: Undo = field(default_factory=Undo)
@@ -45,6 +48,8 @@ class Objective:
 
 
 NOTHING_LOST = Objective()
+# Seconds in which a call that nobody declared safe to repeat may be lost: it was in flight, or on its way.
+IN_FLIGHT = 3.0
 # Seconds; longer than the longest back-off of a SPIRE agent.
 HEALING = 240.0
 # Callers of an idempotent GET may notice the takeover as a short pause.
@@ -66,11 +71,16 @@ class Drill:
         inject: injects the fault; it pushes the way back on `taken` before it changes anything.
         prepare: brings the mesh into the state in which the fault matters, before the load starts.
         seconds: duration of the fault unless the command line sets one.
+        after: shortest load after a fault of that duration, in seconds.
         destructive: affects more than one app, so that it must be confirmed outside a test environment.
         contained: runs in a test environment only.
         degrades: `fedmesh verify` runs during the fault, and the report lists what it finds.
         heals: seconds after the fault within which `fedmesh verify` must pass again; 0: not judged.
         objective: what the drill must keep besides losing no request.
+        clusters: the smallest number of clusters with which the fault leaves somebody to take over.
+        hopeless: why calls that nobody declared safe to repeat are lost while the fault lasts; "": they are not.
+        in_use: the peer is the cluster that answers most calls after the preparation.
+        users: the peer is the cluster that users outside the mesh reach first; callers in the mesh are elsewhere.
     """
 
     number: int
@@ -79,8 +89,13 @@ class Drill:
     inject: Callable[[Scene], None]
     prepare: Callable[[Scene], None] = nothing
     seconds: float = 20.0
+    after: float = 0.0
     destructive: bool = False
     contained: bool = False
     degrades: bool = False
     heals: float = 0.0
     objective: Objective = NOTHING_LOST
+    clusters: int = 2
+    hopeless: str = ""
+    in_use: bool = False
+    users: bool = False

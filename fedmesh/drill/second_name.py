@@ -1,41 +1,44 @@
-"""Another host name for the pods of helloworld, with its own rules instead of the mesh-wide ones."""
+"""Another host name for the pods of a service, with its own rules instead of the mesh-wide ones."""
 
 from __future__ import annotations
 
+from fedmesh.drill.target import Target
 from fedmesh.kube import Json
 from fedmesh.probe import NETWORKING
-from fedmesh.topology import SERVER, SERVER_PORT
 
 
-def host(name: str) -> str:
-    """The fully qualified host name."""
-    return f"{name}.{SERVER}.svc.cluster.local"
-
-
-def objects(name: str, rule: Json, routes: list[Json]) -> list[tuple[str, Json]]:
+def objects(target: Target, rule: Json | None, routes: list[Json]) -> list[tuple[str, Json]]:
     """The Service, DestinationRule and VirtualService of the name, each with its API collection.
 
     Args:
-        rule: the spec of the DestinationRule, without the host.
-        routes: the HTTP routes of the VirtualService.
+        target: the service under its new name.
+        rule: the spec of the DestinationRule, without the host; None: the mesh's own rules.
+        routes: the HTTP routes of the VirtualService; empty: the mesh's own.
     """
+    name, namespace = target.service, target.namespace
     service: Json = {
         "apiVersion": "v1",
         "kind": "Service",
         "metadata": {"name": name},
-        "spec": {"selector": {"app": SERVER}, "ports": [{"name": "http", "port": SERVER_PORT}]},
+        "spec": {
+            "selector": dict(target.selector),
+            "ports": [
+                {
+                    "name": target.protocol,
+                    "port": target.port,
+                    "targetPort": target.target_port or target.port,
+                }
+            ],
+        },
     }
-    return [
-        (f"/api/v1/namespaces/{SERVER}/services", service),
-        (
-            f"{NETWORKING}/{SERVER}/destinationrules",
-            _istio(name, "DestinationRule", {"host": host(name), **rule}),
-        ),
-        (
-            f"{NETWORKING}/{SERVER}/virtualservices",
-            _istio(name, "VirtualService", {"hosts": [host(name)], "http": routes}),
-        ),
-    ]
+    made = [(f"/api/v1/namespaces/{namespace}/services", service)]
+    if rule is not None:
+        spec = {"host": target.host, **rule}
+        made.append((f"{NETWORKING}/{namespace}/destinationrules", _istio(name, "DestinationRule", spec)))
+    if routes:
+        spec = {"hosts": [target.host], "http": routes}
+        made.append((f"{NETWORKING}/{namespace}/virtualservices", _istio(name, "VirtualService", spec)))
+    return made
 
 
 def _istio(name: str, kind: str, spec: Json) -> Json:

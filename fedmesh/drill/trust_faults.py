@@ -161,6 +161,7 @@ DRILLS = (
         seconds=90.0,
         destructive=True,
         heals=HEALING,
+        in_use=True,
     ),
     Drill(
         14,
@@ -171,6 +172,7 @@ DRILLS = (
         seconds=150.0,
         contained=True,
         heals=HEALING,
+        in_use=True,
     ),
     Drill(
         15,

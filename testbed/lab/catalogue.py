@@ -21,6 +21,9 @@ PAUSE = "3.10"
 PROMETHEUS = "v3.11.3"
 VEGETA = "6.9.1"  # the version of the image; tools/load/go.mod has that of the program
 
+# the lab's own app, which no registry has
+DRILL_TARGET = "localhost/fedmesh/drill-target:1"
+
 Locate = Callable[[str], Path]
 
 
@@ -42,6 +45,12 @@ def images(program: Locate, envoy_bootstrap: Path) -> list[Image]:
         *(_cert_manager(name, program(name)) for name in ("controller", "webhook", "cainjector")),
         *_istio(program, envoy_bootstrap),
         *(_helloworld(version, program("helloworld")) for version in ("v1", "v2")),
+        Image(
+            DRILL_TARGET,
+            Layer(files={"drill-target": program("drill-target")}),
+            entrypoint=["/drill-target"],
+            user="65534:65534",
+        ),
         Image(
             f"docker.io/curlimages/curl:{CURL}",
             Layer(),

@@ -7,12 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fedmesh.drill.environment import Environment
-from fedmesh.drill.faults import calls_go_to_the_peer, kill_istiod
-from fedmesh.drill.scene import HEALING, TAKEOVER, Drill, Scene
-from fedmesh.topology import Topology
+from fedmesh.drill.faults import calls_go_to_the_peer, kill_istiod, scale, take_ingress_gateways
+from fedmesh.drill.load import APP
+from fedmesh.drill.scene import HEALING, TAKEOVER, Drill, Objective, Scene
+from fedmesh.topology import ISTIO_NAMESPACE, Topology
 from testbed.lab import config
 from testbed.lab import faults as lab_faults
 from testbed.lab.config import Node
+from testbed.lab.drill_app import bring
 from testbed.lab.faults import Lever
 from testbed.lab.paths import State, cache, project
 
@@ -22,15 +24,45 @@ def cut_peer(scene: Scene) -> None:
     _cut(scene, _nodes(scene.peer.name))
 
 
-def stop_worker_of_peer(scene: Scene) -> None:
-    """Powers off the peer's worker nodes."""
-    _stop(scene, [node for node in _nodes(scene.peer.name) if not node.control_plane])
-
-
 def stop_peer(scene: Scene) -> None:
-    """Powers off every node of the peer, and kills istiod on the calling cluster."""
+    """Powers off every node of the peer."""
     _stop(scene, _nodes(scene.peer.name))
+
+
+def cut_callers(scene: Scene) -> None:
+    """Pulls the network cables of every node of the callers' cluster."""
+    _cut(scene, _nodes(scene.client.name))
+
+
+def take_control_plane(scene: Scene) -> None:
+    """Takes istiod and then the API server away from the callers' cluster; the proxies keep what they know."""
+    collection = f"/apis/apps/v1/namespaces/{ISTIO_NAMESPACE}/deployments"
+    for item in scene.client.api.items(collection):
+        if item["spec"]["template"]["metadata"].get("labels", {}).get("app") == "istiod":
+            scale(scene, scene.client, f"{collection}/{item['metadata']['name']}", item, 0)
     kill_istiod(scene)
+    lever, nodes = _lever(), _nodes(scene.client.name)
+    scene.taken.push(
+        f"let the API server of {scene.client.name} go on", lambda: lab_faults.thaw(lever, nodes)
+    )
+    lab_faults.freeze(lever, nodes)
+
+
+def stop_half(scene: Scene) -> None:
+    """Powers off half of the callers' nodes, but for the API server's and those that the load comes from.
+
+    Raises LookupError where no such node has a pod of the target.
+    """
+    nodes = [node for node in _nodes(scene.client.name) if not node.control_plane and not node.taints]
+    callers = scene.client.api.items("/api/v1/pods", labelSelector=f"app={APP}")
+    busy = {pod["spec"].get("nodeName") for pod in callers}
+    serving = {pod["spec"].get("nodeName") for pod in scene.target.pods(scene.client)}
+    chosen = [node for node in nodes if node.name not in busy and node.name in serving]
+    if not chosen:
+        raise LookupError(
+            f"{scene.client.name} has no second node for apps with a pod of {scene.target.host}"
+        )
+    _stop(scene, chosen[: max(1, len(nodes) // 2)])
 
 
 def slow_peer(scene: Scene) -> None:
@@ -75,33 +107,77 @@ def _names(nodes: Sequence[Node]) -> str:
     return ", ".join(node.name for node in nodes)
 
 
+# Seconds; longer than the detection of every edge, and than the way back of a cluster that lost power.
+USERS_WAIT, USERS_RETURN = 100.0, 130.0
+# Users whose edge repeats GET notice the takeover as an answer that took two tries.
+USERS = Objective(p99=2.0)
 DRILLS = (
-    Drill(
-        8,
-        "node",
-        "a node of the peer loses power",
-        stop_worker_of_peer,
-        destructive=True,
-        contained=True,
-        objective=TAKEOVER,
+    *(
+        Drill(
+            8,
+            name,
+            title,
+            inject,
+            seconds=USERS_WAIT,
+            after=USERS_RETURN,
+            destructive=True,
+            contained=True,
+            users=True,
+            objective=USERS,
+        )
+        for name, title, inject in (
+            ("users-power", "the users' cluster loses power", stop_peer),
+            ("users-cut", "the users' cluster is cut off from the network", cut_peer),
+            ("users-gateways", "the users' cluster loses its ingress gateways", take_ingress_gateways),
+        )
     ),
-    Drill(
-        9,
-        "cluster-cut",
-        "the peer is cut off from the network, its API server included",
-        cut_peer,
-        destructive=True,
-        contained=True,
-        objective=TAKEOVER,
+    *(
+        Drill(
+            9,
+            name,
+            title,
+            inject,
+            calls_go_to_the_peer,
+            after=60.0,
+            destructive=True,
+            contained=True,
+            objective=TAKEOVER,
+            clusters=3,
+            in_use=True,
+        )
+        for name, title, inject in (
+            ("peer-cut", "a peer in use is cut off, and a third cluster lives", cut_peer),
+            ("peer-power", "a peer in use loses power, and a third cluster lives", stop_peer),
+        )
     ),
     Drill(
         10,
-        "cluster-stopped",
-        "the peer loses power while istiod is restarted",
-        stop_peer,
+        "callers-cut",
+        "the callers' own cluster is cut off from all others",
+        cut_callers,
+        destructive=True,
+        contained=True,
+    ),
+    Drill(
+        10,
+        "control-plane",
+        "API server and istiod of the callers' cluster are away",
+        take_control_plane,
+        seconds=60.0,
+        destructive=True,
+        contained=True,
+        heals=HEALING,
+    ),
+    Drill(
+        10,
+        "nodes",
+        "half of the nodes for apps of the callers' cluster lose power",
+        stop_half,
+        after=60.0,
         destructive=True,
         contained=True,
         objective=TAKEOVER,
+        clusters=3,
     ),
     Drill(
         11,
@@ -112,6 +188,7 @@ DRILLS = (
         seconds=30.0,
         contained=True,
         degrades=True,
+        in_use=True,
     ),
     Drill(
         12,
@@ -123,6 +200,7 @@ DRILLS = (
         destructive=True,
         contained=True,
         degrades=True,
+        in_use=True,
         # tokens that kubelets renewed during the fault become valid ten minutes later
         heals=lab_faults.CLOCK_SECONDS + HEALING,
     ),
@@ -140,4 +218,4 @@ def owns(topology: Topology, folder: Path) -> bool:
     return all(m.kubeconfig is not None and home in m.kubeconfig.resolve().parents for m in topology.members)
 
 
-ENVIRONMENT = Environment(drills=DRILLS, stack="lab", up=up, owns=owns)
+ENVIRONMENT = Environment(drills=DRILLS, stack="lab", up=up, owns=owns, stage=bring)

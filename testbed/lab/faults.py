@@ -5,6 +5,8 @@ Each has an inverse that is idempotent. `heal` and `python -m testbed.lab up` re
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,6 +100,23 @@ def start(lever: Lever, targets: Sequence[Node], wait: bool = True) -> None:
             clusters.wait_ready(cluster, lever.state)
 
 
+def freeze(_lever: Lever, targets: Iterable[Node]) -> None:
+    """Stops the API servers on the nodes: they accept connections and answer nothing. The data plane goes on."""
+    _signal(targets, signal.SIGSTOP)
+
+
+def thaw(_lever: Lever, targets: Iterable[Node]) -> None:
+    """Lets the API servers on the nodes go on."""
+    _signal(targets, signal.SIGCONT)
+
+
+def _signal(targets: Iterable[Node], number: signal.Signals) -> None:
+    for node in targets:
+        running = processes.programs(node).get("kube-apiserver")
+        if running is not None:
+            os.kill(running, number)
+
+
 def kill(targets: Iterable[Node], program: str) -> None:
     """Kills one program, such as kubelet, on the nodes that run it; their first process restarts it.
 
@@ -116,6 +135,7 @@ FAULTS = {
     "cut": NodeFault("pull the cables of nodes", cut, plug_in),
     "slow": NodeFault(f"make links slow and lossy ({DELAY * 1000:.0f} ms, {LOSS:.0%})", slow, smooth),
     "clock": NodeFault(f"put clocks {CLOCK_SECONDS} s forward", put_clocks, right_clocks),
+    "freeze": NodeFault("stop API servers from answering", freeze, thaw),
     "stop": NodeFault("take the nodes' power away", stop, start),
 }
 

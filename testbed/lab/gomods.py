@@ -196,6 +196,7 @@ CLUSTER = GoModule(
         "csi-registrar": "./cmd/csi-registrar",
         "etcd": "./cmd/etcd",
         "helloworld": "./cmd/helloworld",
+        "drill-target": "./cmd/drill-target",
         "spiffe-csi-driver": "github.com/spiffe/spiffe-csi/cmd/spiffe-csi-driver",
     },
     _KUBERNETES_VERSION,

@@ -8,10 +8,12 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from fedmesh.drill.target import Target
 from fedmesh.spire import Bundle
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 TRUST_DOMAIN = "wsc-cluster1.com"
+TARGET = Target("shop", "orders", 8080, {"app": "orders"}, 8080)
 PEER_DOMAIN = "wsc-cluster2.com"
 
 

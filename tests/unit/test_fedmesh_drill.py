@@ -10,37 +10,41 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-from fedmesh_samples import FakeApi, pod
+from fedmesh_samples import TARGET, FakeApi, pod
 from rich.console import Console
 
 from fedmesh.drill import baseline, command, faults, picture, published, report
-from fedmesh.drill.analysis import analyse, percentile, usual_answerer
+from fedmesh.drill.analysis import analyse, lost_late, percentile, usual_answerer
 from fedmesh.drill.command import DrillError, available, catalogue, choose, refuse_unconfirmed
 from fedmesh.drill.environment import Environment
-from fedmesh.drill.load import load_pod, parse_retries
+from fedmesh.drill.lasting import Connection, analyse_connections, named, parse_connections, script
+from fedmesh.drill.load import Caller, Load, Rate, Running, attack, load_pod, parse_retries, witness
 from fedmesh.drill.means import Means
+from fedmesh.drill.play import in_use
 from fedmesh.drill.report import DrillReport, LoadReport
-from fedmesh.drill.samples import NOBODY, Sample, parse
+from fedmesh.drill.samples import ANSWERED_BY, NOBODY, UNKNOWN, Sample, cluster_of, parse
 from fedmesh.drill.scene import Drill, Objective, Scene
+from fedmesh.drill.target import find
 from fedmesh.drill.undo import Undo
 from fedmesh.kube import KubeError
 from fedmesh.probe import LABEL
 from fedmesh.reading import LiveCluster
 from fedmesh.topology import Member, Topology
 
-WHO = {"v1": "cluster-1", "v2": "cluster-2"}
 START = 1_795_440_866
 
 
-def line(at, status=200, latency=0.002, version="v1", error=""):
-    body = (
-        base64.b64encode(f"Hello version: {version}, instance: x\n".encode()).decode()
-        if status == 200
-        else ""
-    )
+def encoded(text):
+    return base64.b64encode(text.encode()).decode()
+
+
+def line(at, *, status=200, latency=0.002, by="cluster-1", error="", body="ok", headers=""):
+    """A request as `vegeta encode -to csv` writes it, with Istio's metadata of the endpoint that answered."""
     quoted = '"' + error.replace('"', '""') + '"' if error else ""
+    answered = f"X-Fedmesh-Drill-Answered-By: orders;shop;orders;v1;{by}\r\n" if by else ""
     return (
-        f"{int((START + at) * 1e9)},{status},{int(latency * 1e9)},0,40,{quoted},{body},mesh,0,GET,http://h/"
+        f"{int((START + at) * 1e9)},{status},{int(latency * 1e9)},0,40,{quoted},{encoded(body) if body else ''},mesh,0,"
+        f"GET,http://h/,{encoded(answered + headers)}"
     )
 
 
@@ -60,8 +64,8 @@ def taken_over():
 # Requests
 
 
-def test_requests_are_read_with_their_answerer_and_sorted_by_time():
-    found = parse([line(0.5, version="v2"), line(0.1)], START, WHO)
+def test_requests_are_read_with_the_cluster_that_answered_and_sorted_by_time():
+    found = parse([line(0.5, by="cluster-2"), line(0.1, body="whatever the app says")], START)
     assert [(round(s.at, 3), s.by, s.lost) for s in found] == [
         (0.1, "cluster-1", False),
         (0.5, "cluster-2", False),
@@ -69,12 +73,35 @@ def test_requests_are_read_with_their_answerer_and_sorted_by_time():
 
 
 def test_a_request_without_an_answer_keeps_its_error():
-    (found,) = parse([line(1, status=0, error='Get "http://h/": dial tcp: i/o timeout')], START, WHO)
+    (found,) = parse([line(1, status=0, error='Get "http://h/": dial tcp: i/o timeout', body="")], START)
     assert (found.lost, found.by, found.error) == (True, NOBODY, 'Get "http://h/": dial tcp: i/o timeout')
 
 
-def test_an_unknown_version_answers_under_its_own_name():
-    assert parse([line(1, version="v9")], START, WHO)[0].by == "v9"
+def test_a_refusal_comes_with_the_reason_that_the_proxy_gives():
+    (found,) = parse(
+        [line(1, status=503, error="503 Service Unavailable", body="no healthy upstream")], START
+    )
+    assert (found.by, found.error) == (NOBODY, "503 Service Unavailable: no healthy upstream")
+
+
+@pytest.mark.parametrize("by", ["", "-"])
+def test_an_answer_that_names_no_cluster_says_so(by):
+    (found,) = parse([line(1, by="")], START)
+    assert (found.lost, found.by) == (False, UNKNOWN)
+    assert cluster_of(by) == UNKNOWN
+
+
+def test_a_grpc_call_is_lost_by_its_status_and_not_by_that_of_http():
+    refused = line(1, body="", headers="Grpc-Status: 14\r\nGrpc-Message: connection refused\r\n")
+    cut_short = line(2, body="")
+    good = line(3, body="\0\0\0\0\0")
+    found = parse([refused, cut_short, good], START, grpc=True)
+    assert [(s.lost, s.error) for s in found] == [
+        (True, "grpc-status 14: connection refused"),
+        (True, "grpc-status unknown"),
+        (False, ""),
+    ]
+    assert not any(s.lost for s in parse([refused], START))
 
 
 # Findings
@@ -113,6 +140,21 @@ def test_a_load_that_never_got_an_answer_has_no_latencies():
     found = analyse([sample(n, status=503) for n in range(5)], 1.0, 3.0)
     assert found.lost == 5
     assert found.phases[0].p99 is None
+
+
+def test_what_was_under_way_at_the_cut_is_not_lost_late():
+    early = [sample(9.8, status=0, latency=5.0), sample(12.9, status=503)]
+    late = [sample(13.2, status=503)]
+    assert lost_late([*early, *late, sample(14.0)], 10.0, 3.0) == 1
+    assert lost_late([sample(2.0, status=503)], 10.0, 3.0) == 1
+    assert lost_late(early, 10.0, 0.0) == 2
+
+
+def test_the_takeover_window_and_the_changes_after_the_fault_are_figures_of_their_own():
+    found = analyse(taken_over(), 10.0, 20.0)
+    assert (found.window.sent, found.window.lost, found.switches) == (30, 2, 0)
+    flapping = [*taken_over(), sample(26.0, by="cluster-2"), sample(27.0)]
+    assert analyse(flapping, 10.0, 20.0).switches == 2
 
 
 def test_percentiles_are_of_the_values_themselves():
@@ -154,21 +196,22 @@ def scene(api):
     members = [Member(f"cluster-{n}", f"td{n}", f"network-{n}", None, "") for n in (1, 2)]
     one, two = (LiveCluster(member, api) for member in members)
     means = Means(Topology("s", tuple(members)), Path())
-    return Scene({"cluster-1": one, "cluster-2": two}, client=one, peer=two, means=means)
+    return Scene({"cluster-1": one, "cluster-2": two}, client=one, peer=two, means=means, target=TARGET)
 
 
-DEPLOYMENTS = "/apis/apps/v1/namespaces/helloworld/deployments"
+DEPLOYMENTS = "/apis/apps/v1/namespaces/shop/deployments"
+STATEFULSETS = "/apis/apps/v1/namespaces/shop/statefulsets"
 
 
-def deployment(replicas):
+def workload(replicas, name="orders-v1", app="orders"):
     return {
-        "metadata": {"name": "helloworld-v1", "namespace": "helloworld"},
-        "spec": {"replicas": replicas, "template": {"metadata": {"labels": {"app": "helloworld"}}}},
+        "metadata": {"name": name, "namespace": "shop"},
+        "spec": {"replicas": replicas, "template": {"metadata": {"labels": {"app": app, "version": "v1"}}}},
     }
 
 
 def test_an_app_is_scaled_back_to_what_it_had_even_if_taking_it_away_failed():
-    api = Broken({DEPLOYMENTS: [deployment(3)]})
+    api = Broken({DEPLOYMENTS: [workload(3), workload(5, "other", "other")], STATEFULSETS: []})
     stage = scene(api)
     with pytest.raises(OSError, match="connection lost"):
         faults.scale_app_away(stage)
@@ -182,21 +225,22 @@ def test_a_broken_app_is_mended_by_removing_the_filter():
     faults.break_app(stage)
     ((path, body),) = api.created
     assert body["spec"]["configPatches"][0]["match"]["context"] == "SIDECAR_INBOUND"
+    assert body["spec"]["workloadSelector"]["labels"] == TARGET.selector
     stage.taken.run()
     assert api.deleted == [f"{path}/{body['metadata']['name']}"]
 
 
 def test_killing_nobody_is_an_error_not_a_passed_drill():
-    path = "/api/v1/namespaces/helloworld/pods"
+    path = "/api/v1/namespaces/shop/pods"
     with pytest.raises(LookupError, match="no ready pod to kill"):
         faults.kill_app(scene(FakeApi({path: []})))
 
 
 def test_killed_pods_get_no_grace():
-    path = "/api/v1/namespaces/helloworld/pods"
-    api = FakeApi({path: [pod("helloworld-v1-x", namespace="helloworld")]})
+    path = "/api/v1/namespaces/shop/pods"
+    api = FakeApi({path: [pod("orders-v1-x", namespace="shop")]})
     faults.kill_app(scene(api))
-    assert api.deleted == [f"{path}/helloworld-v1-x"]
+    assert api.deleted == [f"{path}/orders-v1-x"]
 
 
 # Which drills may be played
@@ -211,7 +255,7 @@ def test_drills_are_chosen_by_number_or_name():
 
 
 def test_every_drill_has_a_name_of_its_own():
-    names = [*(each.name for each in command.DRILLS), *command.ELSEWHERE.values()]
+    names = [*(each.name for each in command.DRILLS), *command.ELSEWHERE]
     assert len(set(names)) == len(names)
 
 
@@ -233,19 +277,19 @@ def test_a_drill_of_a_test_environment_is_refused_elsewhere():
         refuse_unconfirmed([a_fault(contained=True)], contained=False, stack="prod", typed="prod")
 
 
-@pytest.mark.parametrize("name", ["9", "cluster-cut"])
+@pytest.mark.parametrize("name", ["9", "peer-cut"])
 def test_a_drill_that_only_a_test_environment_has_is_named_as_such(name):
     with pytest.raises(DrillError, match=f"drill {name} needs a test environment"):
         choose([name])
 
 
 def test_an_environment_adds_its_drills():
-    mine = Drill(9, "cluster-cut", "the peer is cut off", lambda _: None, contained=True)
+    mine = Drill(9, "peer-cut", "the peer is cut off", lambda _: None, contained=True)
     environment = Environment(drills=(mine,))
     assert choose(["9"], environment) == [mine]
     assert mine in choose(["all"], environment)
-    assert "cluster-cut" in catalogue(environment)
-    assert "In a test environment only: 8 node" in catalogue()
+    assert "peer-cut" in catalogue(environment)
+    assert "In a test environment only: 8 users-power" in catalogue()
 
 
 # Drills that were killed
@@ -255,38 +299,41 @@ def test_the_next_drill_removes_what_a_killed_one_left(capsys):
     def left(name):
         return {"metadata": {"name": name, "creationTimestamp": datetime.now(UTC).isoformat()}}
 
-    pods, services, rules, routes, filters = command.COLLECTIONS
+    places = command.collections(["shop"])
+    pods, services, _deployments, _rules, routes, filters = places
     api = FakeApi(
         {
+            **{place: [] for place in places},
             pods: [left("fedmesh-drill-ab12-mesh")],
-            services: [left("helloworld-documents")],
-            rules: [],
+            services: [left("orders-documents")],
             routes: KubeError("forbidden", 403),
             filters: [left(faults.BREAKAGE)],
         }
     )
-    command.remove_leftovers([scene(api).client])
+    command.remove_leftovers([scene(api).client], ["shop", "shop"])
     assert api.deleted == [
         f"{pods}/fedmesh-drill-ab12-mesh",
-        f"{services}/helloworld-documents",
+        f"{services}/orders-documents",
         f"{filters}/{faults.BREAKAGE}",
     ]
     assert f"not removed: {routes}: forbidden" in capsys.readouterr().err
 
 
 def test_a_load_pod_ends_by_itself():
-    assert load_pod("r", "vegeta:1", injected=True)["spec"]["activeDeadlineSeconds"] <= 7200
+    assert load_pod("r", "vegeta:1", Caller(), injected=True)["spec"]["activeDeadlineSeconds"] <= 7200
 
 
 def test_an_injected_fault_can_be_found_by_the_next_drill():
-    assert LABEL in faults.breakage({})["metadata"]["labels"]
+    assert LABEL in faults.breakage({}, {})["metadata"]["labels"]
 
 
 # The load
 
 
 def test_the_outside_load_has_no_proxy_and_the_inside_one_keeps_retry_counters():
-    outside, inside = (load_pod("r", "vegeta:1", injected=injected)["metadata"] for injected in (False, True))
+    outside, inside = (
+        load_pod("r", "vegeta:1", Caller(), injected=injected)["metadata"] for injected in (False, True)
+    )
     assert outside["labels"]["sidecar.istio.io/inject"] == "false"
     assert "sidecar.istio.io/inject" not in inside["labels"]
     assert "upstream_rq_(retry" in inside["annotations"]["sidecar.istio.io/statsInclusionRegexps"]
@@ -298,10 +345,161 @@ def test_retries_are_read_by_upstream_cluster():
 
 
 def test_the_baseline_has_a_name_of_its_own_and_none_of_the_meshs_rules():
-    specs = {body["kind"]: body["spec"] for _, body in baseline.objects()}
+    specs = {body["kind"]: body["spec"] for _, body in baseline.objects(TARGET)}
     assert "outlierDetection" not in specs["DestinationRule"]["trafficPolicy"]
     assert specs["VirtualService"]["hosts"] == [specs["DestinationRule"]["host"]]
-    assert specs["Service"]["selector"] == {"app": "helloworld"}
+    assert specs["Service"]["selector"] == TARGET.selector
+
+
+def test_requests_are_told_apart_by_their_tag_and_their_number():
+    load = Load("post", "POST", "http://orders.shop:8080/", method="POST")
+    line = attack(load, Rate(40, 5.0, 45.0), "post-17", "/data/post.bin")
+    assert (
+        "echo 'POST http://orders.shop:8080/' | vegeta attack -name=post-17 -rate=40/1s -duration=45s" in line
+    )
+
+
+def test_a_grpc_call_is_http2_with_an_empty_message():
+    load = Load("grpc", "gRPC", "http://orders.shop:8081/shop.Orders/Get", "grpc", "POST")
+    line = attack(load, Rate(40, 5.0, 45.0), "grpc-17", "/data/grpc.bin")
+    assert "printf '\\0\\0\\0\\0\\0' | vegeta attack" in line
+    assert "-h2c" in line
+    assert "-header='content-type: application/grpc'" in line
+
+
+def test_the_callers_proxies_name_the_endpoint_that_answered_and_nobody_elses_do():
+    spec = witness()["spec"]
+    assert spec["workloadSelector"]["labels"] == {
+        "app": load_pod("r", "i", Caller(), injected=True)["metadata"]["labels"]["app"]
+    }
+    header = spec["configPatches"][0]["patch"]["value"]["response_headers_to_add"][0]["header"]
+    assert header["key"] == ANSWERED_BY
+
+
+# The target
+
+
+ORDERS = "/api/v1/namespaces/shop/services/orders"
+
+
+def test_a_target_is_any_service_by_default_at_its_first_port():
+    ports = [{"port": 80, "targetPort": "http"}, {"port": 8443}]
+    cluster = scene(FakeApi({ORDERS: {"spec": {"selector": {"app": "orders"}, "ports": ports}}})).client
+    found = find(cluster, "shop/orders", "http", "PUT", "/x")
+    assert (found.url, found.target_port) == ("http://orders.shop.svc.cluster.local:80/x", "http")
+    assert (found.method, found.selector) == ("PUT", {"app": "orders"})
+    assert (
+        find(cluster, "shop/orders:8443", "tcp", "GET", "/").url == "tcp://orders.shop.svc.cluster.local:8443"
+    )
+    assert find(cluster, "shop/orders", "grpc", "GET", "/shop.Orders/Get").method == "POST"
+
+
+@pytest.mark.parametrize("text", ["orders", "shop/", "shop/orders:http", "/orders"])
+def test_a_target_without_namespace_or_with_a_name_for_its_port_is_refused(text):
+    with pytest.raises(LookupError, match="not of the form NAMESPACE/SERVICE"):
+        find(scene(FakeApi()).client, text, "http", "GET", "/")
+
+
+@pytest.mark.parametrize(
+    ("spec", "lacks"),
+    [
+        ({"selector": {"app": "orders"}, "ports": [{"port": 80}]}, "no port 81"),
+        ({"ports": [{"port": 81}]}, "no selector"),
+    ],
+)
+def test_a_target_that_cannot_be_called_is_named(spec, lacks):
+    with pytest.raises(LookupError, match=lacks):
+        find(scene(FakeApi({ORDERS: {"spec": spec}})).client, "shop/orders:81", "http", "GET", "/")
+
+
+class Answers:
+    """A source of load whose calls some clusters answer."""
+
+    def __init__(self, *by):
+        self.by = by
+
+    def fire(self, load, rate, tag):
+        pass
+
+    def collect(self, _load, _origin):
+        return [sample(n, by=name) for n, name in enumerate(self.by)]
+
+
+def test_the_peer_is_the_cluster_that_is_in_use(monkeypatch):
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    stage = scene(FakeApi())
+    third = LiveCluster(Member("cluster-3", "td3", "network-3", None, ""), FakeApi())
+    stage.clusters["cluster-3"] = third
+    load = Load("mesh", "GET", "http://h/")
+    assert in_use(stage, Running(load, Answers("cluster-2", "cluster-3", "cluster-3"))).peer is third
+    with pytest.raises(LookupError, match="answered by cluster-1, not by cluster-2 or cluster-3"):
+        in_use(stage, Running(load, Answers("cluster-1")))
+
+
+def test_a_drill_that_leaves_nobody_with_two_clusters_needs_three():
+    mine = Drill(9, "peer-cut", "the peer is cut off", lambda _: None, contained=True, clusters=3)
+    environment = Environment(drills=(mine,))
+    assert choose(["9"], environment, 3) == [mine]
+    assert mine not in choose(["all"], environment, 2)
+    with pytest.raises(DrillError, match="needs 3 clusters"):
+        choose(["9"], environment, 2)
+
+
+# Connections that last
+
+
+def test_a_connection_that_ends_before_its_time_is_broken():
+    lines = [
+        f"{START}.0,{START + 12}.5,56,200,900,orders;shop;orders;v1;cluster-1",
+        f"{START + 13},{START + 13}.1,56,503,0,-",
+        f"{START + 14},{START + 40},28,200,700,orders;shop;orders;v1;cluster-2",
+        f"{START}.2,{START + 40},28,200,1800,orders;shop;orders;v1;cluster-2",
+        "curl: no such option",
+    ]
+    found = analyse_connections(parse_connections(lines, START), 10.0, 40.0)
+    assert (found.opened, found.broken, found.hung, found.refused) == (3, 1, 0, 1)
+    assert (found.last_break, found.restored) == (2.5, 4.0)
+    assert found.answered == {"cluster-2": 2}
+
+
+def test_a_tcp_connection_has_the_cluster_that_its_proxy_logged():
+    kept = [Connection(0.1, 40.0, 9, UNKNOWN, 28), Connection(20.0, 40.0, 9, UNKNOWN, 28)]
+    log = [
+        f"fedmesh-drill {START + 0.2} outbound|8082||h; orders;shop;orders;;cluster-1",
+        f"fedmesh-drill {START + 20.1} outbound|9||other orders;shop;orders;;cluster-3",
+        f"fedmesh-drill {START + 20.1} outbound|8082||h ;;;;cluster-2",
+        "2026-11-27T08:00:00Z info something else",
+    ]
+    assert [each.by for each in named(kept, log, "outbound|8082||h", START)] == ["cluster-1", "cluster-2"]
+    assert named(kept, [], "outbound|8082||h", START) == kept
+
+
+def test_a_connection_that_ended_for_silence_hung():
+    lines = [f"{START},{START + 18},28,200,400,-", f"{START + 18},{START + 40},28,200,400,-"]
+    found = analyse_connections(parse_connections(lines, START), 10.0, 40.0)
+    assert (found.broken, found.hung) == (1, 1)
+    load = Load("x", "x", "http://h:1/x", lasting=True, silence=3.0)
+    assert "--speed-time 3" in script(load, 45.0, "/data/x.csv")
+
+
+def test_connections_that_all_last_have_no_break():
+    lines = [f"{START},{START + 40},28,000,1800,"]
+    found = analyse_connections(parse_connections(lines, START), 10.0, 40.0)
+    assert (found.opened, found.broken, found.last_break, found.restored) == (1, 0, None, None)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "part"),
+    [
+        ("tcp", "gopher://h:1"),
+        ("websocket", "Upgrade: websocket"),
+        ("grpc", "--http2-prior-knowledge"),
+        ("http", "http://h"),
+    ],
+)
+def test_each_protocol_has_its_kind_of_connection(protocol, part):
+    url = "tcp://h:1" if protocol == "tcp" else "http://h:1/x"
+    assert part in script(Load("x", "x", url, protocol, lasting=True), 45.0, "/data/x.csv")
 
 
 # The report
@@ -369,7 +567,7 @@ def test_the_page_needs_nothing_from_elsewhere_and_escapes_what_it_shows():
 
 
 def test_a_drill_is_judged_by_its_bar_and_not_by_istios_documents():
-    documents = replace(drilled().loads[0], name=report.COMPARISON)
+    documents = replace(drilled().loads[0], judged=False)
     assert report.missed(replace(drilled(), loads=(documents,))) == []
     assert report.missed(drilled()) == ["mesh: 2 of 250 lost"]
     strict = replace(
@@ -378,9 +576,25 @@ def test_a_drill_is_judged_by_its_bar_and_not_by_istios_documents():
     assert report.missed(strict) == [
         "could not be put back: x",
         "mesh: 2 of 250 lost",
-        "mesh: p99 of 5.0 ms during the fault, 0.004 s allowed",
+        "mesh: p99 of 5.0 ms in the takeover, 0.004 s allowed",
         "mesh: steady after 1.1 s, 1 s allowed",
     ]
+
+
+def test_a_load_that_may_lose_what_is_in_flight_is_judged_by_what_it_loses_later():
+    excused = replace(drilled().loads[0], may_lose_for=3.0)
+    assert report.missed(replace(drilled(), loads=(excused,))) == []
+    late = replace(excused, samples=(*excused.samples, sample(14.0, status=503)))
+    assert report.missed(replace(drilled(), loads=(late,))) == [
+        "mesh: 1 lost later than 3 s after the start of the fault"
+    ]
+
+
+def test_a_request_that_was_executed_twice_is_a_fault():
+    twice = replace(drilled().loads[0], may_lose_for=3.0, doubled=2)
+    assert report.missed(replace(drilled(), loads=(twice,))) == ["mesh: 2 executed more than once"]
+    assert report.missed(replace(drilled(), loads=(replace(twice, repeatable=True),))) == []
+    assert "2 executed twice" in report.in_words(twice)
 
 
 def test_the_documents_have_a_row_a_picture_and_what_was_missed_of_every_drill(tmp_path):
@@ -404,14 +618,14 @@ def test_the_documents_have_a_row_a_picture_and_what_was_missed_of_every_drill(t
 
 
 def test_the_summary_holds_every_drill_in_words_and_the_timelines_of_the_readme_alone(tmp_path):
-    shown = replace(drilled(), number=10, fault="cluster-stopped", title="the peer loses its power")
+    shown = replace(drilled(), number=8, fault="users-power", title="the users' cluster loses power")
     published.summarize(tmp_path, [drilled(), shown])
     text = (tmp_path / "README.md").read_text()
     assert "## 1. the local app is scaled to 0" in text
-    assert "## 10. the peer loses its power" in text
-    assert re.findall(r"!\[timeline\]\((.+?)\)", text) == ["10-cluster-stopped.svg"]
+    assert "## 8. the users' cluster loses power" in text
+    assert re.findall(r"!\[timeline\]\((.+?)\)", text) == ["08-users-power.svg"]
     assert not re.findall(r"\]\(drills\.", text)
-    assert {file.name for file in tmp_path.iterdir()} == {"README.md", "10-cluster-stopped.svg"}
+    assert {file.name for file in tmp_path.iterdir()} == {"README.md", "08-users-power.svg"}
 
 
 def test_the_picture_keeps_within_its_canvas():

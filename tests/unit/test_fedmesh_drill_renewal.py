@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
 import pytest
-from fedmesh_samples import FakeApi
+from fedmesh_samples import TARGET, FakeApi
 
 from fedmesh.drill import renewal
 from fedmesh.drill.means import Means
@@ -42,7 +42,7 @@ def api():
 def scene(api):
     member = Member("cluster-1", "td1", "network-1", None, "")
     cluster = LiveCluster(member, api)
-    return Scene({"cluster-1": cluster}, cluster, cluster, Means(Topology("blue", (member,)), None))
+    return Scene({"cluster-1": cluster}, cluster, cluster, Means(Topology("blue", (member,)), None), TARGET)
 
 
 @pytest.fixture

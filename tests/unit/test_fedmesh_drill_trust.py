@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from fedmesh_samples import FakeApi, pod
+from fedmesh_samples import TARGET, FakeApi, pod
 
 from fedmesh.drill import means as module
 from fedmesh.drill import play, trust_faults
@@ -29,7 +29,7 @@ def means(environment=ENGINE):
 
 def scene(api):
     one, two = (LiveCluster(member, api) for member in MEMBERS)
-    return Scene({"cluster-1": one, "cluster-2": two}, client=one, peer=two, means=means())
+    return Scene({"cluster-1": one, "cluster-2": two}, client=one, peer=two, means=means(), target=TARGET)
 
 
 class Changing(FakeApi):
