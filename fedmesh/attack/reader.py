@@ -50,7 +50,7 @@ def run(session: AttackSession, cluster: LiveCluster) -> list[AttackResult]:
     tried |= {
         f"{more} reads Secrets": (istiod, "/api/v1/secrets?limit=1", ()),
         f"{more} reads ConfigMaps": (istiod, "/api/v1/configmaps?limit=1", ()),
-        f"{more} writes": (istiod, "/api/v1/namespaces?dryRun=All", ("-X", "POST", "-d", "{}")),
+        f"{more} writes": (istiod, "/api/v1/namespaces?dryRun=All", ("-X", "POST")),
         f"{more} brings a token along": (istiod, OPEN, ("-H", "authorization: Bearer x")),
         f"{more} runs a command": (istiod, f"{pod}/exec?command=id", ()),
     }
