@@ -191,8 +191,8 @@ def verify(
     """Check the live mesh: clusters, configuration, certificates, SPIRE, Istio, traffic and security.
 
     Each failed check comes with its cause, a remedy and a link to its entry in docs/troubleshooting.md. Warnings do
-    not change the exit code. With --pre nothing needs to be installed: the command checks what the clusters must
-    have before the first `pulumi up`.
+    not change the exit code. With --pre nothing needs to be installed: the command checks what existing clusters, and
+    the AWS account of those that are created, must have before the first `pulumi up`.
 
     \b
     Examples:
@@ -201,11 +201,12 @@ def verify(
       fedmesh verify --stack prod --service shop/cart
       fedmesh verify --stack prod --json | jq '.results[] | select(.ok | not)'
     """
+    from fedmesh.verify import account
     from fedmesh.verify.command import show_service, verify
 
     if pre and read_only:
         raise click.UsageError("--pre makes a temporary Service: it cannot be combined with --read-only")
-    topology, _ = _mesh(environment, stack, project)
+    topology, folder = _mesh(environment, stack, project)
     if service is not None:
         try:
             return show_service(topology, service, as_json=as_json)
@@ -220,6 +221,7 @@ def verify(
         timeout=timeout,
         wait=wait,
         reads_only=read_only,
+        account=account.load(folder, topology.stack) if pre else None,
     )
 
 

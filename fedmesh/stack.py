@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from components.config.settings import load_stack_file
+from components.config.settings import Settings, load_stack_file
 from fedmesh.topology import Member, Topology
 
 
@@ -19,12 +19,8 @@ def project_folder(start: Path) -> Path:
 
 
 def load(project: Path, stack: str) -> Topology:
-    """Reads Pulumi.<stack>.yaml. Raises ConfigError when a value is not allowed, and FileNotFoundError."""
-    path = project / f"Pulumi.{stack}.yaml"
-    if not path.is_file():
-        known = sorted(p.name.split(".")[1] for p in project.glob("Pulumi.*.yaml"))
-        raise FileNotFoundError(f"{path.name} does not exist; stacks here: {', '.join(known) or 'none'}")
-    settings = load_stack_file(path)
+    """Reads the mesh of Pulumi.<stack>.yaml. Raises ConfigError when a value is not allowed, and FileNotFoundError."""
+    settings = settings_of(project, stack)
     return Topology(
         stack=stack,
         members=tuple(
@@ -44,3 +40,12 @@ def load(project: Path, stack: str) -> Topology:
         creates_storage_class=bool(settings.storage.provisioner),
         replicas=settings.istio.replicas,
     )
+
+
+def settings_of(project: Path, stack: str) -> Settings:
+    """Reads Pulumi.<stack>.yaml. Raises ConfigError when a value is not allowed, and FileNotFoundError."""
+    path = project / f"Pulumi.{stack}.yaml"
+    if not path.is_file():
+        known = sorted(p.name.split(".")[1] for p in project.glob("Pulumi.*.yaml"))
+        raise FileNotFoundError(f"{path.name} does not exist; stacks here: {', '.join(known) or 'none'}")
+    return load_stack_file(path)

@@ -7,12 +7,12 @@ import pulumi
 import pulumi_aws as aws
 
 from components.aws.dns import PrivateZone, PrivateZoneArgs, ZoneNetwork
-from components.aws.eks import EksCluster, EksClusterArgs
+from components.aws.eks import EksCluster, EksClusterArgs, check_owner
 from components.aws.links import NetworkEnd, NetworkLinks, NetworkLinksArgs
-from components.aws.network import Network, NetworkArgs
-from components.aws.zones import verified_zones
+from components.aws.network import INTERFACE_ENDPOINTS, Network, NetworkArgs
 from components.config.aws import AwsSettings
-from components.config.eks import EksSpec
+from components.config.eks import EksSpec, name_in_eks
+from components.config.zones import verified_zones
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class AwsCluster:
     @property
     def eks_name(self) -> str:
         """Name of the cluster in EKS."""
-        return f"istio-eks-{self.name}"
+        return name_in_eks(self.name)
 
 
 @dataclass(frozen=True)
@@ -107,6 +107,7 @@ class AwsClusters(pulumi.ComponentResource):
                 verified_zones=self._zones(cluster),
                 nat_per_zone=cluster.spec.nat == "per-zone",
                 flow_log_days=cluster.spec.flow_log_days,
+                interface_endpoints=INTERFACE_ENDPOINTS if cluster.spec.vpc_endpoints == "all" else (),
                 permissions_boundary=self._args.settings.permissions_boundary,
                 tags=self._args.settings.tags,
             ),
@@ -114,11 +115,12 @@ class AwsClusters(pulumi.ComponentResource):
         )
 
     def _zones(self, cluster: AwsCluster) -> pulumi.Output[Mapping[str, str]]:
+        """Returns the zones by name, known when nothing in the account is in the cluster's way."""
+        opts = pulumi.InvokeOutputOptions(parent=self, provider=self._args.providers[cluster.region])
         found = aws.get_availability_zones_output(
-            filters=[{"name": "zone-type", "values": ["availability-zone"]}],
-            opts=pulumi.InvokeOutputOptions(parent=self, provider=self._args.providers[cluster.region]),
+            filters=[{"name": "zone-type", "values": ["availability-zone"]}], opts=opts
         )
-        return found.apply(
+        zones = found.apply(
             lambda zones: verified_zones(
                 cluster.spec.zones,
                 dict(zip(zones.names, zones.zone_ids, strict=True)),
@@ -126,6 +128,15 @@ class AwsClusters(pulumi.ComponentResource):
                 self._args.source,
             )
         )
+        tags = aws.eks.get_clusters_output(opts=opts).names.apply(
+            lambda names: (
+                aws.eks.get_cluster_output(name=cluster.eks_name, opts=opts).tags
+                if cluster.eks_name in names
+                else pulumi.Output.from_input(dict[str, str]())
+            )
+        )
+        owned = tags.apply(lambda known: check_owner(known, pulumi.get_stack(), cluster.eks_name))
+        return pulumi.Output.all(zones, owned).apply(lambda both: both[0])
 
     def _end(self, cluster: AwsCluster) -> NetworkEnd:
         network = self.networks[cluster.name]

@@ -12,7 +12,7 @@ import pulumi_eks as eks
 
 from components.aws.iam import ROLE_PATH, managed_policy, role
 from components.config.aws_facts import partition_of
-from components.config.eks import GENERAL, LATEST, SPIRE_SERVER, EksSpec, NodeGroupSpec
+from components.config.eks import GENERAL, LATEST, SPIRE_SERVER, EksSpec, NodeGroupSpec, is_listed
 
 API_PORT = 443
 NODE_POLICIES = (
@@ -23,6 +23,8 @@ NODE_POLICIES = (
 )
 EBS_CSI = "aws-ebs-csi-driver"
 DEDICATED = "dedicated"
+OWNER = "fedmesh:stack"  # a tag of every EKS cluster, with the name of the stack that created it
+AUTOSCALED = pulumi.ResourceOptions(ignore_changes=["scalingConfig.desiredSize"])
 LONGEST_GROUP_PREFIX = 36  # the provider adds 26 characters, and EKS takes 63
 
 
@@ -67,11 +69,13 @@ class EksCluster(pulumi.ComponentResource):
         kubeconfig: JSON, a secret; its context has the alias as name. Known when nodes and addons are there.
         endpoint: URL of the API server.
         security_group_id: the group that EKS gives to control plane and nodes.
+        control_plane: the cluster in EKS, which exists long before its nodes.
     """
 
     kubeconfig: pulumi.Output[str]
     endpoint: pulumi.Output[str]
     security_group_id: pulumi.Output[str]
+    control_plane: pulumi.Resource
 
     def __init__(self, name: str, args: EksClusterArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("fedmesh:eks:EksCluster", name, None, opts)
@@ -80,7 +84,7 @@ class EksCluster(pulumi.ComponentResource):
         self._child = pulumi.ResourceOptions(parent=self)
         self._partition = partition_of(args.region) or "aws"
 
-        cluster = self._cluster(self._key())
+        self.control_plane = cluster = self._cluster(self._key())
         after_cluster = pulumi.ResourceOptions(parent=self, depends_on=[cluster])
         self.security_group_id = cluster.cluster_security_group_id
         self._api_rules()
@@ -162,6 +166,7 @@ class EksCluster(pulumi.ComponentResource):
             upgrade_policy=aws.eks.ClusterUpgradePolicyArgs(support_type=spec.support_type.upper()),
             provider_credential_opts=eks.KubeconfigOptionsArgs(),
             tags=dict(self._args.tags),
+            cluster_tags={OWNER: pulumi.get_stack()},
             opts=pulumi.ResourceOptions(parent=self, depends_on=self._log_group(), transforms=[transform]),
         )
 
@@ -258,6 +263,7 @@ class EksCluster(pulumi.ComponentResource):
             node_role_arn=node_role.arn,
             subnet_ids=self._subnets_of(group_name),
             version=self._args.spec.version,
+            release_version=self._release(group) if group.patched else None,
             ami_type=group.ami_type,
             capacity_type="SPOT" if group.spot else "ON_DEMAND",
             instance_types=list(group.instance_types),
@@ -277,8 +283,13 @@ class EksCluster(pulumi.ComponentResource):
             if group_name == SPIRE_SERVER
             else [],
             tags=self._tags(group_name),
-            opts=opts,
+            opts=pulumi.ResourceOptions.merge(opts, AUTOSCALED) if group.autoscaled else opts,
         )
+
+    def _release(self, group: NodeGroupSpec) -> pulumi.Output[str]:
+        """Returns the version of EKS's newest image of a node group's kind."""
+        name = group.release_parameter(self._args.spec.version)
+        return aws.ssm.get_parameter_output(name=name, opts=pulumi.InvokeOutputOptions(parent=self)).value
 
     def _subnets_of(self, group_name: str) -> list[pulumi.Input[str]]:
         """SPIRE's volume lives in one zone, and so must every node that may have to attach it."""
@@ -320,7 +331,13 @@ class EksCluster(pulumi.ComponentResource):
         return [
             identity,
             self._addon("coredns", after_nodes),
-            self._addon(EBS_CSI, with_role, {"ebs-csi-controller-sa": driver.arn}),
+            self._addon(
+                EBS_CSI,
+                with_role,
+                {"ebs-csi-controller-sa": driver.arn},
+                # a volume that outlived its cluster can be told apart, and its owner found
+                {"controller": {"extraVolumeTags": self._tags("volume")}},
+            ),
         ]
 
     def _addon(
@@ -328,12 +345,14 @@ class EksCluster(pulumi.ComponentResource):
         addon: str,
         opts: pulumi.ResourceOptions,
         pod_identities: Mapping[str, pulumi.Input[str]] | None = None,
+        values: Mapping[str, Any] | None = None,
     ) -> aws.eks.Addon:
         return aws.eks.Addon(
             f"{self._name}-{addon}",
             cluster_name=self._args.cluster_name,
             addon_name=addon,
             addon_version=self._pin(addon),
+            configuration_values=json.dumps(values) if values else None,
             resolve_conflicts_on_create="OVERWRITE",
             resolve_conflicts_on_update="OVERWRITE",
             pod_identity_associations=[
@@ -385,7 +404,7 @@ def check_caller(caller: str, admins: Sequence[str], cluster: str) -> bool:
     Raises:
         pulumi.RunError: it is not among them.
     """
-    if _identity(caller) not in {_identity(admin) for admin in admins}:
+    if not is_listed(caller, admins):
         raise pulumi.RunError(
             f"{caller} runs Pulumi and is not among the admins of {cluster}: it could create the cluster and "
             f"nothing in it; list it in eks.admins, or use one of {', '.join(admins)}"
@@ -393,12 +412,24 @@ def check_caller(caller: str, admins: Sequence[str], cluster: str) -> bool:
     return True
 
 
-def _identity(arn: str) -> tuple[str, str, str]:
-    """Account, kind and name of a principal, the same for a role and for its sessions."""
-    account, path = arn.split(":")[4], arn.split(":", 5)[5].split("/")
-    if path[0] == "assumed-role":
-        return account, "role", path[1]
-    return account, path[0], path[-1]
+def check_owner(tags: Mapping[str, str], stack: str, name: str) -> bool:
+    """Checks that no other stack has created the EKS cluster of a name, which is unique in an account and region.
+
+    Args:
+        tags: tags of the cluster; empty where there is none, and without owner where an earlier version created it.
+        stack: name of the Pulumi stack.
+        name: name of the cluster in EKS.
+
+    Raises:
+        pulumi.RunError: another stack has.
+    """
+    owner = tags.get(OWNER, stack)
+    if owner != stack:
+        raise pulumi.RunError(
+            f"{name} exists and belongs to the stack {owner}: use another account or region, other names of clusters, "
+            f"or, where that stack was renamed, set the cluster's tag {OWNER} to {stack}"
+        )
+    return True
 
 
 def child_transform(

@@ -7,8 +7,8 @@ import pulumi
 import pulumi_aws as aws
 import pulumi_kubernetes as k8s
 
+from components.aws.controller_identity import ControllerIdentity, ControllerIdentityArgs
 from components.aws.fleet import EksFleet
-from components.aws.iam import ROLE_PATH, document_json
 from components.aws.load_balancers import (
     DRAIN_SECONDS,
     GATEWAY_HEALTH_PORT,
@@ -16,7 +16,6 @@ from components.aws.load_balancers import (
     nlb_annotations,
 )
 from components.config.aws import ControllerSpec
-from components.config.aws_facts import partition_of
 from components.kube.load_balancers import LoadBalancerService, LoadBalancerSettings
 from components.kube.manifests import Document, from_registry, load_one
 
@@ -30,7 +29,7 @@ class LoadBalancerControllerArgs:
     """Args of LoadBalancerController.
 
     Attributes:
-        cluster: its cluster, and `cluster_name`, the cluster's name in EKS.
+        cluster: the control plane of its cluster, and `cluster_name`, the cluster's name in EKS.
         region, vpc_id: region and VPC in which it may open ports.
         ingress_scheme: `internet-facing` or `internal`, the scheme of the ingress gateway.
         mesh_ranges: ranges of all networks of the mesh, which reach the internal load balancers.
@@ -55,7 +54,7 @@ class LoadBalancerControllerArgs:
 
 
 class LoadBalancerController(pulumi.ComponentResource):
-    """The controller with a role by pod identity, which lets it change only resources with its cluster's tag.
+    """The controller with an identity of its own.
 
     Outputs:
         settings: settings of the Services. Their values are known once the controller is ready, so that a Service
@@ -69,8 +68,20 @@ class LoadBalancerController(pulumi.ComponentResource):
         self, name: str, args: LoadBalancerControllerArgs, opts: pulumi.ResourceOptions | None = None
     ) -> None:
         super().__init__("fedmesh:eks:LoadBalancerController", name, None, opts)
-        in_aws = pulumi.ResourceOptions(parent=self, provider=args.provider)
-        identity = self._identity(name, args, in_aws)
+        identity = ControllerIdentity(
+            name,
+            ControllerIdentityArgs(
+                cluster=args.cluster,
+                cluster_name=args.cluster_name,
+                region=args.region,
+                vpc_id=args.vpc_id,
+                namespace=NAMESPACE,
+                service_account=SERVICE_ACCOUNT,
+                permissions_boundary=args.permissions_boundary,
+                tags=args.tags,
+            ),
+            pulumi.ResourceOptions(providers=[args.provider]),
+        )
         release = k8s.helm.v3.Release(
             f"{name}-release",
             name=SERVICE_ACCOUNT,
@@ -102,45 +113,6 @@ class LoadBalancerController(pulumi.ComponentResource):
             annotations=annotations,
             source_ranges=() if label == "ingress" else args.mesh_ranges,
             drain_seconds=DRAIN_SECONDS,
-        )
-
-    def _identity(
-        self, name: str, args: LoadBalancerControllerArgs, opts: pulumi.ResourceOptions
-    ) -> aws.eks.PodIdentityAssociation:
-        partition = partition_of(args.region) or "aws"
-        account = aws.get_caller_identity_output(
-            opts=pulumi.InvokeOutputOptions(parent=self, provider=args.provider)
-        ).account_id
-        vpc_arn = pulumi.Output.concat(f"arn:{partition}:ec2:{args.region}:", account, ":vpc/", args.vpc_id)
-        role = aws.iam.Role(
-            f"{name}-role",
-            assume_role_policy=document_json("trust-pod-identity"),
-            path=ROLE_PATH,
-            permissions_boundary=args.permissions_boundary or None,
-            tags=dict(args.tags),
-            opts=opts,
-        )
-        policy = aws.iam.RolePolicy(
-            f"{name}-policy",
-            role=role.id,
-            policy=vpc_arn.apply(
-                lambda arn: document_json(
-                    "load-balancer-controller",
-                    {"PARTITION": partition, "VPC_ARN": arn, "CLUSTER_NAME": args.cluster_name},
-                )
-            ),
-            opts=opts,
-        )
-        return aws.eks.PodIdentityAssociation(
-            f"{name}-identity",
-            cluster_name=args.cluster_name,
-            namespace=NAMESPACE,
-            service_account=SERVICE_ACCOUNT,
-            role_arn=role.arn,
-            tags=dict(args.tags),
-            opts=pulumi.ResourceOptions.merge(
-                opts, pulumi.ResourceOptions(depends_on=[policy, args.cluster])
-            ),
         )
 
 
@@ -176,7 +148,7 @@ def _args_by_cluster(fleet: EksFleet) -> dict[str, LoadBalancerControllerArgs]:
         return {}
     return {
         name: LoadBalancerControllerArgs(
-            cluster=fleet.resources.clusters[name],
+            cluster=fleet.resources.clusters[name].control_plane,
             cluster_name=cluster.eks_name,
             region=cluster.region,
             vpc_id=fleet.resources.networks[name].vpc_id,

@@ -1,6 +1,6 @@
 """The network of one cluster: a VPC over several zones, NAT egress, and VPC endpoints."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pulumi
@@ -26,6 +26,7 @@ class NetworkArgs:
         verified_zones: the same by name, known once the account's zones have been checked.
         nat_per_zone: one NAT gateway per zone (survives the loss of a zone) instead of one.
         flow_log_days: days for which flow logs are kept.
+        interface_endpoints: services that have an interface endpoint; S3 always has its gateway endpoint.
         permissions_boundary: ARN of the boundary of the flow logs' role, "" for none.
         tags: tags of all resources.
     """
@@ -37,6 +38,7 @@ class NetworkArgs:
     nat_per_zone: bool
     flow_log_days: int
     permissions_boundary: str = ""
+    interface_endpoints: Sequence[str] = INTERFACE_ENDPOINTS
     verified_zones: pulumi.Input[Mapping[str, str]] | None = None
     tags: Mapping[str, str] = field(default_factory=dict[str, str])
 
@@ -189,6 +191,19 @@ class Network(pulumi.ComponentResource):
         return tables
 
     def _endpoints(self, tables: list[aws.ec2.RouteTable]) -> None:
+        aws.ec2.VpcEndpoint(
+            f"{self._name}-s3",
+            vpc_id=self.vpc_id,
+            service_name=f"com.amazonaws.{self._args.region}.s3",
+            vpc_endpoint_type="Gateway",
+            route_table_ids=[table.id for table in tables],
+            tags=self._tags("s3"),
+            opts=self._child,
+        )
+        if self._args.interface_endpoints:
+            self._interface_endpoints()
+
+    def _interface_endpoints(self) -> None:
         group = aws.ec2.SecurityGroup(
             f"{self._name}-endpoints",
             description="HTTPS from the VPC to the interface endpoints",
@@ -210,16 +225,7 @@ class Network(pulumi.ComponentResource):
         # China's interface endpoints carry a prefix of their own, its S3 gateway does not.
         china = "cn." if partition_of(self._args.region) == "aws-cn" else ""
         prefix = f"{china}com.amazonaws.{self._args.region}"
-        aws.ec2.VpcEndpoint(
-            f"{self._name}-s3",
-            vpc_id=self.vpc_id,
-            service_name=f"com.amazonaws.{self._args.region}.s3",
-            vpc_endpoint_type="Gateway",
-            route_table_ids=[table.id for table in tables],
-            tags=self._tags("s3"),
-            opts=self._child,
-        )
-        for service in INTERFACE_ENDPOINTS:
+        for service in self._args.interface_endpoints:
             aws.ec2.VpcEndpoint(
                 f"{self._name}-{service}",
                 vpc_id=self.vpc_id,

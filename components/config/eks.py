@@ -1,6 +1,6 @@
 """The settings of one EKS cluster."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import date
 from ipaddress import IPv4Network
 from typing import Annotated, Literal, Self, cast
@@ -113,6 +113,11 @@ class NodeGroupSpec(Model):
         "al2023", example="bottlerocket", replaces="the node group"
     )
     """The nodes' operating system."""
+    autoscaled: Flag = setting(False, example=True, since="0.2")
+    """Whether an autoscaler of yours sets the number of nodes; `desired` is then the number to begin with."""
+    patched: Flag = setting(False, example=True, since="0.2")
+    """Whether `up` moves the nodes to EKS's newest image for the cluster's version, one node after the other. Otherwise
+    images change with the version alone."""
     disk_size: DiskSize = setting(50, example=100, replaces="the nodes, one after the other")
     """The size of each node's disk in GiB, from 20 to 16384."""
 
@@ -133,6 +138,16 @@ class NodeGroupSpec(Model):
             sizes = f"{self.min_size}, {self.desired_size}, {self.max_size}"
             raise refusal(f"must be min <= desired <= max, not {sizes}", "desired")
         return self
+
+    def release_parameter(self, version: str) -> str:
+        """The public parameter in which AWS publishes the newest image's version for a Kubernetes version."""
+        architecture = architecture_of(self.instance_types[0])
+        if self.os == "bottlerocket":
+            return f"/aws/service/bottlerocket/aws-k8s-{version}/{architecture}/latest/image_version"
+        return (
+            f"/aws/service/eks/optimized-ami/{version}/amazon-linux-2023/{architecture}/standard/recommended/"
+            "release_version"
+        )
 
     @property
     def ami_type(self) -> str:
@@ -241,6 +256,9 @@ class EksSpec(Model):
         "one", example="per-zone", replaces="nothing; NAT gateways are added or removed"
     )
     """Whether the cluster has one NAT gateway or one in each zone."""
+    vpc_endpoints: Literal["all", "s3"] = setting("all", example="s3", since="0.2")
+    """Which services of AWS nodes reach privately. `all`: those that they need all the time, by interface endpoints, which
+    cost money per zone; `s3`: S3 alone, which is free, and the others through NAT."""
     endpoint: EndpointSpec = setting({}, example={"public": True, "cidrs": ["<your address>/32"]})
     """From where the API server can be reached. The networks of the mesh always reach it."""
     node_groups: Mapping[DnsLabel, NodeGroupSpec] = setting(
@@ -353,6 +371,24 @@ class EksSpec(Model):
     def nat_gateways(self) -> int:
         """The number of NAT gateways, each of which has a public address."""
         return len(self.zones) if self.nat == "per-zone" else 1
+
+
+def name_in_eks(cluster: str) -> str:
+    """The name in EKS of a cluster of the mesh."""
+    return f"istio-eks-{cluster}"
+
+
+def is_listed(caller: str, principals: Sequence[str]) -> bool:
+    """Whether the ARN of a caller, as STS gives it, is that of a listed role or user or of a session of it."""
+    return _identity(caller) in {_identity(each) for each in principals}
+
+
+def _identity(arn: str) -> tuple[str, str, str]:
+    """Account, kind and name of a principal, the same for a role and for its sessions, which lack its path."""
+    account, path = arn.split(":")[4], arn.split(":", 5)[5].split("/")
+    if path[0] == "assumed-role":
+        return account, "role", path[1]
+    return account, path[0], path[-1]
 
 
 def _minor(version: str) -> int:

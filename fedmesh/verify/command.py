@@ -14,6 +14,8 @@ from fedmesh.defaults import DEADLINE, PRE_DEADLINE
 from fedmesh.probe import COLLECTIONS, Janitor, remove_stale
 from fedmesh.topology import Topology
 from fedmesh.verify import in_force, report
+from fedmesh.verify.account import Account
+from fedmesh.verify.account import examine as examine_account
 from fedmesh.verify.checks import ALL, PRE
 from fedmesh.verify.model import Check, Mesh, Result
 from fedmesh.verify.reading_only import read_only
@@ -33,6 +35,7 @@ def verify(
     timeout: float | None = None,
     wait: float = 0.0,
     reads_only: bool = False,
+    account: Account | None = None,
 ) -> int:
     """Checks the mesh, or with `pre` the clusters, and prints the report; returns 1 when a check failed.
 
@@ -40,20 +43,22 @@ def verify(
         timeout: seconds after which a check without an answer has failed.
         wait: seconds in which the checks are repeated until all of them pass.
         reads_only: whether nothing but objects may be read; what that cannot see is reported as warnings.
+        account: the AWS account in which the stack's clusters are created, None for a stack without any.
     """
     began = time.monotonic()
     if pre:
-        topology, created = existing(topology)
-        for name in created:
-            print(f"{name}: `pulumi up` creates this cluster; it is not checked", file=sys.stderr)
-        if not topology.members:
-            return 0
+        topology = existing(topology)
     checks = PRE if pre else ALL
     deadline = timeout or (PRE_DEADLINE if pre else DEADLINE)
-    results = examine(topology, deadline, checks, reads_only)
+    in_account = examine_account(account) if pre and account else []
+
+    def examined() -> list[Result]:
+        return [*in_account, *(examine(topology, deadline, checks, reads_only) if topology.members else [])]
+
+    results = examined()
     while not report.passed(results) and time.monotonic() - began + PAUSE < wait:
         time.sleep(PAUSE)
-        results = examine(topology, deadline, checks, reads_only)
+        results = examined()
     seconds = time.monotonic() - began
     text = report.as_json(topology.stack, results, seconds)
     if output:
@@ -85,10 +90,9 @@ def show_service(topology: Topology, service: str, *, as_json: bool = False) -> 
     return 0
 
 
-def existing(topology: Topology) -> tuple[Topology, list[str]]:
-    """The topology of the clusters that exist, and the names of those that the program creates."""
-    members = tuple(member for member in topology.members if not member.created)
-    return replace(topology, members=members), [each.name for each in topology.members if each.created]
+def existing(topology: Topology) -> Topology:
+    """The topology of the clusters that the program does not create."""
+    return replace(topology, members=tuple(each for each in topology.members if not each.created))
 
 
 def examine(

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
+from typing import Any
 
 from fedmesh.probe import Janitor
 from fedmesh.reading import LiveCluster
@@ -78,8 +79,9 @@ class Mesh:
         return [other for name, other in self.clusters.items() if name != cluster.name]
 
 
-# Checks one cluster: returns what it found in a few words, or raises Failed.
-Examine = Callable[[Mesh, LiveCluster], str]
+# Checks one cluster: returns what it found in a few words, or raises Failed. Its arguments are the mesh and the live
+# cluster; of the checks of an AWS account, that and the cluster to be created.
+Examine = Callable[[Any, Any], str]
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,8 @@ COMPUTED: dict[str, dict[str, Any]] = {
         "accountId": "123456789012",
         "arn": "arn:aws:sts::123456789012:assumed-role/deployer/session",
     },
+    "aws:ssm/getParameter:getParameter": {"value": "1.36.1-20261120"},
+    "aws:eks/getClusters:getClusters": {"names": []},
     "aws:eks/getAddonVersion:getAddonVersion": {"version": "v1.0.0-eksbuild.1"},
 }
 
@@ -60,6 +62,7 @@ class Recorder(pulumi.runtime.Mocks):
     calls: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     # by `type::name` what the engine creates first and deletes last: dependencies, the parent and the provider
     dependencies: dict[str, set[str]] = field(default_factory=dict)
+    ignored: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def new_resource(self, args: pulumi.runtime.MockResourceArgs) -> tuple[str | None, dict[str, Any]]:
         self.resources.append(Registered(args.typ, args.name, dict(args.inputs)))
@@ -108,6 +111,8 @@ class Monitor(pulumi.runtime.mocks.MockMonitor):
         urns = [*request.dependencies, request.parent, request.provider, *request.providers.values()]
         found = {short for urn in urns if (short := _short(urn))}
         recorder.dependencies.setdefault(_short(answer.urn), set()).update(found)
+        if request.ignoreChanges:
+            recorder.ignored[_short(answer.urn)] = tuple(request.ignoreChanges)
         return answer
 
 

@@ -4,9 +4,9 @@ import pulumi_aws as aws
 import pytest
 
 from components.aws.clusters import AwsCluster, AwsClusters, AwsClustersArgs
-from components.aws.zones import verified_zones
 from components.config.aws import AwsSettings
 from components.config.errors import ConfigError, validated
+from components.config.zones import verified_zones
 from tests.unit.recording import Recorder, record
 from tests.unit.test_settings_aws import FILE, spec
 

@@ -6,7 +6,15 @@ from typing import Any
 import pulumi
 import pytest
 
-from components.aws.eks import EksCluster, EksClusterArgs, check_caller, child_transform, named_kubeconfig
+from components.aws.eks import (
+    OWNER,
+    EksCluster,
+    EksClusterArgs,
+    check_caller,
+    check_owner,
+    child_transform,
+    named_kubeconfig,
+)
 from components.config.eks import EksSpec
 from components.config.errors import validated
 from tests.unit.recording import Recorder, record, value
@@ -224,6 +232,40 @@ def test_spot_nodes_are_by_config() -> None:
     made = cluster(nodeGroups={"general": {"spot": True}, "spire-server": {}})
     kinds = {g.name: g.inputs["capacityType"] for g in made.of("NodeGroup")}
     assert kinds == {"one-general": "SPOT", "one-spire-server": "ON_DEMAND"}
+
+
+def test_an_autoscaler_is_not_fought_and_images_are_patched_by_config() -> None:
+    group = {"instanceTypes": ["m7g.large"], "autoscaled": True, "patched": True}
+    made = cluster(nodeGroups={"general": group, "spire-server": {"os": "bottlerocket", "patched": True}})
+    general, spire = (made.one(f"one-{name}", "NodeGroup") for name in ("general", "spire-server"))
+    assert general.inputs["releaseVersion"] == "1.36.1-20261120"
+    asked = [args["name"] for token, args in made.calls if "getParameter" in token]
+    assert asked == [
+        "/aws/service/eks/optimized-ami/1.36/amazon-linux-2023/arm64/standard/recommended/release_version",
+        "/aws/service/bottlerocket/aws-k8s-1.36/x86_64/latest/image_version",
+    ]
+    assert made.ignored == {general.urn: ("scalingConfig.desiredSize",)}
+    assert "releaseVersion" not in cluster().one("one-general", "NodeGroup").inputs
+    assert spire.inputs["taints"]
+
+
+def test_volumes_carry_the_tags_of_their_stack() -> None:
+    values = json.loads(cluster().one("one-aws-ebs-csi-driver").inputs["configurationValues"])
+    assert values["controller"]["extraVolumeTags"] == {
+        "project": "fedmesh",
+        "Name": "istio-eks-cluster-1-volume",
+    }
+
+
+def test_a_cluster_says_which_stack_it_belongs_to_and_another_stack_leaves_it_alone() -> None:
+    made = control_plane()["clusterTags"]
+    assert list(made) == [OWNER]
+    assert check_owner(made, made[OWNER], "istio-eks-cluster-1")
+    assert check_owner({}, "dev", "istio-eks-cluster-1")
+    with pytest.raises(
+        pulumi.RunError, match="istio-eks-cluster-1 exists and belongs to the stack prod: use another"
+    ):
+        check_owner({OWNER: "prod"}, "dev", "istio-eks-cluster-1")
 
 
 def test_a_pinned_addon_is_not_looked_up() -> None:

@@ -152,6 +152,14 @@ def test_a_pod_identity_comes_after_its_cluster() -> None:
         assert recorder.outlives(cluster, identity)
 
 
+def test_a_pod_identity_is_known_before_nodes_can_run_its_pods() -> None:
+    recorder, _ = create("dev", install_on_real_providers)
+    identity = recorder.one("cluster-1-load-balancers-identity")
+    nodes = recorder.one("cluster-1-eks-general", "NodeGroup")
+    assert not recorder.outlives(nodes, identity)
+    assert recorder.outlives(identity, recorder.one("cluster-1-load-balancers-release"))
+
+
 def test_an_existing_cluster_may_come_first_in_a_stack_with_eks_clusters() -> None:
     mixed = config("dev")
     existing = {"name": "on-premises", "network": "network-9", "region": "dc-1", "trustDomain": "dc.example"}

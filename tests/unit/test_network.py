@@ -70,6 +70,12 @@ def test_aws_services_that_nodes_pull_from_are_reached_privately() -> None:
     assert {"ecr.api", "ecr.dkr", "sts", "ec2", "logs"} <= services
 
 
+def test_s3_alone_is_reached_privately_by_config() -> None:
+    made = network(interface_endpoints=())
+    assert [e.inputs["vpcEndpointType"] for e in made.of("VpcEndpoint")] == ["Gateway"]
+    assert not made.of("SecurityGroup")
+
+
 def test_endpoints_answer_the_vpc_only() -> None:
     (rule,) = network().of("SecurityGroupIngressRule")
     assert (rule.inputs["cidrIpv4"], rule.inputs["fromPort"]) == ("10.2.0.0/16", 443)

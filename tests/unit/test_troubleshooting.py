@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from fedmesh.verify import account
 from fedmesh.verify.checks import ALL, PRE
 
 PAGE = (Path(__file__).parents[2] / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
@@ -14,7 +15,7 @@ ENTRIES = {
 }
 
 
-CHECKS = {check.name: check for check in (*ALL, *PRE)}
+CHECKS = {check.name: check for check in (*ALL, *PRE, *account.CHECKS)}
 
 
 def test_every_check_has_an_entry_in_the_order_of_the_report() -> None:
@@ -36,7 +37,9 @@ def test_an_entry_says_meaning_cause_and_remedy_in_this_order(name: str) -> None
 
 
 def test_links_within_the_page_lead_to_entries() -> None:
-    targets = {check.slug for check in CHECKS.values()} | {each.category.lower() for each in CHECKS.values()}
+    targets = {check.slug for check in CHECKS.values()} | {
+        each.category.lower().replace(" ", "-") for each in CHECKS.values()
+    }
     links = re.findall(r"\]\(#([^)]+)\)", PAGE)
     assert links
     assert set(links) <= targets

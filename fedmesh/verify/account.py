@@ -1,0 +1,330 @@
+"""The AWS account in which `pulumi up` will create clusters (`fedmesh verify --pre`). Nothing is created or changed."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from components.config.eks import LATEST, EksSpec, is_listed, name_in_eks
+from components.config.errors import ConfigError
+from components.config.zones import verified_zones
+from fedmesh.kube import Json
+from fedmesh.stack import settings_of
+from fedmesh.verify.model import Check, Failed, Result, Severity, Warned, category, refuse
+from fedmesh.verify.runner import result_of
+
+check = category("AWS account")
+POLICY = Path("docs/iam-policy.json")
+SECONDS = 60.0
+ACTIONS = 50  # asked of the policy simulator at a time
+ADDONS = ("vpc-cni", "kube-proxy", "coredns", "aws-ebs-csi-driver", "eks-pod-identity-agent")
+# Quotas that a stack comes near to, by service and code, with AWS's default.
+ADDRESSES, NETWORKS, CPUS = ("ec2", "L-0263D0A3"), ("vpc", "L-F678F1CE"), ("ec2", "L-1216C47A")
+
+
+class AwsError(Exception):
+    """The aws command failed; the message is its last line."""
+
+
+Aws = Callable[..., Json]
+
+
+def aws_command(*words: str, region: str = "") -> Json:
+    """Runs the aws command and returns what it prints. Raises AwsError."""
+    line = ["aws", *words, "--output", "json", *(["--region", region] if region else [])]
+    try:
+        done = subprocess.run(line, capture_output=True, text=True, check=False, timeout=SECONDS)
+    except FileNotFoundError:
+        raise AwsError("the command aws is not on PATH; kubeconfigs of EKS call it too") from None
+    except subprocess.TimeoutExpired:
+        raise AwsError(f"aws {' '.join(words[:2])} does not answer within {SECONDS:.0f} s") from None
+    if done.returncode != 0:
+        raise AwsError((done.stderr.strip().splitlines() or ["no message"])[-1])
+    return json.loads(done.stdout or "{}")
+
+
+@dataclass(frozen=True)
+class NewCluster:
+    """A cluster that the program creates: its name in the stack, in EKS, and its settings."""
+
+    name: str
+    eks_name: str
+    region: str
+    spec: EksSpec
+
+
+@dataclass
+class Account:
+    """The account behind the credentials at hand, and the stack that is to be created in it.
+
+    Attributes:
+        boundary: ARN of the permissions boundary of the stack's roles, "" for none.
+        project: the folder of the Pulumi program.
+        aws: calls AWS; the aws command by default.
+    """
+
+    stack: str
+    clusters: Sequence[NewCluster]
+    boundary: str
+    project: Path
+    aws: Aws = field(default=aws_command)
+
+    @cached_property
+    def caller(self) -> str:
+        """ARN of the identity that runs the command."""
+        return str(self.aws("sts", "get-caller-identity")["Arn"])
+
+    @cached_property
+    def existing(self) -> Mapping[str, Sequence[str]]:
+        """Names of the EKS clusters that there are, by region of the stack."""
+        regions = sorted({each.region for each in self.clusters})
+        return {region: self.aws("eks", "list-clusters", region=region)["clusters"] for region in regions}
+
+    def missing(self, region: str) -> list[NewCluster]:
+        """The stack's clusters of a region that are not there yet."""
+        return [c for c in self.clusters if c.region == region and c.eks_name not in self.existing[region]]
+
+    def quota(self, quota: tuple[str, str], region: str) -> int:
+        """The value of a quota."""
+        words = ("service-quotas", "get-service-quota", "--service-code", quota[0], "--quota-code", quota[1])
+        return math.floor(self.aws(*words, region=region)["Quota"]["Value"])
+
+
+def load(project: Path, stack: str) -> Account | None:
+    """Reads what a stack creates in an AWS account, None for nothing. Raises ConfigError and FileNotFoundError."""
+    settings = settings_of(project, stack)
+    clusters = [
+        NewCluster(spec.name, name_in_eks(spec.name), spec.region, spec.eks)
+        for spec in settings.clusters
+        if spec.eks
+    ]
+    return Account(stack, clusters, settings.aws.permissions_boundary, project) if clusters else None
+
+
+@check(
+    "AWS credentials are valid",
+    "Set AWS_PROFILE, or AWS_ACCESS_KEY_ID and its secret; renew them (`aws sso login`) where they have expired.",
+)
+def credentials_are_valid(account: Account, cluster: NewCluster) -> str:
+    """The credentials belong to an identity that the cluster will let in."""
+    if cluster.spec.admins and not is_listed(account.caller, cluster.spec.admins):
+        raise Failed(
+            f"{account.caller} is not among the admins",
+            "List it in eks.admins, or use one of the identities there.",
+        )
+    return account.caller
+
+
+@check(
+    "the cluster's name is free",
+    "Use another account or region, or destroy the other stack: names of EKS clusters are unique in both.",
+)
+def name_is_free(account: Account, cluster: NewCluster) -> str:
+    """No cluster of another stack has the name."""
+    if cluster.eks_name not in account.existing[cluster.region]:
+        return cluster.eks_name
+    found = account.aws("eks", "describe-cluster", "--name", cluster.eks_name, region=cluster.region)[
+        "cluster"
+    ]
+    owner = found.get("tags", {}).get("fedmesh:stack")
+    if owner != account.stack:
+        raise Failed(
+            f"{cluster.eks_name} exists in {cluster.region} and belongs to {owner or 'no stack that says so'}"
+        )
+    return f"{cluster.eks_name} is this stack's"
+
+
+@check("EKS has the versions", "Choose a version that is named in the report, or `latest` for addons.")
+def versions_exist(account: Account, cluster: NewCluster) -> str:
+    """EKS offers the Kubernetes version and the pinned addons for it."""
+    version = cluster.spec.version
+    faults: list[str] = []
+    for addon in ADDONS:
+        words = ("eks", "describe-addon-versions", "--addon-name", addon, "--kubernetes-version", version)
+        found = account.aws(*words, region=cluster.region)["addons"]
+        known = [each["addonVersion"] for entry in found for each in entry["addonVersions"]]
+        if not known:
+            raise Failed(
+                f"EKS has no addon {addon} for Kubernetes {version}, as for a version that it does not offer"
+            )
+        if cluster.spec.addons.of(addon) not in (LATEST, *known):
+            faults.append(f"{addon} {cluster.spec.addons.of(addon)}: EKS has {', '.join(known[:3])}")
+    refuse(faults)
+    return version
+
+
+@check("EKS takes subnets in the zones", "List zones that the report allows.")
+def zones_are_usable(account: Account, cluster: NewCluster) -> str:
+    """The account has the zones, none of which EKS refuses."""
+    words = ("ec2", "describe-availability-zones", "--filters", "Name=zone-type,Values=availability-zone")
+    found = account.aws(*words, region=cluster.region)["AvailabilityZones"]
+    try:
+        zones = verified_zones(
+            cluster.spec.zones, {z["ZoneName"]: z["ZoneId"] for z in found}, "zones", account.stack
+        )
+    except ConfigError as error:
+        raise Failed(str(error)) from None
+    return ", ".join(zones)
+
+
+@check("the zones have the instance types", "Choose other instance types or zones.")
+def instances_are_offered(account: Account, cluster: NewCluster) -> str:
+    """Every zone offers an instance type of each node group."""
+    types = sorted({each for group in cluster.spec.node_groups.values() for each in group.instance_types})
+    words = ("ec2", "describe-instance-type-offerings", "--location-type", "availability-zone", "--filters")
+    found = account.aws(*words, f"Name=instance-type,Values={','.join(types)}", region=cluster.region)
+    offered = {(each["InstanceType"], each["Location"]) for each in found["InstanceTypeOfferings"]}
+    refuse(
+        [
+            f"{zone} has none of {', '.join(group.instance_types)} for the group {name}"
+            for name, group in cluster.spec.node_groups.items()
+            for zone in cluster.spec.zones
+            if not any((each, zone) in offered for each in group.instance_types)
+        ]
+    )
+    return ", ".join(types)
+
+
+@check("quotas leave room", "Ask for more in the console of Service Quotas, or use another region.")
+def quotas_leave_room(account: Account, cluster: NewCluster) -> str:
+    """VPCs, Elastic IP addresses and vCPUs of all the stack's clusters in the region fit into what is left."""
+    region, missing = cluster.region, account.missing(cluster.region)
+    used = {
+        NETWORKS: len(account.aws("ec2", "describe-vpcs", region=region)["Vpcs"]),
+        ADDRESSES: len(account.aws("ec2", "describe-addresses", region=region)["Addresses"]),
+        CPUS: 0,
+    }
+    needed = {
+        NETWORKS: len(missing),
+        ADDRESSES: sum(each.spec.nat_gateways for each in missing),
+        CPUS: _cpus(account, missing, region),
+    }
+    names = {
+        NETWORKS: "VPCs",
+        ADDRESSES: "Elastic IP addresses",
+        CPUS: "vCPUs of on-demand standard instances",
+    }
+    room = {each: account.quota(each, region) - used[each] for each in needed}
+    refuse(
+        [
+            f"{needed[q]} {names[q]} are needed in {region}, {room[q]} are left"
+            for q in needed
+            if needed[q] > room[q]
+        ]
+    )
+    return ", ".join(f"{needed[each]} of {room[each]} {names[each]}" for each in needed)
+
+
+def _cpus(account: Account, clusters: Sequence[NewCluster], region: str) -> int:
+    """vCPUs of all on-demand nodes to begin with; those that run already are not known here."""
+    groups = [g for c in clusters for g in c.spec.node_groups.values() if not g.spot and g.desired_size]
+    types = sorted({group.instance_types[0] for group in groups})
+    if not types:
+        return 0
+    found = account.aws("ec2", "describe-instance-types", "--instance-types", *types, region=region)[
+        "InstanceTypes"
+    ]
+    cpus = {each["InstanceType"]: int(each["VCpuInfo"]["DefaultVCpus"]) for each in found}
+    return sum(cpus[group.instance_types[0]] * group.desired_size for group in groups)
+
+
+@check(
+    "the caller may do what the program does",
+    "Attach docs/iam-policy.json to the identity, and set aws.permissionsBoundary as docs/aws.md has it.",
+)
+def permissions_suffice(account: Account, _cluster: NewCluster) -> str:
+    """IAM's policy simulator allows every action of docs/iam-policy.json, with its resources and conditions."""
+    document = account.project / POLICY
+    if not document.is_file():
+        raise Warned(f"{document} is missing: run the command in a checkout of fedmesh")
+    denied = sorted(
+        {action for words in _simulations(account, document) for action in _denied(account, words)}
+    )
+    refuse([f"not allowed: {', '.join(denied[:8])}{', ...' if len(denied) > 8 else ''}"] if denied else [])
+    return "all actions of docs/iam-policy.json"
+
+
+def _simulations(account: Account, document: Path) -> Iterator[list[str]]:
+    """The questions to the simulator: the actions of a statement in parts, its resource, and its conditions met."""
+    number = account.caller.split(":")[4]
+    for statement in json.loads(document.read_text(encoding="utf-8"))["Statement"]:
+        actions = [each for each in statement["Action"] if "*" not in each]
+        context = [
+            f"ContextKeyName={key},ContextKeyType=string,ContextKeyValues={account.boundary or _first(values)}"
+            if key == "iam:PermissionsBoundary"
+            else f"ContextKeyName={key},ContextKeyType=string,ContextKeyValues={_first(values)}"
+            for conditions in statement.get("Condition", {}).values()
+            for key, values in conditions.items()
+        ]
+        resource = _arn(_first(statement["Resource"]), number)
+        for start in range(0, len(actions), ACTIONS):
+            words = ["--action-names", *actions[start : start + ACTIONS]]
+            words += ["--resource-arns", resource] if resource else []
+            yield [*words, *(["--context-entries", *context] if context else [])]
+
+
+def _arn(pattern: str, number: str) -> str:
+    """An ARN that a pattern stands for, in an account."""
+    if not pattern.startswith("arn:"):
+        return ""
+    head, service, region, account, name = pattern.split(":", 5)[1:]
+    return ":".join(
+        ("arn", head, service, region.replace("x", "us-east-1"), account.replace("x", number), name)
+    )
+
+
+def _first(values: str | list[str]) -> str:
+    return (values if isinstance(values, str) else values[0]).replace("arn:*", "arn:aws").replace("*", "x")
+
+
+def _denied(account: Account, words: Sequence[str]) -> list[str]:
+    source = account.caller
+    kind = source.split(":")[5].split("/")
+    try:
+        if kind[0] == "assumed-role":
+            source = account.aws("iam", "get-role", "--role-name", kind[1])["Role"]["Arn"]
+        asked = account.aws("iam", "simulate-principal-policy", "--policy-source-arn", source, *words)
+    except AwsError as error:
+        raise Warned(f"the policy simulator does not say: {error}") from None
+    return [
+        each["EvalActionName"] for each in asked["EvaluationResults"] if each["EvalDecision"] != "allowed"
+    ]
+
+
+CHECKS = (
+    credentials_are_valid,
+    name_is_free,
+    versions_exist,
+    zones_are_usable,
+    instances_are_offered,
+    quotas_leave_room,
+    permissions_suffice,
+)
+
+
+def examine(account: Account) -> list[Result]:
+    """Runs all checks for every cluster; without valid credentials the others are not asked."""
+    results: list[Result] = []
+    for cluster in account.clusters:
+        for each in CHECKS:
+            results.append(_examined(account, each, cluster))
+            if each is credentials_are_valid and not results[-1].ok:
+                break
+    return results
+
+
+def _examined(account: Account, each: Check, cluster: NewCluster) -> Result:
+    try:
+        return result_of(each, cluster.name, True, each.examine(account, cluster))
+    except Failed as failure:
+        severity = Severity.WARNING if isinstance(failure, Warned) else None
+        return result_of(
+            each, cluster.name, False, failure.detail, hint=failure.hint or each.hint, severity=severity
+        )
+    except AwsError as error:
+        return result_of(each, cluster.name, False, str(error), hint=each.hint)
