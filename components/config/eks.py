@@ -257,8 +257,8 @@ class EksSpec(Model):
     )
     """Whether the cluster has one NAT gateway or one in each zone."""
     vpc_endpoints: Literal["all", "s3"] = setting("all", example="s3", since="0.2")
-    """Which services of AWS nodes reach privately. `all`: those that they need all the time, by interface endpoints, which
-    cost money per zone; `s3`: S3 alone, which is free, and the others through NAT."""
+    """Which services of AWS nodes reach privately. `all`: those that they need all the time, by interface endpoints,
+    which cost money per zone; `s3`: S3 alone, which is free, and the others through NAT."""
     endpoint: EndpointSpec = setting({}, example={"public": True, "cidrs": ["<your address>/32"]})
     """From where the API server can be reached. The networks of the mesh always reach it."""
     node_groups: Mapping[DnsLabel, NodeGroupSpec] = setting(

@@ -11,11 +11,14 @@ CALLERS = "8.8.4.0/24"
 # The identity that the simulated AWS sees in every caller.
 ADMIN = "arn:aws:iam::123456789012:user/moto"
 AWS = "fedmesh:aws"
+# The boundary that docs/aws.md has an administrator create first.
+BOUNDARY = "arn:aws:iam::123456789012:policy/fedmesh-boundary"
 
 
 def with_callers(config: Config) -> Config:
-    """With a range of callers for public API servers, and the caller among the admins: those are the user's to set."""
+    """With what is the user's to set: a range of callers for public API servers, the caller as an admin, a boundary."""
     changed = deepcopy(config)
+    changed[AWS] = {"permissionsBoundary": BOUNDARY, **changed.get(AWS, {})}
     for cluster in changed.get(CLUSTERS, []):
         endpoint = cluster.get("eks", {}).get("endpoint", {})
         if endpoint.get("public") and not endpoint.get("cidrs"):

@@ -13,7 +13,7 @@ import yaml
 
 from testbed.lab import journey as lab_journey
 from testbed.lab.stack import engine_environment
-from testbed.sandbox import inventory
+from testbed.sandbox import account, inventory
 from testbed.sandbox.changes import AWS, CLUSTERS, Config
 from testbed.sandbox.cloud import running
 from testbed.sandbox.engine import SandboxEngine
@@ -59,6 +59,7 @@ def run(project: Path, name: str, say: Say, quiet: bool) -> None:
     folder.mkdir(parents=True)
     with running.running(folder / "aws.log") as cloud:
         inventory.use(cloud)
+        account.prepare(cloud["AWS_ENDPOINT_URL"])
         engine = SandboxEngine(project, folder, name, cloud)
         config = on_the_lab(engine.committed(), _config(project, "lab"))
         _give_clusters(engine, config, _lab_clusters(project))

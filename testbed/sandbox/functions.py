@@ -1,5 +1,6 @@
 """The functions (invokes) of the provider `aws` that programs and pulumi-eks use."""
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -67,6 +68,25 @@ def addon_version(aws: Aws, args: Args) -> dict[str, Any]:
     }
 
 
+def parameter(_aws: Aws, args: Args) -> dict[str, Any]:
+    """A public parameter of AWS's: the version of an image for nodes, in the form of its kind."""
+    name = str(args["name"])
+    found = re.search(r"/(?:aws-k8s-|optimized-ami/)([0-9.]+)/", name)
+    if not found:
+        raise FunctionError("name", f"there is no public parameter {name}")
+    value = "1.60.0-3f5a1b2c" if "bottlerocket" in name else f"{found[1]}.1-20261120"
+    return {"name": name, "value": value, "type": "String", "id": name, "insecureValue": value}
+
+
+def clusters(aws: Aws, _args: Args) -> dict[str, Any]:
+    return {"names": aws.client("eks").list_clusters()["clusters"], "id": aws.region, "region": aws.region}
+
+
+def cluster(aws: Aws, args: Args) -> dict[str, Any]:
+    found = aws.client("eks").describe_cluster(name=args["name"])["cluster"]
+    return {"name": found["name"], "id": found["name"], "tags": found.get("tags", {}), "region": aws.region}
+
+
 def load_balancer(aws: Aws, args: Args) -> dict[str, Any]:
     found = aws.client("elbv2").describe_load_balancers(Names=[args["name"]])["LoadBalancers"][0]
     return {
@@ -90,6 +110,9 @@ FUNCTIONS: dict[str, Callable[[Aws, Args], dict[str, Any]]] = {
     "aws:index/getRegion:getRegion": region,
     "aws:index/getAvailabilityZones:getAvailabilityZones": availability_zones,
     "aws:eks/getAddonVersion:getAddonVersion": addon_version,
+    "aws:eks/getCluster:getCluster": cluster,
+    "aws:eks/getClusters:getClusters": clusters,
+    "aws:ssm/getParameter:getParameter": parameter,
     "aws:lb/getLoadBalancer:getLoadBalancer": load_balancer,
     "aws:lb/getHostedZoneId:getHostedZoneId": load_balancer_zone,
 }

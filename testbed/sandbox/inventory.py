@@ -102,6 +102,8 @@ REGIONAL: dict[str, Count] = {
     "peering connections": _peerings,
     "transit gateways": _ec2("describe_transit_gateways", "TransitGateways"),
     "transit gateway attachments": _ec2("describe_transit_gateway_attachments", "TransitGatewayAttachments"),
+    "load balancers": lambda aws: len(aws.client("elbv2").describe_load_balancers()["LoadBalancers"]),
+    "target groups": lambda aws: len(aws.client("elbv2").describe_target_groups()["TargetGroups"]),
     "launch templates": _ec2("describe_launch_templates", "LaunchTemplates"),
     "clusters": lambda aws: len(_clusters(aws)),
     "node groups": lambda aws: len(_node_groups(aws)),
@@ -161,6 +163,7 @@ def _costs(counts: Mapping[str, Mapping[str, int]], everywhere: Mapping[str, Aws
         "public addresses": total["public addresses"] * hour["publicAddress"] * hours,
         "VPC endpoints": zones * hour["endpointPerZone"] * hours,
         "transit gateways": total["transit gateway attachments"] * hour["transitGatewayAttachment"] * hours,
+        "load balancers": total["load balancers"] * hour["loadBalancer"] * hours,
         "keys, zones, health checks": total["keys"] * month["key"]
         + total["hosted zones"] * month["hostedZone"]
         + total["health checks"] * month["healthCheck"],
@@ -203,7 +206,7 @@ def as_text(inventory: Inventory) -> str:
     ]
     costs = [f"  {kind:<28} {cost:>9.2f}" for kind, cost in inventory.costs.items() if cost]
     total = f"  {'total':<28} {sum(inventory.costs.values()):>9.2f}"
-    heading = f"US dollars a month (prices of {_prices()['asOf']}; without traffic, logs and load balancers)"
+    heading = f"US dollars a month (prices of {_prices()['asOf']}; without traffic, logs and the edge)"
     return "\n".join(["made", *kinds, heading, *costs, total])
 
 
@@ -212,5 +215,5 @@ def _spread(regions: Mapping[str, int]) -> str:
 
 
 def use(environment: Mapping[str, str]) -> None:
-    """Directs the AWS clients of this process to an AWS."""
-    os.environ.update(environment)
+    """Directs the AWS clients of this process to an AWS, as somebody who looks at it and may do everything."""
+    os.environ.update({**environment, "AWS_ACCESS_KEY_ID": "observer"})

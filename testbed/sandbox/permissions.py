@@ -1,8 +1,6 @@
-"""Records the calls of a run to AWS, and checks whether an IAM policy allows them."""
+"""Records the calls of a run to AWS; `cloud.authorization` judges them."""
 
-import json
 import os
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +27,3 @@ def record(client: Any) -> None:
 def recorded(path: Path) -> set[str]:
     """The recorded calls, as IAM actions."""
     return set(path.read_text(encoding="utf-8").split()) if path.exists() else set()
-
-
-def not_allowed(actions: set[str], policy: Path) -> list[str]:
-    """The actions that a policy document does not allow."""
-    statements = json.loads(policy.read_text(encoding="utf-8"))["Statement"]
-    lists = [each["Action"] if isinstance(each["Action"], list) else [each["Action"]] for each in statements]
-    allowed = [pattern for patterns in lists for pattern in patterns]
-    return sorted(
-        action for action in actions if not any(fnmatchcase(action, pattern) for pattern in allowed)
-    )

@@ -14,7 +14,7 @@ from moto.moto_server.werkzeug_app import (
 )
 from werkzeug.serving import run_simple
 
-from testbed.sandbox.cloud import accelerator, eks_api
+from testbed.sandbox.cloud import accelerator, authorization, dependents, eks_api, names, running
 
 
 def main() -> None:
@@ -22,6 +22,11 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     eks_api.install()
     accelerator.install()
+    dependents.install()
+    names.install()
+    authorization.install()
+    # what judges a call looks at the simulated AWS as its other clients do
+    os.environ.update(running.environment(int(sys.argv[1]), key="observer"))
     application = DomainDispatcherApplication(create_backend_app)
     run_simple("127.0.0.1", int(sys.argv[1]), application, threaded=True, request_handler=MotoRequestHandler)
 

@@ -9,6 +9,7 @@ from uuid import uuid4
 from moto.core.responses import ActionResult
 from moto.core.utils import utcnow
 from moto.ec2.models import ec2_backends
+from moto.ec2.models.instance_types import INSTANCE_TYPES
 from moto.eks import urls
 from moto.eks.exceptions import (
     InvalidParameterException,
@@ -87,6 +88,10 @@ class Eks(EKSResponse):
 
     def _refuse_reserved(self, config: Json) -> None:
         for cidr in config.get("publicAccessCidrs") or []:
+            try:
+                IPv4Network(cidr)
+            except ValueError:
+                raise InvalidParameterException(message=f"Invalid CIDR: {cidr}") from None
             if IPv4Network(cidr).prefixlen == 32 and IPv4Network(cidr).subnet_of(ELASTIC_ADDRESSES):
                 continue
             if any(ip_network(cidr).overlaps(ip_network(each)) for each in RESERVED):
@@ -150,10 +155,21 @@ class Eks(EKSResponse):
         self._require_role(self._get_param("nodeRole"))
         self._require_subnets(self._get_param("subnets"), zones=1)
         self._refuse_newer_than(cluster, self._get_param("version"))
+        self._refuse_other_architecture(self._get_param("amiType"), self._get_param("instanceTypes"))
         template = self._get_param("launchTemplate")
         if template and template.get("id") not in self._ec2().launch_templates:
             raise InvalidRequestException(message=f"launch template {template.get('id')} does not exist")
         return super().create_nodegroup()
+
+    def _refuse_other_architecture(self, image: str | None, instance_types: list[str] | None) -> None:
+        """The image of a node group is for one architecture, and its instances must have it."""
+        wanted = "arm64" if "ARM_64" in (image or "") else "x86_64"
+        for each in instance_types or []:
+            found = INSTANCE_TYPES.get(each)
+            if found and wanted not in found["ProcessorInfo"]["SupportedArchitectures"]:
+                raise InvalidParameterException(
+                    message=f"[{each}] is not a valid instance type for requested amiType {image}"
+                )
 
     def update_nodegroup_version(self) -> ActionResult:
         cluster = self._cluster()

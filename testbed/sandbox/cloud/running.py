@@ -12,12 +12,14 @@ from testbed.waiting import listens, wait_until
 
 START_SECONDS = 60.0
 POLL_SECONDS = 0.1
+POLICY_FILE = "FEDMESH_SANDBOX_POLICY"
 
 
 @contextmanager
-def running(log: Path) -> Iterator[dict[str, str]]:
+def running(log: Path, policy: Path | None = None) -> Iterator[dict[str, str]]:
     """Runs the simulated AWS on a free loopback port; yields the environment that directs AWS clients to it.
 
+    With `policy`, the user with this environment may do what that IAM policy document allows, and nothing else.
     Raises TimeoutError, with the end of its log, when it does not answer within a minute.
     """
     port = _free_port()
@@ -26,7 +28,12 @@ def running(log: Path) -> Iterator[dict[str, str]]:
     root = Path(__file__).parents[3]
     with log.open("ab") as output:
         process = subprocess.Popen(
-            command, cwd=root, stdout=output, stderr=output, stdin=subprocess.DEVNULL, env=dict(os.environ)
+            command,
+            cwd=root,
+            stdout=output,
+            stderr=output,
+            stdin=subprocess.DEVNULL,
+            env={**os.environ, **({POLICY_FILE: str(policy)} if policy else {})},
         )
     try:
         _wait_for(port, log)
@@ -36,11 +43,11 @@ def running(log: Path) -> Iterator[dict[str, str]]:
         process.wait()
 
 
-def environment(port: int) -> dict[str, str]:
-    """The endpoint for AWS clients, and credentials, which are not checked."""
+def environment(port: int, key: str = "sandbox") -> dict[str, str]:
+    """The endpoint for AWS clients, and credentials: the key id says who calls (see `authorization`)."""
     return {
         "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
-        "AWS_ACCESS_KEY_ID": "sandbox",
+        "AWS_ACCESS_KEY_ID": key,
         "AWS_SECRET_ACCESS_KEY": "sandbox",
         "AWS_REGION": "us-east-1",
         "AWS_EC2_METADATA_DISABLED": "true",

@@ -126,6 +126,7 @@ class NodeGroup(Kind):
                 taints=inputs.get("taints"),
                 tags=inputs.get("tags"),
                 version=inputs.get("version"),
+                releaseVersion=inputs.get("releaseVersion"),
                 updateConfig=inputs.get("updateConfig"),
                 launchTemplate=inputs.get("launchTemplate"),
             ),
@@ -153,7 +154,7 @@ class NodeGroup(Kind):
         names = {"clusterName": cluster, "nodegroupName": group}
         rolled = ("version", "releaseVersion", "launchTemplate")
         if any(old.get(name) != new.get(name) for name in rolled):
-            asked = given(version=new.get("version"), launchTemplate=new.get("launchTemplate"))
+            asked = {name: new.get(name) for name in rolled if new.get(name)}
             eks.update_nodegroup_version(**names, **asked)
         labels = {
             "addOrUpdateLabels": new.get("labels", {}),

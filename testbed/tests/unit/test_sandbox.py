@@ -14,93 +14,20 @@ from pulumi.runtime.proto import provider_pb2 as proto
 
 from components.config.settings import parse
 from testbed.lab import paths
-from testbed.sandbox import changes, complete, inventory, permissions, schema
+from testbed.sandbox import changes, complete, inventory, schema
 from testbed.sandbox.cloud import running
 from testbed.sandbox.cluster_component import refuse_unsupported
 from testbed.sandbox.kinds import KINDS
 from testbed.sandbox.plugin import AwsProvider
 from testbed.sandbox.schema import schema_of
 from testbed.sandbox.values import UNKNOWN, from_struct, to_struct
+from testbed.tests.unit.plugin_client import REGION, Context, Plugin, RefusedError, returned, urn
 
 VPC = "aws:ec2/vpc:Vpc"
 SUBNET = "aws:ec2/subnet:Subnet"
 ROLE = "aws:iam/role:Role"
 CLUSTER = "aws:eks/cluster:Cluster"
 TRUST = json.dumps({"Version": "2012-10-17", "Statement": []})
-REGION = "us-east-1"
-
-
-class RefusedError(Exception):
-    """What the engine would show."""
-
-
-class Context:
-    def abort(self, _code: Any, text: str) -> None:
-        raise RefusedError(text)
-
-
-class Plugin:
-    """The provider as the engine uses it."""
-
-    def __init__(self) -> None:
-        self._provider = AwsProvider("7.0.0")
-        config = to_struct({"region": REGION})
-        self._provider.Configure(proto.ConfigureRequest(args=config), Context())
-
-    def check(self, kind: str, inputs: dict[str, Any], name: str = "it") -> tuple[dict[str, Any], list[str]]:
-        asked = proto.CheckRequest(urn=urn(kind, name), name=name, news=to_struct(inputs), randomSeed=b"1")
-        answer = self._provider.Check(asked, Context())
-        return from_struct(answer.inputs), [f"{f.property}: {f.reason}" for f in answer.failures]
-
-    def create(self, kind: str, inputs: dict[str, Any], name: str = "it") -> tuple[str, dict[str, Any]]:
-        checked, failures = self.check(kind, inputs, name)
-        assert failures == []
-        asked = proto.CreateRequest(urn=urn(kind, name), properties=to_struct(checked))
-        answer = self._provider.Create(asked, Context())
-        return answer.id, from_struct(answer.properties)
-
-    def preview(self, kind: str, inputs: dict[str, Any]) -> dict[str, Any]:
-        asked = proto.CreateRequest(urn=urn(kind), properties=to_struct(inputs), preview=True)
-        return from_struct(self._provider.Create(asked, Context()).properties)
-
-    def diff(self, kind: str, old: dict[str, Any], new: dict[str, Any]) -> Any:
-        asked = proto.DiffRequest(urn=urn(kind), old_inputs=to_struct(old), news=to_struct(new))
-        return self._provider.Diff(asked, Context())
-
-    def update(
-        self, kind: str, id_: str, state: dict[str, Any], old: dict[str, Any], new: dict[str, Any]
-    ) -> None:
-        self._provider.Update(
-            proto.UpdateRequest(
-                urn=urn(kind),
-                id=id_,
-                olds=to_struct(state),
-                old_inputs=to_struct(old),
-                news=to_struct(new),
-            ),
-            Context(),
-        )
-
-    def read(self, kind: str, id_: str, state: dict[str, Any], inputs: dict[str, Any]) -> Any:
-        asked = proto.ReadRequest(
-            urn=urn(kind), id=id_, properties=to_struct(state), inputs=to_struct(inputs)
-        )
-        return self._provider.Read(asked, Context())
-
-    def delete(self, kind: str, id_: str, state: dict[str, Any]) -> None:
-        asked = proto.DeleteRequest(urn=urn(kind), id=id_, properties=to_struct(state))
-        self._provider.Delete(asked, Context())
-
-    def invoke(self, token: str, args: dict[str, Any]) -> Any:
-        return self._provider.Invoke(proto.InvokeRequest(tok=token, args=to_struct(args)), Context())
-
-
-def returned(answer: Any) -> dict[str, Any]:
-    return from_struct(getattr(answer, "return"))
-
-
-def urn(kind: str, name: str = "it") -> str:
-    return f"urn:pulumi:dev::fedmesh::{kind}::{name}"
 
 
 @pytest.fixture(scope="module")
@@ -396,15 +323,6 @@ def test_changes_leave_the_config_that_they_were_given_alone() -> None:
     assert {cluster["eks"]["version"] for cluster in grown["fedmesh:clusters"]} == {"1.34"}
     assert len({cluster["eks"]["vpcCidr"] for cluster in grown["fedmesh:clusters"]}) == 4
     assert grown["fedmesh:clusters"][0]["eks"]["nodeGroups"]["general"] == {"desired": 3, "max": 3}
-
-
-def test_an_action_that_the_policy_lacks_is_named(tmp_path: Path) -> None:
-    policy = tmp_path / "policy.json"
-    policy.write_text(
-        '{"Statement": [{"Action": ["ec2:Describe*", "iam:GetRole"]}, {"Action": "eks:CreateCluster"}]}'
-    )
-    asked = {"ec2:DescribeVpcs", "iam:GetRole", "eks:CreateCluster", "ec2:DeleteVpc"}
-    assert permissions.not_allowed(asked, policy) == ["ec2:DeleteVpc"]
 
 
 def test_an_accelerator_leads_to_load_balancers_that_exist_and_goes_again(

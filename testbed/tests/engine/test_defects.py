@@ -1,0 +1,476 @@
+"""Defects that the AWS half once had, put back one by one: the simulated AWS or the program must refuse each.
+
+The whole program is recorded and carried out on the simulated AWS without the engine (testbed/sandbox/rehearsal.py),
+with the deployer's and the controllers' permissions, routes and security groups judged at every call.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from datetime import date
+from ipaddress import IPv4Network
+from pathlib import Path
+from typing import Any
+from urllib.request import Request, urlopen
+
+import pulumi
+import pulumi_aws as aws
+import pytest
+import yaml
+
+from components.aws import clusters as aws_clusters
+from components.aws import controller_identity, edge, eks, load_balancer_controller
+from components.aws.fleet import EksFleet
+from components.aws.iam import document_json
+from components.config import aws_facts
+from components.config import eks as eks_config
+from components.config.errors import ConfigError
+from components.config.settings import parse
+from components.kube import clusters as kube_clusters
+from testbed.sandbox import account, changes, inventory
+from testbed.sandbox import aws as aws_clients
+from testbed.sandbox.cloud import running
+from testbed.sandbox.rehearsal import PROJECT, RefusedError, Rehearsal, record
+from testbed.tests.unit.plugin_client import REGION, Plugin
+from tests.unit.program import CRD, INJECTOR, kubeconfig
+
+CALLER = str(IPv4Network(changes.CALLERS)[10])
+Config = dict[str, Any]
+
+
+def templates(options: dict[str, Any]) -> list[dict[str, Any]]:
+    return [INJECTOR if options["release_name"] == "istiod" else CRD]
+
+
+def committed(stack: str) -> Config:
+    text = (PROJECT / f"Pulumi.{stack}.yaml").read_text(encoding="utf-8")
+    config = changes.with_callers(yaml.safe_load(text)["config"])
+    # clusters alone count here, and two say as much as all with everything that can run on them
+    return {**config, "fedmesh:observability": {"enabled": False}, "fedmesh:samples": {"enabled": False}}
+
+
+def dev(**aws_config: Any) -> Config:
+    config = deepcopy(committed("dev"))
+    config[changes.AWS] = {**config[changes.AWS], **aws_config}
+    return config
+
+
+def with_admins(config: Config, *admins: str) -> Config:
+    for cluster in config[changes.CLUSTERS]:
+        cluster["eks"]["admins"] = list(admins)
+    return config
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    log, policy = tmp_path_factory.mktemp("aws") / "aws.log", PROJECT / "docs" / "iam-policy.json"
+    with running.running(log, policy) as environment, pytest.MonkeyPatch.context() as patch:
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        yield environment["AWS_ENDPOINT_URL"]
+
+
+@pytest.fixture
+def cloud(server: str) -> str:
+    """The URL of a simulated AWS that holds what an administrator makes first, and nothing else."""
+    urlopen(Request(f"{server}/moto-api/reset", method="POST")).close()  # noqa: S310 - on this machine
+    account.prepare(server)
+    return server
+
+
+def rehearsed(config: Config, endpoint: str) -> Rehearsal:
+    return Rehearsal(record(config, templates), CALLER, endpoint)
+
+
+def clear_clients() -> None:
+    """Has the plugin read its credentials again."""
+    aws_clients._client.cache_clear()
+
+
+def left(endpoint: str) -> dict[str, int]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ENDPOINT_URL", endpoint)
+        return inventory.take((REGION,)).left
+
+
+@pytest.mark.parametrize("edge", ["global-accelerator", "route53"])
+def test_a_sound_stack_is_made_and_destroyed_and_nothing_is_left(cloud: str, edge: str) -> None:
+    """Peering with users led from an apex by Route 53; transit gateways with users led by Global Accelerator."""
+    config = (
+        route53(cloud, "example.com")
+        if edge == "route53"
+        else dev(edge={"mode": edge}, join="transit-gateway")
+    )
+    before = left(cloud)
+    life = rehearsed(config, cloud)
+    life.create()
+    balancers = account.observer(cloud, "elbv2").describe_load_balancers()["LoadBalancers"]
+    assert len(balancers) == 6
+    assert open_groups(cloud) == {"internet-facing"}
+    life.destroy()
+    assert left(cloud) == before
+
+
+ROWS = {
+    "control planes": "control planes",
+    "nodes": "nodes",
+    "disks of nodes": "disks",
+    "NAT gateways": "NAT gateways",
+    "public addresses": "public addresses",
+    "VPC endpoints": "VPC endpoints",
+    "keys, zones, health checks": "keys, zones, checks",
+    "load balancers": r"NLBs \(three a cluster\)",
+}
+
+
+@pytest.mark.parametrize(("stack", "column", "most"), [("dev", 1, 600.0), ("prod", 2, 2400.0)])
+def test_a_stack_costs_what_the_documents_say(cloud: str, stack: str, column: int, most: float) -> None:
+    config = committed(stack)
+    config[changes.AWS] = {**config[changes.AWS], "edge": {"mode": "none"}}
+    inside = str(IPv4Network(config[changes.CLUSTERS][0]["eks"]["vpcCidr"])[10])
+    private = stack == "prod"
+    life = Rehearsal(record(config, templates, stack), inside if private else CALLER, cloud, in_vpc=private)
+    life.create()
+    costs = inventory.take(tuple(sorted({each["region"] for each in config[changes.CLUSTERS]}))).costs
+    text = (PROJECT / "docs" / "aws.md").read_text(encoding="utf-8")
+    for kind, row in ROWS.items():
+        (figures,) = re.findall(rf"^\| {row} \| ([\d.]+) \| ([\d.]+) \|$", text, re.MULTILINE)
+        assert figures[column - 1] == f"{costs[kind]:.2f}", kind
+    (sums,) = re.findall(r"^\| \*\*sum\*\* \| \*\*([\d.]+)\*\* \| \*\*([\d.]+)\*\* \|$", text, re.MULTILINE)
+    assert sums[column - 1] == f"{sum(costs.values()):.2f}"
+    assert sum(costs.values()) <= most
+
+
+def open_groups(endpoint: str) -> set[str]:
+    """The schemes of the load balancers whose security groups let everybody in."""
+    ec2 = account.observer(endpoint, "ec2")
+    balancers = account.observer(endpoint, "elbv2").describe_load_balancers()["LoadBalancers"]
+    return {
+        each["Scheme"]
+        for each in balancers
+        for group in ec2.describe_security_groups(GroupIds=each["SecurityGroups"])["SecurityGroups"]
+        for permission in group["IpPermissions"]
+        if any(found["CidrIp"] == "0.0.0.0/0" for found in permission["IpRanges"])
+    }
+
+
+def route53(endpoint: str, domain: str = "app.example.com") -> Config:
+    """The first clusters of the stack, found by users through Route 53."""
+    zone = account.observer(endpoint, "route53").create_hosted_zone(Name="example.com", CallerReference="1")
+    id_ = zone["HostedZone"]["Id"].rsplit("/", 1)[1]
+    return dev(edge={"mode": "route53", "domain": domain, "hostedZoneId": id_})
+
+
+def mixed(config: Config, folder: Path, patch: pytest.MonkeyPatch) -> Config:
+    """With a cluster that exists already before those on EKS."""
+    patch.setattr(kube_clusters, "check_answers", lambda *_: None)
+    file = folder / "existing.kubeconfig"
+    file.write_text(yaml.safe_dump(kubeconfig("https://10.90.0.11")), encoding="utf-8")
+    existing = {"name": "on-premises", "network": "network-9", "region": "dc-1", "trustDomain": "dc.example"}
+    config[changes.CLUSTERS].insert(0, {**existing, "kubeconfig": {"path": str(file)}})
+    return config
+
+
+def test_a_cluster_that_exists_may_stand_first_beside_eks_clusters(
+    cloud: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rehearsed(mixed(dev(), tmp_path, monkeypatch), cloud).create()
+
+
+def test_an_up_whose_session_ends_goes_on_with_the_next_one(
+    cloud: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    life = rehearsed(dev(), cloud)
+    life.create(until="aws:ec2/natGateway:NatGateway")
+    with monkeypatch.context() as patch:
+        patch.setenv("AWS_ACCESS_KEY_ID", "expired")
+        clear_clients()
+        with pytest.raises(
+            RefusedError, match=r"ExpiredToken.*The security token included in the request is expired"
+        ):
+            life.create()
+    clear_clients()
+    life.create(until="aws:eks/nodeGroup:NodeGroup")
+    assert len(account.observer(cloud, "ec2").describe_nat_gateways()["NatGateways"]) == 2
+
+
+def test_another_stack_with_the_same_names_is_refused_before_anything_is_made(cloud: str) -> None:
+    rehearsed(dev(), cloud).create(until="aws:eks/nodeGroup:NodeGroup")
+    record(dev(), templates)
+    with pytest.raises(
+        pulumi.RunError, match="istio-eks-cluster-1 exists and belongs to the stack dev: use another"
+    ):
+        record(dev(), templates, stack="trial")
+
+
+# --- the defects -----------------------------------------------------------------------------------------------------
+
+Put = Callable[[pytest.MonkeyPatch], None]
+
+
+@dataclass(frozen=True)
+class Defect:
+    """A defect, how to put it back, and what refuses it: while the stack is made, or while it is destroyed."""
+
+    put: Put
+    refusal: str
+    config: Callable[[], Config] = dev
+    on_destroy: bool = False
+
+
+def no_timeout(patch: pytest.MonkeyPatch) -> None:
+    """D1: an interval without a time-out, for which the controller has 10 s."""
+    original = load_balancer_controller.nlb_annotations
+
+    def annotations(*args: Any, **kwargs: Any) -> dict[str, Any]:
+        made = original(*args, **kwargs)
+        return {key: value for key, value in made.items() if not key.endswith("healthcheck-timeout")}
+
+    patch.setattr(load_balancer_controller, "nlb_annotations", annotations)
+
+
+def exits_go_first(patch: pytest.MonkeyPatch) -> None:
+    """D2: nothing depends on routes, NAT gateways and endpoints."""
+    patch.setattr(aws_clusters.AwsClusters, "requirements", lambda self, name: (self.clusters[name],))
+    original = aws_clusters.EksClusterArgs
+
+    def args(**given: Any) -> Any:
+        return original(**{**given, "network": None})
+
+    patch.setattr(aws_clusters, "EksClusterArgs", args)
+
+
+def own_network_shut_out(patch: pytest.MonkeyPatch) -> None:
+    """D3: the security group lets in the peers' networks alone."""
+
+    def rules(self: eks.EksCluster) -> None:
+        for peer, cidr in self._args.peer_cidrs.items():
+            self._api_rule(f"from-{peer}-api", f"api from {peer}", cidr)
+
+    patch.setattr(eks.EksCluster, "_api_rules", rules)
+
+
+def webhook_for_services(patch: pytest.MonkeyPatch) -> None:
+    """D5: the chart's default, a webhook that every Service of the cluster has to pass."""
+    original = load_balancer_controller.controller_values
+
+    def values(args: Any) -> dict[str, Any]:
+        return {k: v for k, v in original(args).items() if k != "enableServiceMutatorWebhook"}
+
+    patch.setattr(load_balancer_controller, "controller_values", values)
+
+
+def two_entries_of_the_creator(patch: pytest.MonkeyPatch) -> None:
+    """D6: the creator's own access entry, and one for the same identity among the admins."""
+    original = eks.child_transform
+    patch.setattr(eks, "child_transform", lambda **given: original(**{**given, "creator_is_admin": True}))
+
+
+def zones_unseen(patch: pytest.MonkeyPatch) -> None:
+    """D11: zones are taken by name, whatever they are in this account."""
+    patch.setattr(aws_clusters, "verified_zones", lambda zones, *_: {zone: zone for zone in zones})
+
+
+def names_cut(patch: pytest.MonkeyPatch) -> None:
+    """D15: the first letters of a cluster's name stand for the whole."""
+    patch.setattr(
+        load_balancer_controller, "load_balancer_name", lambda _stack, name, label: f"{name[:22]}-{label}"
+    )
+
+
+def identity_before_cluster(patch: pytest.MonkeyPatch) -> None:
+    """D26: a pod identity knows its cluster by a plain name."""
+    original = aws.eks.PodIdentityAssociation
+
+    def association(name: str, *, opts: pulumi.ResourceOptions, **given: Any) -> Any:
+        alone = pulumi.ResourceOptions(parent=opts.parent, provider=opts.provider)
+        return original(name, opts=alone, **given)
+
+    patch.setattr(controller_identity.aws.eks, "PodIdentityAssociation", association)
+
+
+def wrong_image(patch: pytest.MonkeyPatch) -> None:
+    """Code fault: a digit and `g.` alone stood for Graviton, so r8gb got an image for x86."""
+
+    def old(instance_type: str) -> str:
+        return "arm64" if re.search(r"[0-9]g[dn]?\.", instance_type) else "x86_64"
+
+    patch.setattr(eks_config, "architecture_of", old)
+
+
+def large_ranges_pass(patch: pytest.MonkeyPatch) -> None:
+    """Code fault: `0.0.0.0/1` passed as a range of callers."""
+    patch.setattr(eks_config.EksSpec, "public_endpoint_cidrs", property(lambda _: ("0.0.0.0/1",)))
+
+
+def with_r8gb() -> Config:
+    config = dev()
+    for cluster in config[changes.CLUSTERS]:
+        cluster["eks"]["nodeGroups"]["general"]["instanceTypes"] = ["r8gb.large"]
+    return config
+
+
+def in_a_refused_zone() -> Config:
+    """With the zone that has the id use1-az3 in this account."""
+    config = dev()
+    for cluster in config[changes.CLUSTERS]:
+        cluster["eks"]["zones"] = ["us-east-1a", "us-east-1e"]
+    return config
+
+
+def with_long_names() -> Config:
+    config = dev()
+    for number, cluster in enumerate(config[changes.CLUSTERS]):
+        cluster |= {"name": f"payments-production-{number}", "alias": f"p{number}"}
+    return config
+
+
+def with_caller_as_admin() -> Config:
+    return with_admins(dev(), changes.ADMIN)
+
+
+DEFECTS = {
+    "D1": Defect(no_timeout, "Health check timeout '10' must be smaller than"),
+    "D2": Defect(exits_go_first, "no route from subnet-[0-9a-f]+ to elbv2", on_destroy=True),
+    "D5": Defect(webhook_for_services, "failed calling webhook"),
+    "D6": Defect(two_entries_of_the_creator, "already in use", with_caller_as_admin),
+    "D11": Defect(zones_unseen, "use1-az3 is not supported", in_a_refused_zone),
+    "D15": Defect(names_cut, "A load balancer with the same name|DuplicateLoadBalancerName", with_long_names),
+    "D26": Defect(identity_before_cluster, "No cluster found for name"),
+    "image of another architecture": Defect(wrong_image, "is not a valid instance type", with_r8gb),
+    "half the internet": Defect(large_ranges_pass, "not allowed in publicAccessCidrs"),
+}
+
+
+@pytest.mark.parametrize("name", DEFECTS)
+def test_a_defect_that_is_put_back_is_refused(cloud: str, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    defect = DEFECTS[name]
+    config = defect.config()
+    with monkeypatch.context() as patch:
+        defect.put(patch)
+        life = rehearsed(config, cloud)
+    if defect.on_destroy:
+        life.create()
+        with pytest.raises(RefusedError, match=defect.refusal):
+            life.destroy()
+    else:
+        with pytest.raises(RefusedError, match=defect.refusal):
+            life.create()
+
+
+def test_d3_an_api_server_that_shuts_out_its_own_network_is_not_reached(
+    cloud: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = dev()
+    for cluster in config[changes.CLUSTERS]:
+        cluster["eks"]["endpoint"] = {}
+    inside = str(IPv4Network(config[changes.CLUSTERS][0]["eks"]["vpcCidr"])[10])
+    with monkeypatch.context() as patch:
+        own_network_shut_out(patch)
+        faulty = Rehearsal(record(config, templates), inside, cloud, in_vpc=True)
+    with pytest.raises(RefusedError, match=f"istio-eks-cluster-1 does not let in {inside} at port 443"):
+        faulty.create()
+
+
+def test_roles_without_the_boundary_are_refused_to_the_deployer(cloud: str) -> None:
+    life = rehearsed(dev(permissionsBoundary=""), cloud)
+    with pytest.raises(
+        RefusedError, match=r"is not authorized to perform: iam:CreateRole on resource: \S+role/fedmesh/"
+    ):
+        life.create()
+
+
+def test_a_controller_without_its_policy_makes_no_load_balancer(
+    cloud: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            controller_identity, "document_json", lambda name, words=None: without_creating(name, words)
+        )
+        life = rehearsed(dev(), cloud)
+    with pytest.raises(
+        RefusedError, match="is not authorized to perform: elasticloadbalancing:CreateLoadBalancer"
+    ):
+        life.create()
+
+
+def without_creating(name: str, words: dict[str, str] | None) -> str:
+    return document_json(name, words).replace('"elasticloadbalancing:CreateLoadBalancer",', "")
+
+
+def test_d4_a_version_is_refused_from_the_day_after_its_standard_support() -> None:
+    config = {key.removeprefix("fedmesh:"): value for key, value in committed("dev").items()}
+    for cluster in config["clusters"]:
+        cluster["eks"]["version"] = "1.34"
+    last = aws_facts.KUBERNETES_VERSIONS["1.34"].standard
+    parse(config, "Pulumi.dev.yaml", last)
+    with pytest.raises(ConfigError, match=r"EKS has only extended support for 1\.34"):
+        parse(config, "Pulumi.dev.yaml", date.fromordinal(last.toordinal() + 1))
+
+
+@pytest.mark.parametrize("fixed", [False, True])
+def test_d8_a_node_group_with_a_fixed_name_would_be_deleted_before_its_successor(
+    cloud: str, fixed: bool
+) -> None:
+    group = record(dev(), templates)["aws:eks/nodeGroup:NodeGroup|cluster-1-eks-general"].inputs
+    if fixed:
+        group = {**group, "nodeGroupName": "general"}
+        del group["nodeGroupNamePrefix"]
+    known = {key: value for key, value in group.items() if "<<" not in str(value)}
+    changed = Plugin().diff("aws:eks/nodeGroup:NodeGroup", known, {**known, "instanceTypes": ["m7i.large"]})
+    assert (list(changed.replaces), changed.deleteBeforeReplace) == (["instanceTypes"], fixed)
+
+
+def test_d12_an_internal_load_balancer_without_ranges_is_open_to_everybody_who_gets_to_it(
+    cloud: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = load_balancer_controller.LoadBalancerService
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            load_balancer_controller,
+            "LoadBalancerService",
+            lambda **given: replace(original(**given), source_ranges=()),
+        )
+        life = rehearsed(dev(), cloud)
+    life.create()
+    assert open_groups(cloud) == {"internet-facing", "internal"}
+
+
+def test_the_first_of_all_clusters_has_no_say_where_it_is_none_of_eks(
+    cloud: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = mixed(dev(), tmp_path, monkeypatch)
+    monkeypatch.setattr(EksFleet, "home_region", property(lambda self: self.settings.clusters[0].region))
+    with pytest.raises(KeyError, match="dc-1"):
+        record(config, templates)
+
+
+def test_a_standby_without_a_target_and_a_cname_at_an_apex_are_no_records(
+    cloud: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = route53(cloud)
+    original = edge.Edge._standby
+    with monkeypatch.context() as patch:
+        patch.setattr(edge.Edge, "_standby", lambda self, _targets: original(self, []))
+        life = rehearsed(config, cloud)
+    with pytest.raises(RefusedError, match=r"alias that targets standby\.app\.example\.com"):
+        life.create()
+
+
+def test_a_cname_can_not_stand_at_an_apex(cloud: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = route53(cloud, domain="example.com")
+    original = aws.route53.Record
+
+    def cname(name: str, **given: Any) -> Any:
+        if given.get("aliases") is None or given["name"] != "example.com":
+            return original(name, **given)
+        return original(
+            name, **{**given, "type": "CNAME", "aliases": None, "records": ["nlb.example"], "ttl": 30}
+        )
+
+    with monkeypatch.context() as patch:
+        patch.setattr(edge.aws.route53, "Record", cname)
+        life = rehearsed(config, cloud)
+    with pytest.raises(RefusedError, match=r"CNAME with DNS name example\.com\. is not permitted at apex"):
+        life.create()
