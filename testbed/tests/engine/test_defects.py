@@ -47,7 +47,8 @@ def committed(stack: str) -> Config:
     text = (PROJECT / f"Pulumi.{stack}.yaml").read_text(encoding="utf-8")
     config = changes.with_callers(yaml.safe_load(text)["config"])
     # clusters alone count here, and two say as much as all with everything that can run on them
-    return {**config, "fedmesh:observability": {"enabled": False}, "fedmesh:samples": {"enabled": False}}
+    off = {"fedmesh:gatewayApi": {"install": False}, "fedmesh:samples": {"enabled": False}}
+    return {**config, **off, "fedmesh:observability": {"enabled": False}}
 
 
 def dev(**aws_config: Any) -> Config:
