@@ -26,7 +26,7 @@ from pulumi.runtime.settings import SETTINGS
 from pulumi.runtime.stack import wait_for_rpcs
 
 from testbed.sandbox.aws import Aws, is_missing
-from testbed.sandbox.cluster_component import Cluster
+from testbed.sandbox.cluster_component import ClusterComponent
 from testbed.sandbox.controller import Controller, Service
 from testbed.sandbox.functions import FUNCTIONS
 from testbed.sandbox.kinds import KINDS
@@ -203,7 +203,7 @@ def record(
         inputs = _camel(eks.ClusterArgs, arguments)
         for transform in opts.transforms or []:
             recording.transforms[resource] = transform
-        made = Cluster(resource, inputs, _kubeconfig, opts)
+        made = ClusterComponent(resource, inputs, _kubeconfig, opts)
         made.cluster_security_group_id = made.state["clusterSecurityGroupId"]
         made.kubeconfig_json = made.state["kubeconfigJson"]
         return made
