@@ -203,7 +203,7 @@ def record(
         inputs = _camel(eks.ClusterArgs, arguments)
         for transform in opts.transforms or []:
             recording.transforms[resource] = transform
-        made = ClusterComponent(resource, inputs, _kubeconfig, opts)
+        made: Any = ClusterComponent(resource, inputs, _kubeconfig, opts)
         made.cluster_security_group_id = made.state["clusterSecurityGroupId"]
         made.kubeconfig_json = made.state["kubeconfigJson"]
         return made

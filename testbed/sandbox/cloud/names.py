@@ -7,6 +7,7 @@ choosing between alias and non-alias records.
 from typing import Any
 
 from moto.core.exceptions import ServiceException
+from moto.route53 import models
 from moto.route53.models import Route53Backend
 
 
@@ -18,6 +19,10 @@ class InvalidChangeBatch(ServiceException):
 
 def install() -> None:
     """Adds the checks to moto's Route 53."""
+    fresh_id = models.create_route53_zone_id
+    models.create_route53_zone_id = lambda *given, **named: (
+        f"Z{fresh_id(*given, **named)[1:]}"
+    )  # as AWS has it
     original = Route53Backend.change_resource_record_sets
 
     def checked(self: Any, zoneid: str, change_list: list[dict[str, Any]]) -> None:
