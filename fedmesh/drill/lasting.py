@@ -110,8 +110,11 @@ def named(
 ) -> list[Connection]:
     """Connections of plain TCP with the clusters that answered, by the lines of a proxy's log that began with them."""
     rows = [line.split() for line in log if line.startswith(LOG_MARK)]
+    # Istio ends the name of the Envoy cluster with a semicolon.
     starts = [
-        (float(row[1]) - origin, cluster_of(row[3])) for row in rows if row[2:3] == [upstream] and row[3:]
+        (float(row[1]) - origin, cluster_of(row[3]))
+        for row in rows
+        if len(row) > 3 and row[2].rstrip(";") == upstream
     ]
     found: list[Connection] = []
     for each in connections:
