@@ -252,8 +252,9 @@ class IstioSettings(Model):
 
     plain_envoy: Flag = setting(False, example=True)
     """Whether the proxy image holds upstream Envoy, without Istio's own filters."""
-    replicas: Replicas = setting(1, example=2)
-    """The number of pods of istiod and of each gateway, from 1 to 10."""
+    replicas: Replicas = setting(2, example=3)
+    """The number of pods of istiod, of each gateway and of the reader for the peers' istiods, from 1 to 10. They are
+    spread over zones and nodes; with one, its loss is an outage until another is ready."""
     trust: Literal["aliases", "strict"] = setting("strict", example="aliases")
     """`aliases` makes a service account one principal wherever it runs, so that an AuthorizationPolicy holds on
     every cluster. `strict` keeps the principals of the clusters apart."""
