@@ -44,6 +44,14 @@ def refusal(build: Callable[[], object]) -> ConfigError:
     return refused.value
 
 
+def test_one_cluster_at_least_takes_calls() -> None:
+    clusters = [cluster(1, drained=True), cluster(2)]
+    assert [each.drained for each in settings(clusters=clusters).clusters] == [True, False]
+    for rest in ({"drained": True}, {"down": True}):
+        refused = refusal(lambda rest=rest: settings(clusters=[cluster(1, drained=True), cluster(2, **rest)]))
+        assert refused.key == "fedmesh:clusters[0].drained"
+
+
 @pytest.mark.parametrize("stack", STACKS)
 def test_every_stack_file_of_the_project_is_right(stack: str) -> None:
     assert len(committed(stack).clusters) >= 2
