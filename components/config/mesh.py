@@ -343,8 +343,8 @@ class RetryBudget(Model):
     """How many of a proxy's retries to one service may be under way at a time, so that they make no overload worse."""
 
     percent: Percent = setting(10, example=20)
-    """Their share of the requests of the last `interval`, from 0 to 100. With the defaults, as many requests as come in a
-    second may fail at once and be sent again."""
+    """Their share of the requests of the last `interval`, from 0 to 100. With the defaults, as many requests as come
+    in a second may fail at once and be sent again."""
     min_concurrency: Limit = setting(20, example=100)
     """The number that may always be under way, from 1."""
     interval: BudgetInterval = setting("10s", example="30s")
