@@ -4,7 +4,9 @@ SHELL := /bin/bash
 
 VENV := .venv
 PYTHON := $(VENV)/bin/python
-STACK ?= lab
+# The lab has two clusters, CLUSTERS=3 gives it three: stack lab3. What is up stays what it is until `make lab-down`.
+STACK ?= $(if $(CLUSTERS),lab$(filter-out 2,$(CLUSTERS)),$(or $(notdir $(basename $(wildcard .lab/lab*.yaml))),lab))
+SIZE := $(if $(CLUSTERS),--clusters $(CLUSTERS))
 QUIET := $(if $(filter q quiet,$(V)),-q,)
 CODE := __main__.py components fedmesh policies testbed tests
 EXISTING := $(wildcard $(CODE))
@@ -53,12 +55,12 @@ tools: $(VENV)/.testbed ## build the lab's programs, images and charts into the 
 # --- the lab --------------------------------------------------------------
 
 .PHONY: lab lab-up lab-down lab-status lab-logs up unchanged destroy verify
-lab: $(VENV)/.testbed ## everything: tools, two clusters, `pulumi up`, verification (STACK=dev: with a simulated AWS)
-	@$(PYTHON) -m $(if $(filter lab,$(STACK)),testbed.lab.journey,testbed.sandbox lab) --stack $(STACK) $(QUIET)
+lab: $(VENV)/.testbed ## everything: tools, clusters, `pulumi up`, verification (CLUSTERS=3; STACK=dev: with a simulated AWS)
+	@$(PYTHON) -m $(if $(filter lab%,$(STACK)),testbed.lab.journey $(SIZE),testbed.sandbox lab) --stack $(STACK) $(QUIET)
 
-lab-up: $(VENV)/.testbed ## start the lab's clusters
-	@$(PYTHON) -m testbed.lab preflight --install $(QUIET)
-	@$(PYTHON) -m testbed.lab up $(QUIET)
+lab-up: $(VENV)/.testbed ## start the lab's clusters (CLUSTERS=3)
+	@$(PYTHON) -m testbed.lab preflight --install $(SIZE) $(QUIET)
+	@$(PYTHON) -m testbed.lab up $(SIZE) $(QUIET)
 
 lab-down: $(VENV)/.testbed ## stop the lab and leave nothing of it on the machine
 	@$(PYTHON) -m testbed.lab down $(QUIET)
@@ -113,8 +115,8 @@ drill-security: $(VENV)/.testbed ## attack the lab's mesh; each attack must be r
 verify-100: $(VENV)/.dev ## verify the healthy lab a hundred times: no false alarm (ten minutes; RUNS=20 for fewer)
 	@RUNS=$(or $(RUNS),100) $(VENV)/bin/pytest -q -s tests/lab/verify_many.py
 
-bench: $(VENV)/.testbed ## measure the lab and write docs/benchmarks.md (takes the lab down first)
-	@$(PYTHON) -m testbed.lab.bench
+bench: $(VENV)/.testbed ## measure the lab and write docs/benchmarks.md (takes the lab down first; CLUSTERS=3: that section)
+	@$(PYTHON) -m testbed.lab.bench $(SIZE)
 
 bench-cold: $(VENV)/.testbed ## measure cold builds of the tools and add them to docs/benchmarks.md (half an hour)
 	@$(PYTHON) -m testbed.lab.bench --cold
@@ -123,7 +125,8 @@ bench-sandbox: $(VENV)/.dev ## measure the AWS half and write its section of doc
 	@$(PYTHON) -m testbed.sandbox bench
 
 # in this order: the last two take the lab down and bring it up again, and take it down for good
-LAB_TESTS := refresh verify services authorization read_only security_drill observability down killed leaves_nothing
+# what needs a third cluster has a lab of its own
+LAB_TESTS := $(if $(filter lab3,$(STACK)),join,refresh verify services authorization read_only security_drill observability down killed leaves_nothing)
 # each check's faults, and the lab by itself: too long for every change
 NIGHTLY_LAB_TESTS := verify_faults clusters
 
@@ -153,7 +156,7 @@ test-engine: $(VENV)/.dev ## the real engine and provider against one API server
 	@$(PYTHON) -m testbed.lab build --for-engine $(QUIET)
 	@$(VENV)/bin/pytest tests/engine testbed/tests/engine
 
-test-lab: $(VENV)/.dev ## end to end on the lab: verified, killed and run again, changed, destroyed, gone
+test-lab: $(VENV)/.dev ## end to end on the lab: verified, killed and run again, changed, destroyed, gone (CLUSTERS=3: joins, leaves)
 	@$(VENV)/bin/pytest $(addprefix tests/lab/test_,$(LAB_TESTS:=.py))
 
 test-nightly: $(VENV)/.dev ## on the running lab: each check names its fault, and the lab does what the drills rely on

@@ -122,6 +122,7 @@ class MeshCluster:
             istio_namespace=self.istio.namespace,
             after=[self.spire, *after],
             provider=self.args.provider,
+            drained=self.args.spec.drained,
         )
 
     @property

@@ -513,6 +513,70 @@ def dashboard(
 
 
 @commands.command()
+@_of_a_stack
+@click.argument("cluster")
+@click.option("--force", is_flag=True, help="Also when services run on this cluster alone.")
+@click.option(
+    "--wait",
+    type=click.FloatRange(min=0),
+    default=60.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Wait until calls to the cluster have ended, this long at most; what is left is not cut.",
+)
+@click.pass_obj
+def drain(
+    environment: Environment,
+    *,
+    stack: str | None,
+    project: Path | None,
+    cluster: str,
+    force: bool,
+    wait: float,
+) -> int:
+    """Have the other clusters send no new calls to a cluster, and set `drained` in the stack file.
+
+    Calls and connections that the cluster has are not cut. The next `pulumi up` agrees, and takes the cluster out of
+    the edge as well. The exit code is 1 when one of the other clusters did not follow.
+
+    \b
+    Example:
+      fedmesh drain cluster-2 --stack prod
+    """
+    return _drain(environment, stack, project, cluster, drained=True, force=force, wait=wait)
+
+
+@commands.command()
+@_of_a_stack
+@click.argument("cluster")
+@click.pass_obj
+def undrain(environment: Environment, *, stack: str | None, project: Path | None, cluster: str) -> int:
+    """Have the other clusters call a drained cluster again.
+
+    \b
+    Example:
+      fedmesh undrain cluster-2 --stack prod
+    """
+    return _drain(environment, stack, project, cluster, drained=False, force=False, wait=0.0)
+
+
+def _drain(
+    environment: Environment,
+    stack: str | None,
+    project: Path | None,
+    cluster: str,
+    *,
+    drained: bool,
+    force: bool,
+    wait: float,
+) -> int:
+    from fedmesh.drain import drain
+
+    topology, folder = _mesh(environment, stack, project)
+    return drain(topology, folder, cluster, drained=drained, force=force, wait=wait, say=click.echo)
+
+
+@commands.command()
 @click.argument("shell", type=click.Choice(["bash", "zsh"]))
 def completion(shell: str) -> int:
     """Print the completion script of a shell.

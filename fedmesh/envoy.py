@@ -68,6 +68,18 @@ def parse_traffic(clusters: dict[str, Any]) -> list[tuple[str, Endpoint]]:
     return found
 
 
+def parse_connections(clusters: dict[str, Any]) -> dict[str, int]:
+    """Open connections by Envoy cluster in the answer of `clusters?format=json`."""
+    found: dict[str, int] = {}
+    for cluster in clusters.get("cluster_statuses") or []:
+        for host in cluster.get("host_statuses") or []:
+            open_ = [
+                int(stat.get("value", 0)) for stat in host.get("stats") or [] if stat["name"] == "cx_active"
+            ]
+            found[cluster["name"]] = found.get(cluster["name"], 0) + sum(open_)
+    return found
+
+
 def outbound(port: int, host: str) -> str:
     """The name of the Envoy cluster that Istio makes for a port of a host."""
     return f"outbound|{port}||{host}"

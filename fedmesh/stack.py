@@ -32,6 +32,7 @@ def load(project: Path, stack: str) -> Topology:
                 context=spec.kubeconfig.context if spec.kubeconfig else spec.alias,
                 api_server=spec.api_server,
                 created=spec.eks is not None,
+                drained=spec.drained,
             )
             for spec in settings.clusters
         ),
@@ -39,6 +40,7 @@ def load(project: Path, stack: str) -> Topology:
         storage_class=settings.storage.class_name,
         creates_storage_class=bool(settings.storage.provisioner),
         replicas=settings.istio.replicas,
+        edge=settings.aws.edge.mode,
     )
 
 

@@ -9,6 +9,9 @@ SPIRE_NAMESPACE = "spire"
 ISTIO_NAMESPACE = "istio-system"
 GATEWAY_NAMESPACE = "istio-gateways"
 OBSERVABILITY_NAMESPACE = "observability"
+# Of remote secrets: istiod reads the clusters of those with the value "true".
+ROTATION = "istio/multiCluster"
+DRAINED = "drained"
 CLIENT = "sleep"
 SERVER = "helloworld"
 SERVER_PORT = 5000
@@ -24,6 +27,7 @@ class Member:
         context: "": the kubeconfig's current context.
         api_server: the URL under which the peers reach the API server; "": the kubeconfig's.
         created: whether the program creates the cluster.
+        drained: whether the other clusters send no calls to it.
     """
 
     name: str
@@ -33,6 +37,7 @@ class Member:
     context: str
     api_server: str = ""
     created: bool = False
+    drained: bool = False
 
 
 @dataclass(frozen=True)
@@ -44,6 +49,7 @@ class Topology:
         storage_class: the StorageClass of the stack file; "": the cluster's default.
         creates_storage_class: whether the program creates that class.
         replicas: pods of istiod and of each gateway.
+        edge: what sends users to the clusters that the program creates; "none": nothing.
     """
 
     stack: str
@@ -52,6 +58,7 @@ class Topology:
     storage_class: str = ""
     creates_storage_class: bool = False
     replicas: int = 1
+    edge: str = "none"
 
     def others(self, member: Member) -> tuple[Member, ...]:
         """Every other cluster."""

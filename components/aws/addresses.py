@@ -54,12 +54,14 @@ def gateway_addresses(fleet: EksFleet, gateways: Mapping[str, IstioGateways]) ->
     aws = fleet.settings.aws
     if aws.edge.mode == "none" or not fleet.specs or not gateways:
         return GatewayAddresses(east_west, edge=None)
+    drained = {spec.name for spec in fleet.settings.clusters if spec.drained}
     targets = [
         EdgeTarget(
             name=name,
             region=spec.region,
             address=gateways[name].ingress_address,
             load_balancer=load_balancer_name(pulumi.get_stack(), spec.eks_name, "ingress"),
+            drained=name in drained,
         )
         for name, spec in fleet.specs.items()
     ]

@@ -24,12 +24,14 @@ class EdgeTarget:
         region: its AWS region.
         address: name or IPv4 of the gateway's load balancer.
         load_balancer: name of that load balancer in AWS (used by Global Accelerator).
+        drained: whether no new users are sent to it, healthy or not.
     """
 
     name: str
     region: str
     address: pulumi.Input[str]
     load_balancer: str
+    drained: bool = False
 
 
 @dataclass(frozen=True)
@@ -130,6 +132,9 @@ class Edge(pulumi.ComponentResource):
             resource_path=None if spec.health_protocol == "tcp" else spec.health_path,
             request_interval=CHECK_SECONDS,
             failure_threshold=FAILED_CHECKS,
+            # a disabled check is healthy, and inverted it is not
+            disabled=target.drained,
+            invert_healthcheck=target.drained,
             tags=self._tags(target.name),
             opts=self._child,
         )
@@ -161,7 +166,8 @@ class Edge(pulumi.ComponentResource):
                 endpoint_configurations=[
                     {
                         "endpoint_id": self._load_balancer_arn(target),
-                        "weight": 100,
+                        # connections that it has stay
+                        "weight": 0 if target.drained else 100,
                         "client_ip_preservation_enabled": True,
                     }
                     for target in self._args.targets

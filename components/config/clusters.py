@@ -106,6 +106,11 @@ class ClusterSpec(Model):
     """Whether the cluster does not answer for now. Nothing on it is read or changed then, and the other
     clusters use its last known state."""
 
+    drained: Flag = setting(False, example=True, since="0.2")
+    """Whether the other clusters and the edge send no new calls to the cluster, as before it is maintained or leaves.
+    Calls and connections that it has are not cut, its own callers stay. `fedmesh drain` sets this and takes the
+    cluster out of the rotation at once."""
+
     @model_validator(mode="before")
     @classmethod
     def _one_origin(cls, raw: object) -> object:
@@ -166,6 +171,8 @@ def check_clusters(clusters: Sequence[ClusterSpec], aws: AwsSettings) -> None:
         _check_unique(clusters, key)
     if all(cluster.down for cluster in clusters):
         raise refusal("must be false: with every cluster down nothing can be done", "clusters", 0, "down")
+    if all(cluster.drained or cluster.down for cluster in clusters):
+        raise refusal("must be false: one cluster at least must take calls", "clusters", 0, "drained")
     made = [(place, cluster, cluster.eks) for place, cluster in enumerate(clusters) if cluster.eks]
     _check_partitions([(place, cluster) for place, cluster, _ in made])
     _check_ranges(made)

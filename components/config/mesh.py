@@ -70,6 +70,8 @@ Failures = Annotated[int, whole(0, 1000)]
 # Istio takes 0 for Envoy's default of 5
 LocalFailures = Annotated[int, whole(1, 1000)]
 Attempts = Annotated[int, whole(0, 20)]
+Percent = Annotated[int, whole(0, 100)]
+Limit = Annotated[int, whole(1, 2147483647)]
 Replicas = Annotated[int, whole(1, 10)]
 NodeLabel = Annotated[
     str,
@@ -79,6 +81,7 @@ NodeLabel = Annotated[
     ),
 ]
 ProxyDuration = Annotated[Duration, Between("1ms", "1h")]
+BudgetInterval = Annotated[Duration, Between("1s", "1h")]
 UserTimeout = Annotated[Duration, AfterValidator(_user_timeout)]
 VolumeSize = Annotated[Size, Between("100Mi", "16Ti")]
 
@@ -249,8 +252,9 @@ class IstioSettings(Model):
 
     plain_envoy: Flag = setting(False, example=True)
     """Whether the proxy image holds upstream Envoy, without Istio's own filters."""
-    replicas: Replicas = setting(1, example=2)
-    """The number of pods of istiod and of each gateway, from 1 to 10."""
+    replicas: Replicas = setting(2, example=3)
+    """The number of pods of istiod, of each gateway and of the reader for the peers' istiods, from 1 to 10. They are
+    spread over zones and nodes; with one, its loss is an outage until another is ready."""
     trust: Literal["aliases", "strict"] = setting("strict", example="aliases")
     """`aliases` makes a service account one principal wherever it runs, so that an AuthorizationPolicy holds on
     every cluster. `strict` keeps the principals of the clusters apart."""
@@ -335,6 +339,18 @@ class Retries(Model):
     app."""
 
 
+class RetryBudget(Model):
+    """How many of a proxy's retries to one service may be under way at a time, so that they make no overload worse."""
+
+    percent: Percent = setting(10, example=20)
+    """Their share of the requests of the last `interval`, from 0 to 100. With the defaults, as many requests as come
+    in a second may fail at once and be sent again."""
+    min_concurrency: Limit = setting(20, example=100)
+    """The number that may always be under way, from 1."""
+    interval: BudgetInterval = setting("10s", example="30s")
+    """The time whose requests count, from 1s to 1h."""
+
+
 class FailoverSpec(Model):
     """How fast a call leaves a failing endpoint for another, and a failing cluster for the others."""
 
@@ -344,6 +360,9 @@ class FailoverSpec(Model):
     """When an endpoint that fails gets no calls any more."""
     retries: Retries = setting({}, example={"attempts": 2})
     """How often and when a failed request is sent again."""
+    retry_budget: RetryBudget = setting({}, example={"percent": 20}, since="0.2")
+    """How many retries of a proxy to one service may be under way at a time. An owner's own DestinationRule takes the
+    place of this by `retryBudget`, and has no budget without."""
 
 
 class FailoverSettings(FailoverSpec):
@@ -365,7 +384,9 @@ class FailoverSettings(FailoverSpec):
         if not isinstance(hosts, Mapping):
             return section
         inherited = {
-            key: section[key] for key in ("connectTimeout", "outlierDetection", "retries") if key in section
+            key: section[key]
+            for key in ("connectTimeout", "outlierDetection", "retries", "retryBudget")
+            if key in section
         }
         own = cast(Mapping[str, object], hosts)
         return {**section, "hosts": {host: _merged(inherited, own[host]) for host in own}}

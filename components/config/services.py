@@ -6,14 +6,13 @@ from typing import Annotated, Literal, Self
 
 from pydantic import model_validator
 
-from components.config.fields import Between, DnsLabel, Duration, Flag, Matching, Model, refusal, whole
+from components.config.fields import Between, DnsLabel, Duration, Flag, Matching, Model, refusal
 from components.config.fields import setting as described
-from components.config.mesh import AnyText, Attempts, Host, ProxyDuration
+from components.config.mesh import AnyText, Attempts, Host, Limit, ProxyDuration
 
 # All keys of this module came with one release.
 setting = partial(described, since="0.2")
 
-Limit = Annotated[int, whole(1, 2147483647)]
 HeaderName = Annotated[str, Matching("the name of an HTTP header", r"^[A-Za-z0-9-]+$")]
 GatewayApiVersion = Annotated[str, Matching("a version such as v1.6.0", r"^v[0-9]+\.[0-9]+\.[0-9]+$")]
 # A call may take long, unlike the steps of a connection.

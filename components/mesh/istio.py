@@ -18,6 +18,7 @@ from components.config.mesh import (
     FailoverSpec,
     IstioSettings,
     Retries,
+    RetryBudget,
 )
 from components.kube.charts import release, rendered, template_of
 from components.kube.manifests import Document, as_json, checksum, load, load_one, merged
@@ -222,6 +223,15 @@ def retry_policy(retries: Retries) -> dict[str, Any]:
     }
 
 
+def retry_budget(budget: RetryBudget) -> Document:
+    """Istio's RetryBudget. meshConfig has none, so it is in every DestinationRule of the program."""
+    return {
+        "percent": budget.percent,
+        "minRetryConcurrency": budget.min_concurrency,
+        "budgetInterval": budget.interval,
+    }
+
+
 def dead_peers(user_timeout: str) -> Document:
     """The EnvoyFilter whose socket options end connections to peers that vanished."""
     document = load_one("istio/dead-peers.yaml")
@@ -294,6 +304,7 @@ def failover_rule(name: str, host: str, spec: FailoverSpec) -> Document:
                 "trafficPolicy": {
                     "connectionPool": {"tcp": {"connectTimeout": spec.connect_timeout}},
                     "outlierDetection": outlier_figures(spec.outlier_detection),
+                    "retryBudget": retry_budget(spec.retry_budget),
                 },
             },
         },

@@ -26,6 +26,9 @@ EMPTY_LIST: dict[str, Any] = {
     "metadata": {"resourceVersion": "1"},
     "items": [],
 }
+# istiod reads the Secrets with this label and the value "true"; what it knew of others it forgets.
+ROTATION = "istio/multiCluster"
+DRAINED = "drained"
 FAULT = "envoy.filters.http.fault"
 
 
@@ -38,6 +41,7 @@ class RemoteSecretsMember:
         east_west_address: IP or name of its east-west gateway.
         istio_namespace: namespace of its istiod, known when istiod is ready.
         after: resources that give its pods proxies and identities.
+        drained: whether the peers' istiods ignore it, so that their proxies send no new calls to it.
         provider: access to the cluster.
     """
 
@@ -46,6 +50,7 @@ class RemoteSecretsMember:
     istio_namespace: pulumi.Input[str]
     after: Sequence[pulumi.Resource]
     provider: k8s.Provider
+    drained: bool = False
 
 
 @dataclass(frozen=True)
@@ -119,6 +124,7 @@ class RemoteSecrets(pulumi.ComponentResource):
                     "name": f"istio-remote-secret-{there}",
                     "namespace": member.istio_namespace,
                     "annotations": {"networking.istio.io/cluster": there},
+                    "labels": {ROTATION: DRAINED if self._args.members[there].drained else "true"},
                 },
                 "stringData": {there: json.dumps(remote_kubeconfig(there))},
             },

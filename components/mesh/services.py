@@ -10,6 +10,7 @@ from components.config.mesh import FailoverSettings
 from components.config.services import Namespaces, ServiceSpec, Stickiness
 from components.kube.manifests import Document, load_one
 from components.kube.objects import child_of, register
+from components.mesh.istio import retry_budget
 from components.mesh.outliers import outlier_figures
 
 HOME = "home"
@@ -70,6 +71,7 @@ def destination_rule(host: str, spec: ServiceSpec, failover: FailoverSettings) -
     policy: Document = {
         "connectionPool": {"tcp": {"connectTimeout": failover.connect_timeout}},
         "outlierDetection": outlier_figures(failover.outlier_detection),
+        "retryBudget": retry_budget(failover.retry_budget),
     }
     for layer, wanted in limits(spec).items():
         policy["connectionPool"][layer] = {**policy["connectionPool"].get(layer, {}), **wanted}

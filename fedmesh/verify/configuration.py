@@ -11,7 +11,7 @@ import yaml
 
 from fedmesh.kube import Json, KubeError
 from fedmesh.reading import LiveCluster, full_name, load_balancer_addresses
-from fedmesh.topology import GATEWAY_NAMESPACE, ISTIO_NAMESPACE, SPIRE_NAMESPACE
+from fedmesh.topology import GATEWAY_NAMESPACE, ISTIO_NAMESPACE, ROTATION, SPIRE_NAMESPACE
 from fedmesh.verify.istio import NETWORK_LABEL
 from fedmesh.verify.model import Failed, Mesh, Severity, category, refuse
 
@@ -90,10 +90,10 @@ def trust_domains_are_accepted(mesh: Mesh, cluster: LiveCluster) -> str:
     "Run `pulumi up --refresh`: istiod reaches its peers with its own identity, and needs no token of theirs.",
 )
 def remote_secrets_hold_no_credentials(mesh: Mesh, cluster: LiveCluster) -> str:
-    """For every peer there is a remote secret, and none holds a token, a key or a password."""
+    """For every peer there is a remote secret, in force unless it is drained, and none holds a credential."""
     path = f"/api/v1/namespaces/{ISTIO_NAMESPACE}/secrets"
-    secrets = cluster.api.items(path, labelSelector="istio/multiCluster=true")
-    return judge_remote_secrets(secrets, [peer.name for peer in mesh.peers(cluster)])
+    secrets = cluster.api.items(path, labelSelector=ROTATION)
+    return judge_remote_secrets(secrets, {peer.name: peer.member.drained for peer in mesh.peers(cluster)})
 
 
 @check(
@@ -173,14 +173,25 @@ def judge_trust_domains(config: Mapping[str, Any], own: str, others: Sequence[st
     return ", ".join([own, *others])
 
 
-def judge_remote_secrets(secrets: Sequence[Json], peers: Sequence[str]) -> str:
-    """Whether there is a remote secret for every peer, and whether all are without credentials."""
+def judge_remote_secrets(secrets: Sequence[Json], peers: Mapping[str, bool]) -> str:
+    """Whether there is a remote secret for every peer, in force unless it is drained, and none with credentials.
+
+    `peers` says of each whether it is drained.
+    """
     found: dict[str, list[Json]] = {}
+    in_force: set[str] = set()
     for secret in secrets:
+        if secret["metadata"]["labels"][ROTATION] == "true":
+            in_force |= set(secret.get("data") or {})
         for name, encoded in (secret.get("data") or {}).items():
             kubeconfig = yaml.safe_load(base64.b64decode(encoded)) or {}
             found[name] = [user.get("user") or {} for user in kubeconfig.get("users") or []]
     faults = [f"there is no remote secret for {peer}" for peer in peers if peer not in found]
+    faults += [
+        f"{peer} is {'in rotation, and drained in the stack file' if drained else 'drained, and not in the stack file'}"
+        for peer, drained in peers.items()
+        if peer in found and (peer in in_force) == drained
+    ]
     faults += [
         f"the remote secret for {name} holds {', '.join(sorted(user))}"
         for name, users in found.items()

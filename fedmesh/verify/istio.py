@@ -31,7 +31,7 @@ def remote_clusters_are_synced(mesh: Mesh, cluster: LiveCluster) -> str:
     istiods = cluster.istiods()
     if not istiods:
         raise Failed("no pod of istiod is running")
-    wanted = [peer.name for peer in mesh.peers(cluster)]
+    wanted = [peer.name for peer in mesh.peers_in_rotation(cluster)]
     for istiod in istiods:
         judge_remote_clusters(wanted, cluster.remote_clusters(istiod))
     return f"{', '.join(wanted)} synced" if wanted else "no peers"

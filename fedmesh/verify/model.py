@@ -78,6 +78,10 @@ class Mesh:
         """Every other cluster that answers."""
         return [other for name, other in self.clusters.items() if name != cluster.name]
 
+    def peers_in_rotation(self, cluster: LiveCluster) -> list[LiveCluster]:
+        """Every other cluster that answers and is not drained."""
+        return [peer for peer in self.peers(cluster) if not peer.member.drained]
+
 
 # Checks one cluster: returns what it found in a few words, or raises Failed. Its arguments are the mesh and the live
 # cluster; of the checks of an AWS account, that and the cluster to be created.

@@ -41,7 +41,7 @@ def endpoints_are_known(mesh: Mesh, cluster: LiveCluster) -> str:
     local = [pod["status"]["podIP"] for pod in cluster.pods(SERVER, app=SERVER)]
     peers = {
         peer.name: gateway_addresses(peer.services(GATEWAY_NAMESPACE), peer.member.network)
-        for peer in mesh.peers(cluster)
+        for peer in mesh.peers_in_rotation(cluster)
         if peer.pods(SERVER, app=SERVER)
     }
     return judge_endpoints(endpoints, local, peers)

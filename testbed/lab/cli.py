@@ -75,14 +75,14 @@ def _parser() -> argparse.ArgumentParser:
         sub.set_defaults(command=command, needs_root=needs_root)
         return sub
 
-    add("preflight", _preflight, "check what the lab needs of the machine").add_argument(
-        "--install", action="store_true", help="install missing Debian packages"
-    )
+    check = add("preflight", _preflight, "check what the lab needs of the machine")
+    check.add_argument("--install", action="store_true", help="install missing Debian packages")
+    _add_clusters(check)
     build = add("build", _build, "build programs, images and charts into the cache")
     build.add_argument(
         "--for-engine", action="store_true", help="build only what the engine and one API server need"
     )
-    add("up", _up, "start the clusters", needs_root=True)
+    _add_clusters(add("up", _up, "start the clusters", needs_root=True))
     add("down", _down, "stop the clusters and remove every trace of them", needs_root=True)
     add("status", _status, "show the nodes")
     logs = add("logs", _logs, "show the last lines of the logs")
@@ -101,8 +101,16 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_clusters(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--clusters", type=int, help="number of clusters (default: those of the lab that is there, or 2)"
+    )
+
+
 def _add_engine(engine: argparse.ArgumentParser) -> None:
-    engine.add_argument("--stack", default="lab", help="name of the stack (default: lab)")
+    engine.add_argument(
+        "--stack", help="name of the stack (default: the lab's: lab, or lab3 for three clusters)"
+    )
     engine.add_argument(
         "verb", choices=VERBS, help="`unchanged` is an up that fails if it would change anything"
     )
@@ -126,8 +134,13 @@ def _state() -> State:
     return State(paths.project() / FOLDER)
 
 
+def _lab() -> config.Lab:
+    return config.current(_state().root)
+
+
 def _preflight(options: argparse.Namespace) -> int:
-    preflight.require(config.load(), paths.cache(), options.install, _sayer(options))
+    lab = config.wanted(_state().root, options.clusters)
+    preflight.require(lab, paths.cache(), options.install, _sayer(options))
     return 0
 
 
@@ -142,6 +155,7 @@ def _build(options: argparse.Namespace) -> int:
 
 
 def _up(options: argparse.Namespace) -> int:
+    lab = config.wanted(_state().root, options.clusters)
     tools = builder.build(paths.cache(), options.quiet)
     images = image_store.ensure(paths.cache(), [image.path for image in tools.images])
     charts = _state().root / "charts"
@@ -150,7 +164,7 @@ def _up(options: argparse.Namespace) -> int:
         charts.symlink_to(tools.charts)
     say = _sayer(options)
     with processes.only_command(lambda: say("another lab command is running: waiting for it")):
-        clusters.up(config.load(), _state(), tools.bin, images, say)
+        clusters.up(lab, _state(), tools.bin, images, say)
     return 0
 
 
@@ -159,7 +173,7 @@ def _down(options: argparse.Namespace) -> int:
     # an engine that keeps running would write its state into the folder after it is removed
     _end_commands()
     with processes.only_command(lambda: say("another lab command is running: waiting for it")):
-        clusters.down(config.load(), _state(), say)
+        clusters.down(_lab(), _state(), say)
     return 0
 
 
@@ -187,7 +201,7 @@ def _sayer(options: argparse.Namespace) -> clusters.Say:
 
 
 def _status(_options: argparse.Namespace) -> int:
-    lab = config.load()
+    lab = _lab()
     nodes = clusters.status(lab, _state())
     for node in nodes:
         state = "running" if node.running else "down"
@@ -197,7 +211,7 @@ def _status(_options: argparse.Namespace) -> int:
 
 
 def _logs(options: argparse.Namespace) -> int:
-    lab = config.load()
+    lab = _lab()
     if options.cluster:
         lab.cluster(options.cluster)
     for file in clusters.log_files(lab, _state(), options.cluster, options.program):
@@ -207,7 +221,7 @@ def _logs(options: argparse.Namespace) -> int:
 
 
 def _pulumi(options: argparse.Namespace) -> int:
-    engine = LabEngine(options.stack, paths.project())
+    engine = LabEngine(options.stack or _lab().stack, paths.project())
     engine.configure(with_values(engine.committed(), options.config))
     asked = {name: getattr(options, name) for name in ("config_file", "refresh", "diff", "target")}
     settings: dict[str, Any] = {name: value for name, value in asked.items() if value}
@@ -225,7 +239,7 @@ def _pulumi(options: argparse.Namespace) -> int:
 
 
 def _fault(options: argparse.Namespace) -> int:
-    lab = config.load()
+    lab = _lab()
     lever = faults.Lever(lab, _state(), paths.cache() / "bin")
     targets = faults.nodes(lab, options.target)
     if options.kind == "heal":

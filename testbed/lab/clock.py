@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Iterable, Mapping
 
-from testbed.lab import cgroups, config, processes, vdso
+from testbed.lab import cgroups, config, paths, processes, vdso
 from testbed.lab.config import Node
 
 ROUND = 0.2
@@ -59,7 +59,9 @@ def main() -> int:
     parser.add_argument("--node", required=True)
     parser.add_argument("--seconds", type=int, required=True)
     options = parser.parse_args()
-    node = next(node for _, node in config.load().nodes() if node.name == options.node)
+    node = next(
+        node for _, node in config.current(paths.project() / ".lab").nodes() if node.name == options.node
+    )
     while True:
         _shift_all([node], options.seconds)
         time.sleep(ROUND)

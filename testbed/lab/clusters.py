@@ -71,6 +71,8 @@ def up(lab: Lab, state: State, tools: Path, images: Path, say: Say) -> None:
         link = state.kubeconfig(cluster.name)
         if not link.is_symlink():
             link.symlink_to(folder.relative_to(link.parent) / "admin.kubeconfig")
+    # nodes and commands read this copy, whatever becomes of the checkout's file
+    (state.root / lab.file.name).write_bytes(lab.file.read_bytes())
     network.up(lab)
     clock.right(node for _, node in lab.nodes())
     say("network, certificates and kubeconfigs are there")
@@ -160,7 +162,7 @@ def _node_conditions(cluster: Cluster, state: State) -> list[NodeStatus]:
             node.name,
             processes.first(node) is not None,
             reported.get(node.name, "Unknown"),
-            tuple(sorted(program_names(node) - set(processes.programs(node)))),
+            tuple(sorted(program_names(cluster, node) - set(processes.programs(node)))),
         )
         for node in cluster.nodes
     ]

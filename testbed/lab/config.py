@@ -1,4 +1,4 @@
-"""The lab's typed config: lab.yaml, read once and checked as a whole."""
+"""The lab's typed config: lab.yaml, or lab<N>.yaml for N clusters, read once and checked as a whole."""
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ from components.config.faults import Path as KeyPath
 from components.config.faults import first_fault, key_of
 from components.config.fields import Model, Rule, Text, refusal
 
-DEFAULT_FILE = Path(__file__).with_name("lab.yaml")
+FOLDER = Path(__file__).parent
+DEFAULT_FILE = FOLDER / "lab.yaml"
+FILES = "lab*.yaml"
 # the kernel's limit for interface names is 15 characters, and nodes' interfaces are named by number
 MAX_NODES = 200
 # a Service range holds the Service `kubernetes`, the cluster's DNS and all others
@@ -93,6 +95,11 @@ class Cluster:
         return f"https://{self.control_plane.address}:{self.port}"
 
     @property
+    def resolvers(self) -> tuple[Node, ...]:
+        """The nodes that answer DNS queries: those for all pods, so that names outlive the loss of one."""
+        return tuple(node for node in self.nodes if not node.taints) or self.nodes[:1]
+
+    @property
     def kubernetes_service(self) -> IPv4Address:
         """Cluster address of the Service `kubernetes`: the first of the range."""
         return self.services[1]
@@ -100,11 +107,21 @@ class Cluster:
 
 @dataclass(frozen=True)
 class Lab:
-    """All clusters and the bridge that joins their nodes."""
+    """All clusters and the bridge that joins their nodes.
+
+    Attributes:
+        file: where it was read from. The stack of the mesh on the lab is called like it.
+    """
 
     bridge: str
     bridge_address: IPv4Interface
     clusters: tuple[Cluster, ...]
+    file: Path
+
+    @property
+    def stack(self) -> str:
+        """The name of the stack whose clusters these are."""
+        return self.file.stem
 
     def nodes(self) -> Iterator[tuple[Cluster, Node]]:
         """Every node with its cluster."""
@@ -255,6 +272,48 @@ class LabFile(Model):
                     raise refusal(f"{one} overlaps {other} of {key_of(other_path)}", *path)
 
 
+def file_for(clusters: int) -> Path:
+    """The config of a lab of so many clusters; raises LabConfigError when there is none."""
+    sizes = {2: DEFAULT_FILE} | {
+        int(digits): file for file in FOLDER.glob(FILES) if (digits := file.stem.removeprefix("lab"))
+    }
+    if clusters not in sizes:
+        known = ", ".join(map(str, sorted(sizes)))
+        raise LabConfigError(f"there is no lab of {clusters} clusters; there are labs of {known}")
+    return sizes[clusters]
+
+
+def kept(state: Path) -> Path | None:
+    """The config that the lab in the folder `state` was started with, None before it was started."""
+    return next(iter(sorted(state.glob(FILES))), None)
+
+
+def current(state: Path) -> Lab:
+    """The lab in the folder `state` as it was started, or the one of two clusters; raises LabConfigError."""
+    return load(kept(state) or DEFAULT_FILE)
+
+
+def wanted(state: Path, clusters: int | None) -> Lab:
+    """The lab to start in the folder `state`, as its file says now.
+
+    Args:
+        state: the lab's folder.
+        clusters: the number of its clusters; None: that of the lab that was started there, or two.
+
+    Raises:
+        LabConfigError: no file for the number, a fault in it, or a lab of another number was started there.
+    """
+    started = kept(state)
+    if clusters is None:
+        return load(FOLDER / started.name if started else DEFAULT_FILE)
+    file = file_for(clusters)
+    if started and started.name != file.name:
+        raise LabConfigError(
+            f"the lab of {started.name} is there, not that of {file.name}: run `make lab-down` first"
+        )
+    return load(file)
+
+
 def load(path: Path = DEFAULT_FILE) -> Lab:
     """Reads and checks the lab's config; raises LabConfigError."""
     try:
@@ -272,6 +331,7 @@ def load(path: Path = DEFAULT_FILE) -> Lab:
         bridge=read.bridge.name,
         bridge_address=read.bridge.address,
         clusters=tuple(cluster.cluster() for cluster in read.clusters),
+        file=path,
     )
 
 

@@ -186,7 +186,7 @@ def main() -> int:
     parser.add_argument("--cluster", required=True)
     parser.add_argument("--state", type=Path, required=True)
     options = parser.parse_args()
-    cluster = config.load().cluster(options.cluster)
+    cluster = config.current(options.state).cluster(options.cluster)
     state = State(options.state)
     kube_config.load_kube_config(str(state.pki(cluster.name) / "lab.kubeconfig"))
     core, storage = client.CoreV1Api(), client.StorageV1Api()

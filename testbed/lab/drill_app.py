@@ -276,7 +276,7 @@ class LabStage:
 
 def bring(janitor: Janitor, clusters: Mapping[str, LiveCluster]) -> LabStage:
     """Creates the app on every cluster and waits until it is ready. Raises KubeError."""
-    stage = LabStage(clusters, config.load(), State(project() / ".lab"), cache() / "bin")
+    stage = LabStage(clusters, config.current(project() / ".lab"), State(project() / ".lab"), cache() / "bin")
     try:
         for cluster in clusters.values():
             for body in objects():

@@ -96,11 +96,15 @@ def _stop(scene: Scene, nodes: Sequence[Node]) -> None:
 
 
 def _lever() -> Lever:
-    return Lever(config.load(), State(project() / ".lab"), cache() / "bin")
+    return Lever(_lab(), State(project() / ".lab"), cache() / "bin")
+
+
+def _lab() -> config.Lab:
+    return config.current(project() / ".lab")
 
 
 def _nodes(name: str) -> Sequence[Node]:
-    return lab_faults.nodes(config.load(), name)
+    return lab_faults.nodes(_lab(), name)
 
 
 def _names(nodes: Sequence[Node]) -> str:
@@ -218,4 +222,9 @@ def owns(topology: Topology, folder: Path) -> bool:
     return all(m.kubeconfig is not None and home in m.kubeconfig.resolve().parents for m in topology.members)
 
 
-ENVIRONMENT = Environment(drills=DRILLS, stack="lab", up=up, owns=owns, stage=bring)
+def stack() -> str:
+    """The stack of commands that name none: that of the lab that is there."""
+    return (config.kept(project() / ".lab") or config.DEFAULT_FILE).stem
+
+
+ENVIRONMENT = Environment(drills=DRILLS, stack=stack(), up=up, owns=owns, stage=bring)

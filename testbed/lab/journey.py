@@ -14,7 +14,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from testbed.lab.stack import engine_environment
+from testbed.lab import config
+from testbed.lab.stack import FOLDER, engine_environment
 
 
 @dataclass(frozen=True)
@@ -38,12 +39,13 @@ def module(name: str, command: str, *arguments: str, quiet: bool) -> list[str]:
     return [sys.executable, "-m", name, command, *(["-q"] if quiet else []), *arguments]
 
 
-def phases(stack: str, quiet: bool) -> list[Phase]:
-    """The phases from nothing to a verified mesh, in order."""
+def phases(stack: str, quiet: bool, clusters: int | None = None) -> list[Phase]:
+    """The phases from nothing to a verified mesh, in order. Without a number of clusters the lab stays as it is."""
+    size = ["--clusters", str(clusters)] if clusters else []
     return [
-        Phase("preflight", lambda: module("testbed.lab", "preflight", "--install", quiet=quiet)),
+        Phase("preflight", lambda: module("testbed.lab", "preflight", "--install", *size, quiet=quiet)),
         Phase("tools", lambda: module("testbed.lab", "build", quiet=quiet)),
-        Phase("clusters", lambda: module("testbed.lab", "up", quiet=quiet)),
+        Phase("clusters", lambda: module("testbed.lab", "up", *size, quiet=quiet)),
         Phase("pulumi up", lambda: module("testbed.lab", "pulumi", "up", "--stack", stack, quiet=quiet)),
         Phase("verify", lambda: module("fedmesh", "verify", "--stack", stack, "--wait", "180", quiet=quiet)),
     ]
@@ -69,12 +71,20 @@ def summary(durations: Mapping[str, float]) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs every phase, prints the durations, and returns 0 or the exit code of the phase that failed."""
     parser = argparse.ArgumentParser(prog="python -m testbed.lab.journey", description=__doc__)
-    parser.add_argument("--stack", default="lab", help="name of the stack (default: lab)")
+    parser.add_argument(
+        "--clusters", type=int, help="number of clusters (default: those that are there, or 2)"
+    )
+    parser.add_argument("--stack", help="name of the stack (default: the lab's)")
     parser.add_argument("-q", "--quiet", action="store_true", help="print only failures and the summary")
     options = parser.parse_args(arguments)
     project = Path.cwd()
     durations: dict[str, float] = {}
-    for phase in phases(options.stack, options.quiet):
+    try:
+        stack: str = options.stack or config.wanted(project / FOLDER, options.clusters).stack
+    except config.LabConfigError as fault:
+        print(f"make lab: {fault}", file=sys.stderr)
+        return 2
+    for phase in phases(stack, options.quiet, options.clusters):
         if not options.quiet:
             print(f"\n== {phase.name}", flush=True)
         try:
@@ -82,7 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except PhaseError as failure:
             print(f"\nmake lab: {failure}", file=sys.stderr)
             return failure.code
-    print(f"\nThe mesh of stack {options.stack} is up and verified.\n{summary(durations)}")
+    print(f"\nThe mesh of stack {stack} is up and verified.\n{summary(durations)}")
     return 0
 
 

@@ -157,7 +157,7 @@ def main() -> int:
     parser.add_argument("--state", type=Path, required=True)
     parser.add_argument("--tools", type=Path, required=True)
     options = parser.parse_args()
-    cluster = config.load().cluster(options.cluster)
+    cluster = config.current(options.state).cluster(options.cluster)
     node = next(node for node in cluster.nodes if node.name == options.node)
     context = NodeContext(cluster, node, State(options.state), options.tools, cgroup_of(node.name))
     if lock(context) is None:

@@ -15,7 +15,8 @@ from testbed.lab.config import Lab, ranges
 from testbed.lab.node import OVERLAID
 from testbed.lab.programs import CNI_FOLDERS
 
-MEMORY_GIB = 7.5
+MEMORY_GIB = 7.5  # for two clusters
+MORE_GIB = 2.0  # for each cluster more
 DISK_GIB = 30
 MIN_GO = (1, 26)
 # command -> Debian package
@@ -90,7 +91,7 @@ def lacks(lab: Lab, cache: Path) -> Iterator[Lack]:
         yield Lack("overlayfs in the kernel (`modprobe overlay`)")
     if not any(Path("/sys/fs/cgroup").iterdir()):
         yield Lack("cgroups mounted at /sys/fs/cgroup")
-    yield from _sizes(cache)
+    yield from _sizes(lab, cache)
     for command, package in COMMANDS.items():
         if shutil.which(command) is None:
             yield Lack(f"the command {command}", package)
@@ -104,10 +105,11 @@ def lacks(lab: Lab, cache: Path) -> Iterator[Lack]:
         yield from _clashes(lab)
 
 
-def _sizes(cache: Path) -> Iterator[Lack]:
+def _sizes(lab: Lab, cache: Path) -> Iterator[Lack]:
+    needs = MEMORY_GIB + MORE_GIB * max(len(lab.clusters) - 2, 0)
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
-    if memory < MEMORY_GIB:
-        yield Lack(f"{MEMORY_GIB} GiB of memory (there are {memory:.1f})")
+    if memory < needs:
+        yield Lack(f"{needs} GiB of memory (there are {memory:.1f})")
     place = next(folder for folder in [cache, *cache.parents] if folder.exists())
     needed = 2 if (cache / "charts").exists() else DISK_GIB
     free = shutil.disk_usage(place).free / 2**30

@@ -22,9 +22,9 @@ CONTROL_PLANE = (
     "kube-apiserver",
     "kube-controller-manager",
     "kube-scheduler",
-    "coredns",
     "lab-controller",
 )
+RESOLVER = "coredns"
 PAUSE = "registry.k8s.io/pause:3.10"
 
 
@@ -60,12 +60,20 @@ class NodeContext:
 def programs(context: NodeContext, python: str) -> list[Program]:
     """The node's programs: on the first node of a cluster the control plane too."""
     own = _control_plane(context, python) if context.node.control_plane else []
-    return [*own, *_worker(context)]
+    resolver = [_resolver(context)] if context.node in context.cluster.resolvers else []
+    return [*own, *resolver, *_worker(context)]
 
 
-def program_names(node: Node) -> set[str]:
-    """The names of the programs that run on a node."""
-    return {*WORKER, *(CONTROL_PLANE if node.control_plane else ())}
+def program_names(cluster: Cluster, node: Node) -> set[str]:
+    """The names of the programs that run on a node of a cluster."""
+    resolver = {RESOLVER} if node in cluster.resolvers else set[str]()
+    return {*WORKER, *resolver, *(CONTROL_PLANE if node.control_plane else ())}
+
+
+def resolvers(context: NodeContext) -> list[str]:
+    """The addresses of the cluster's resolvers, the node's own first."""
+    nodes = sorted(context.cluster.resolvers, key=lambda node: node != context.node)
+    return [str(node.address) for node in nodes]
 
 
 def write_configs(context: NodeContext) -> None:
@@ -73,7 +81,7 @@ def write_configs(context: NodeContext) -> None:
     write = {
         "containerd.toml": _containerd(),
         "kubelet.yaml": yaml.safe_dump(_kubelet(context)),
-        "resolv.conf": f"nameserver {context.cluster.control_plane.address}\n",
+        "resolv.conf": "".join(f"nameserver {address}\n" for address in resolvers(context)),
         "Corefile": _corefile(context),
         "10-lab.conflist": json.dumps(_network(context.node)),
     }
@@ -111,7 +119,6 @@ def _control_plane(context: NodeContext, python: str) -> list[Program]:
             ],
             after=api,
         ),
-        Program("coredns", [f"{tools}/coredns", "-conf", f"{context.folder}/Corefile"], after=api),
         Program(
             "lab-controller",
             [
@@ -167,9 +174,18 @@ def api_server(tools: Path, pki: Path, cluster: Cluster, etcd: str) -> list[str]
     ]
 
 
+def _resolver(context: NodeContext) -> Program:
+    command = [f"{context.tools}/coredns", "-conf", f"{context.folder}/Corefile"]
+    return Program(RESOLVER, command, after=_api(context))
+
+
+def _api(context: NodeContext) -> tuple[str, int]:
+    return str(context.cluster.control_plane.address), context.cluster.port
+
+
 def _worker(context: NodeContext) -> list[Program]:
     pki, cluster, node, tools = context.pki, context.cluster, context.node, context.tools
-    api = (str(cluster.control_plane.address), cluster.port)
+    api = _api(context)
     labels = ",".join(f"{key}={value}" for key, value in node.labels.items())
     return [
         Program("containerd", ["containerd", "-c", f"{context.folder}/containerd.toml"]),
@@ -230,7 +246,7 @@ def _kubelet(context: NodeContext) -> dict[str, object]:
         "authorization": {"mode": "Webhook"},
         "cgroupDriver": "cgroupfs",
         "cgroupRoot": context.cgroup,
-        "clusterDNS": [str(context.cluster.control_plane.address)],
+        "clusterDNS": resolvers(context),
         "clusterDomain": "cluster.local",
         "containerRuntimeEndpoint": f"unix://{CONTAINERD_SOCKET}",
         "evictionHard": {"nodefs.available": "0%", "imagefs.available": "0%", "memory.available": "100Mi"},
@@ -252,7 +268,7 @@ def _kubelet(context: NodeContext) -> dict[str, object]:
 
 def _corefile(context: NodeContext) -> str:
     return f""".:53 {{
-  ready {context.cluster.control_plane.address}:8181
+  ready {context.node.address}:8181
   errors
   cache 5
   kubernetes cluster.local in-addr.arpa {{

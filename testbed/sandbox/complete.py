@@ -50,7 +50,7 @@ def run(project: Path, name: str, say: Say, quiet: bool) -> None:
         JourneyError, EngineError, lab.journey.PhaseError: a step did not do what it must.
     """
     environment = os.environ | engine_environment(project)
-    for phase in lab_journey.phases("lab", quiet):
+    for phase in lab_journey.phases("lab", quiet, 2):
         if phase.name in FIRST_PHASES:
             seconds = lab_journey.run(phase, project, environment)
             say(f"  {phase.name:<44} {seconds:.1f} s")

@@ -112,6 +112,17 @@ def test_a_remote_secret_holds_no_credential(mesh: Program) -> None:
         assert kubeconfig["users"] == [{"name": there, "user": {}}]
 
 
+def test_the_peers_of_a_drained_cluster_ignore_it_and_it_reads_them(folder: Path) -> None:
+    first, second, third = members(3, folder)
+    config = {"clusters": [first, second, {**third, "drained": True}], "storage": LOCAL}
+    mesh = run(config)
+    for here, there in permutations(CLUSTERS, 2):
+        labels = mesh.one(f"remote-secrets-{here}-istio-remote-secret-{there}-secret").inputs["metadata"][
+            "labels"
+        ]
+        assert labels["istio/multiCluster"] == ("drained" if there == "cluster-3" else "true")
+
+
 def test_no_token_of_a_service_account_outlives_its_pod_for_istiod(mesh: Program) -> None:
     tokens = [
         each.name

@@ -93,6 +93,24 @@ def test_global_accelerator_has_a_group_per_region_with_all_its_load_balancers()
     assert looked_up == ["c0-ingress", "c1-ingress", "c2-ingress"]
 
 
+@pytest.mark.parametrize("drained", [True, False])
+def test_a_drained_cluster_gets_no_new_users(drained: bool) -> None:
+    targets = [
+        EdgeTarget(f"c{n}", "us-east-1", f"nlb-{n}.elb.amazonaws.com", f"c{n}-ingress", drained and n == 0)
+        for n in range(2)
+    ]
+    spec = validated(EdgeSpec, ROUTE53, "fedmesh:aws.edge", "Pulumi.dev.yaml")
+    made = record(lambda: Edge("edge", EdgeArgs(targets, spec, {})))
+    for number in range(2):
+        check = made.one(f"edge-c{number}", "HealthCheck").inputs
+        out = drained and number == 0
+        assert (check["disabled"], check["invertHealthcheck"]) == (out, out)
+    spec = validated(EdgeSpec, {"mode": "global-accelerator"}, "fedmesh:aws.edge", "Pulumi.dev.yaml")
+    (group,) = record(lambda: Edge("edge", EdgeArgs(targets, spec, {}))).of("EndpointGroup")
+    weights = [each["weight"] for each in group.inputs["endpointConfigurations"]]
+    assert weights == [0 if drained else 100, 100]
+
+
 def test_the_private_zone_is_seen_by_every_network() -> None:
     networks = [ZoneNetwork("us-east-1", "vpc-1"), ZoneNetwork("eu-west-1", "vpc-2")]
     args = PrivateZoneArgs("mesh.internal", networks, {"project": "fedmesh"})

@@ -46,18 +46,31 @@ def test_a_wrong_trust_domain_and_a_missing_alias_are_named():
         conf.judge_trust_domains({"trustDomain": "cluster.local"}, "a", ["b"])
 
 
-def remote_secret(peer, token):
+def remote_secret(peer, token, rotation="true"):
     kubeconfig = {"users": [{"name": peer, "user": {"token": token} if token else {}}]}
-    return {"data": {peer: base64.b64encode(yaml.safe_dump(kubeconfig).encode()).decode()}}
+    labels = {"istio/multiCluster": rotation}
+    return {
+        "metadata": {"labels": labels},
+        "data": {peer: base64.b64encode(yaml.safe_dump(kubeconfig).encode()).decode()},
+    }
 
 
 def test_remote_secrets_are_there_for_every_peer_and_hold_no_credentials():
     bare = [remote_secret("cluster-2", None), remote_secret("cluster-3", None)]
-    assert conf.judge_remote_secrets(bare, ["cluster-2", "cluster-3"]) == "cluster-2, cluster-3"
+    assert conf.judge_remote_secrets(bare, {"cluster-2": False, "cluster-3": False}) == "cluster-2, cluster-3"
     with pytest.raises(Failed, match="no remote secret for cluster-4"):
-        conf.judge_remote_secrets(bare, ["cluster-4"])
+        conf.judge_remote_secrets(bare, {"cluster-4": False})
     with pytest.raises(Failed, match="for cluster-2 holds token"):
-        conf.judge_remote_secrets([remote_secret("cluster-2", "t2")], ["cluster-2"])
+        conf.judge_remote_secrets([remote_secret("cluster-2", "t2")], {"cluster-2": False})
+
+
+def test_the_remote_secret_of_a_drained_peer_is_there_and_not_in_force():
+    secrets = [remote_secret("cluster-2", None, "drained"), remote_secret("cluster-3", None)]
+    assert conf.judge_remote_secrets(secrets, {"cluster-2": True, "cluster-3": False})
+    with pytest.raises(Failed, match="cluster-2 is drained, and not in the stack file"):
+        conf.judge_remote_secrets(secrets, {"cluster-2": False, "cluster-3": False})
+    with pytest.raises(Failed, match="cluster-3 is in rotation, and drained in the stack file"):
+        conf.judge_remote_secrets(secrets, {"cluster-2": True, "cluster-3": True})
 
 
 def trust(domain, url):

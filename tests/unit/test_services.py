@@ -84,6 +84,7 @@ def test_a_rule_of_a_service_keeps_the_meshs_failover(folder: Path, wish: Any, b
     everyone = mesh.one("cluster-1-istio-failover-destinationrule").inputs["spec"]["trafficPolicy"]
     policy = rule_of(mesh)["trafficPolicy"]
     assert policy["outlierDetection"] == everyone["outlierDetection"]
+    assert policy["retryBudget"] == everyone["retryBudget"]
     assert policy["loadBalancer"] == {**everyone["loadBalancer"], **balancing}
     assert not names(mesh, "VirtualService")
 

@@ -44,6 +44,14 @@ def refusal(build: Callable[[], object]) -> ConfigError:
     return refused.value
 
 
+def test_one_cluster_at_least_takes_calls() -> None:
+    clusters = [cluster(1, drained=True), cluster(2)]
+    assert [each.drained for each in settings(clusters=clusters).clusters] == [True, False]
+    for rest in ({"drained": True}, {"down": True}):
+        refused = refusal(lambda rest=rest: settings(clusters=[cluster(1, drained=True), cluster(2, **rest)]))
+        assert refused.key == "fedmesh:clusters[0].drained"
+
+
 @pytest.mark.parametrize("stack", STACKS)
 def test_every_stack_file_of_the_project_is_right(stack: str) -> None:
     assert len(committed(stack).clusters) >= 2
@@ -159,6 +167,9 @@ def test_a_wrong_cluster_is_refused(changes: dict[str, Any], key: str, text: str
         ("failover", {"connectTimeout": "fast"}, "connectTimeout", "duration"),
         ("failover", {"outlierDetection": {"interval": 1}}, "outlierDetection.interval", "duration"),
         ("failover", {"retries": {"attempts": -1}}, "retries.attempts", "from 0 to 20"),
+        ("failover", {"retryBudget": {"percent": 101}}, "retryBudget.percent", "from 0 to 100"),
+        ("failover", {"retryBudget": {"minConcurrency": 0}}, "retryBudget.minConcurrency", "from 1"),
+        ("failover", {"retryBudget": {"interval": "10ms"}}, "retryBudget.interval", "1s to 1h"),
         ("failover", {"retries": {"retryOn": "5xx, reset"}}, "retries.retryOn", "commas"),
         ("failover", {"hosts": {"hello": {}}}, "hosts.hello", "a host such as"),
         ("failover", {"hosts": {"a.b.svc": {"timeout": "1s"}}}, "hosts.a.b.svc.timeout", "unknown"),

@@ -68,6 +68,20 @@ def test_an_owners_rule_without_outlier_detection_inherits_the_mesh_s(mesh: Prog
     assert config["connectTimeout"] == "1s"
 
 
+def test_retries_have_a_budget_for_all_hosts_and_for_one(folder: Path) -> None:
+    default = {"percent": 10, "minRetryConcurrency": 20, "budgetInterval": "10s"}
+    host = {"a.b.svc.cluster.local": {"retryBudget": {"minConcurrency": 5}}}
+    mesh = two(folder, failover={"retryBudget": {"percent": 7}, "hosts": host})
+    found = {
+        name: spec_of(mesh, f"cluster-1-istio-{name}-destinationrule")["trafficPolicy"]["retryBudget"]
+        for name in ("failover", "failover-a-b-svc-cluster-local")
+    }
+    assert found == {
+        "failover": {**default, "percent": 7},
+        "failover-a-b-svc-cluster-local": {**default, "percent": 7, "minRetryConcurrency": 5},
+    }
+
+
 def test_the_zone_comes_before_the_region_before_other_networks(mesh: Program) -> None:
     balancing = spec_of(mesh, "cluster-1-istio-failover-destinationrule")["trafficPolicy"]["loadBalancer"]
     assert balancing == {

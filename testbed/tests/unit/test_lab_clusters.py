@@ -18,7 +18,7 @@ from testbed.lab.controller import assigned, next_address
 from testbed.lab.interrupted import recorded_releases
 from testbed.lab.node import link_plugins
 from testbed.lab.paths import State
-from testbed.lab.programs import NodeContext, programs, write_configs
+from testbed.lab.programs import NodeContext, program_names, programs, write_configs
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +94,18 @@ def test_only_the_first_node_runs_a_control_plane(cluster: Cluster, tmp_path: Pa
     worker = {"containerd", "kubelet", "kube-proxy"}
     assert first > worker | {"etcd", "kube-apiserver"}
     assert all(other == worker for other in others)
+
+
+@pytest.mark.parametrize("file", sorted(config.FOLDER.glob(config.FILES)), ids=lambda file: file.stem)
+def test_pods_ask_a_resolver_on_their_own_node_first(file: Path, tmp_path: Path) -> None:
+    for cluster, node in config.load(file).nodes():
+        made = context(cluster, node, tmp_path)
+        write_configs(made)
+        asked = yaml.safe_load((made.folder / "kubelet.yaml").read_text())["clusterDNS"]
+        assert set(asked) == {str(each.address) for each in cluster.resolvers}
+        running = {program.name for program in programs(made, "python")}
+        assert running == program_names(cluster, node)
+        assert ("coredns" in running) == (asked[0] == str(node.address))
 
 
 def test_the_kubelet_registers_the_nodes_taints(cluster: Cluster, tmp_path: Path) -> None:

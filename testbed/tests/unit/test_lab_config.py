@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from testbed.lab import config
+from testbed.lab import config, paths
 from testbed.lab.config import LabConfigError
 
 Change = Callable[[dict[str, Any]], None]
@@ -23,8 +23,12 @@ def written(folder: Path, change: Change) -> Path:
     return file
 
 
-def test_the_shipped_config_has_a_tainted_spire_node_in_each_cluster() -> None:
-    for cluster in config.load().clusters:
+SHIPPED = sorted(config.FOLDER.glob(config.FILES))
+
+
+@pytest.mark.parametrize("file", SHIPPED, ids=lambda file: file.stem)
+def test_every_shipped_config_has_a_tainted_spire_node_in_each_cluster(file: Path) -> None:
+    for cluster in config.load(file).clusters:
         tainted = [node for node in cluster.nodes if node.taints]
         assert [node.labels["dedicated"] for node in tainted] == ["spire-server"]
         assert tainted[0].taints == ({"key": "dedicated", "value": "spire-server", "effect": "NoExecute"},)
@@ -39,6 +43,45 @@ def test_every_node_has_pod_addresses_of_its_own_within_its_clusters_range() -> 
     pods = [(cluster, node.pods) for cluster, node in config.load().nodes()]
     assert all(own.subnet_of(cluster.pods) for cluster, own in pods)
     assert len({own for _, own in pods}) == len(pods)
+
+
+@pytest.mark.parametrize("file", SHIPPED, ids=lambda file: file.stem)
+def test_the_stack_of_a_shipped_config_describes_its_clusters(file: Path) -> None:
+    lab = config.load(file)
+    stack = yaml.safe_load((paths.project() / f"Pulumi.{lab.stack}.yaml").read_text())["config"]
+    described = {cluster["name"]: cluster for cluster in stack["fedmesh:clusters"]}
+    assert list(described) == [cluster.name for cluster in lab.clusters]
+    for cluster in lab.clusters:
+        own = described[cluster.name]
+        assert own["kubeconfig"]["path"] == f".lab/clusters/{cluster.name}/admin.kubeconfig"
+        labels = cluster.control_plane.labels
+        place = (labels["topology.kubernetes.io/region"], labels["topology.kubernetes.io/zone"])
+        assert (own["region"], own["zone"]) == place
+
+
+def test_a_lab_of_three_clusters_can_lose_a_node_of_each_kind() -> None:
+    lab = config.load(config.file_for(3))
+    assert len(lab.clusters) == 3
+    for cluster in lab.clusters:
+        general = [node for node in cluster.nodes if not node.taints]
+        assert len(general) == 2
+        assert list(cluster.resolvers) == general
+        assert len({node.labels["topology.kubernetes.io/zone"] for node in general}) == 2
+
+
+def test_a_number_of_clusters_without_a_config_is_refused_with_those_there_are() -> None:
+    with pytest.raises(LabConfigError, match=r"no lab of 9 clusters; there are labs of 2, 3"):
+        config.file_for(9)
+
+
+def test_a_lab_that_was_started_stays_what_it_is(tmp_path: Path) -> None:
+    assert config.current(tmp_path).stack == "lab"
+    three = config.wanted(tmp_path, 3)
+    (tmp_path / three.file.name).write_bytes(three.file.read_bytes())
+    assert config.current(tmp_path).stack == "lab3"
+    assert config.wanted(tmp_path, None).clusters == three.clusters
+    with pytest.raises(LabConfigError, match="make lab-down"):
+        config.wanted(tmp_path, 2)
 
 
 def test_nodes_carry_region_and_zone_of_their_cluster() -> None:
