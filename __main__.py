@@ -54,21 +54,15 @@ federation = Federation("federation", FederationArgs(federation_members))
 identities_and_proxies = [federation, *(each.istio for each in mesh.values())]
 gateways = {name: each.install_gateways(after=identities_and_proxies) for name, each in mesh.items()}
 addresses = gateway_addresses(fleet, gateways)
+remote_members = {
+    name: each.remote_secrets_member(addresses.east_west[name], after=identities_and_proxies)
+    for name, each in mesh.items()
+}
 remote_secrets = RemoteSecrets(
-    "remote-secrets",
-    RemoteSecretsArgs(
-        {
-            name: each.remote_secrets_member(addresses.east_west[name], after=identities_and_proxies)
-            for name, each in mesh.items()
-        },
-        settings.istio,
-        settings.registry,
-    ),
+    "remote-secrets", RemoteSecretsArgs(remote_members, settings.istio, settings.registry)
 )
-Observability(
-    "observability",
-    ObservabilityArgs(settings, {name: each.observability_member for name, each in mesh.items()}),
-)
+monitored = {name: each.observability_member for name, each in mesh.items()}
+Observability("observability", ObservabilityArgs(settings, monitored))
 
 # The sample applications, and who may call them.
 samples = {
@@ -78,11 +72,5 @@ samples = {
 for each in mesh.values():
     each.install_authorization(after=[remote_secrets, *gateways.values(), *samples.values()])
 
-export_outputs(
-    settings=settings,
-    clusters=clusters,
-    spire={name: each.spire for name, each in mesh.items()},
-    gateways=gateways,
-    addresses=addresses,
-    networks=fleet.networks,
-)
+spire = {name: each.spire for name, each in mesh.items()}
+export_outputs(settings, clusters, spire, gateways, addresses, fleet.networks)

@@ -16,7 +16,6 @@ from components.mesh.spire import Spire
 
 
 def export_outputs(
-    *,
     settings: Settings,
     clusters: Mapping[str, ExistingCluster | CreatedCluster],
     spire: Mapping[str, Spire],
