@@ -73,4 +73,4 @@ for each in mesh.values():
     each.install_authorization(after=[remote_secrets, *gateways.values(), *samples.values()])
 
 spire = {name: each.spire for name, each in mesh.items()}
-export_outputs(settings, clusters, spire, gateways, addresses, fleet.networks)
+export_outputs(settings, clusters, spire, gateways, addresses, networks=fleet.networks)

@@ -21,6 +21,7 @@ def export_outputs(
     spire: Mapping[str, Spire],
     gateways: Mapping[str, IstioGateways],
     addresses: GatewayAddresses,
+    *,
     networks: Mapping[str, Mapping[str, Any]],
 ) -> None:
     """Exports the stack's outputs; kubeconfigs are secrets. The mappings are by cluster name."""
