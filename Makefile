@@ -48,7 +48,7 @@ lock: ## pin all requirements.in anew, with hashes and without index addresses
 	@$(COMPILE) testbed/requirements.in -o testbed/requirements.txt
 	@$(COMPILE) requirements-dev.in -o requirements-dev.txt
 
-tools: $(VENV)/.testbed ## build the lab's programs, images and charts into the cache (35 minutes when it is empty)
+tools: $(VENV)/.testbed ## build the lab's programs, images and charts into the cache (about 25 minutes when it is empty)
 	@$(PYTHON) -m testbed.lab preflight --install $(QUIET)
 	@$(PYTHON) -m testbed.lab build $(QUIET)
 
