@@ -138,6 +138,11 @@ def play(
                     judged=load.judged and not (drill.hopeless and load.may_lose_for),
                 )
             )
+        notes += [
+            f"{load.name}: {early} lost before the fault, which the fault did not cause"
+            for load in reports
+            if (early := load.findings.phases[0].lost)
+        ]
         if drill.degrades:
             scene.remarks.extend(slower(load) for load in reports)
     finally:
