@@ -26,7 +26,7 @@ Dial = Callable[[], socket.socket]
 
 
 @dataclass(frozen=True)
-class Target:
+class DashboardPod:
     """A pod's port behind a Service."""
 
     namespace: str
@@ -53,7 +53,7 @@ def dashboard(topology: Topology, name: str, cluster_name: str | None, port: int
     return 0
 
 
-def find(api: Api, name: str) -> Target:
+def find(api: Api, name: str) -> DashboardPod:
     """The first ready pod behind the program's own Service of that name. Raises KubeError."""
     path = f"/api/v1/namespaces/{OBSERVABILITY_NAMESPACE}"
     try:
@@ -70,7 +70,7 @@ def find(api: Api, name: str) -> Target:
     ready = [pod for pod in api.items(f"{path}/pods", labelSelector=selector) if is_ready(pod)]
     if not ready:
         raise KubeError(f"no pod behind {OBSERVABILITY_NAMESPACE}/{name} is ready")
-    return Target(OBSERVABILITY_NAMESPACE, ready[0]["metadata"]["name"], _port(service, ready[0]))
+    return DashboardPod(OBSERVABILITY_NAMESPACE, ready[0]["metadata"]["name"], _port(service, ready[0]))
 
 
 def _port(service: Json, pod: Json) -> int:

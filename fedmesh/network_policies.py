@@ -9,7 +9,7 @@ from fedmesh.kube import Json
 
 
 @dataclass(frozen=True)
-class Caller:
+class TrafficSource:
     """A pod by its labels and those of its namespace. A caller that is no pod has no namespace labels."""
 
     labels: Mapping[str, str]
@@ -17,10 +17,10 @@ class Caller:
     namespace_labels: Mapping[str, str] | None = None
 
 
-OUTSIDE = Caller({})  # the API server, a node, a load balancer
+OUTSIDE = TrafficSource({})  # the API server, a node, a load balancer
 
 
-def closed_by(policies: Sequence[Json], pod: Json, port: int, caller: Caller) -> str:
+def closed_by(policies: Sequence[Json], pod: Json, port: int, caller: TrafficSource) -> str:
     """The names of the policies that keep a caller from a TCP port of a pod; "" where it is let in.
 
     Ranges of addresses (`ipBlock`) let callers in that are no pods, whatever the range.
@@ -60,7 +60,7 @@ def _has_port(ports: Sequence[Json], pod: Json, number: int) -> bool:
     return not ports or any(has(each) for each in ports if each.get("protocol", "TCP") == "TCP")
 
 
-def _admits(source: Json, own: str, caller: Caller) -> bool:
+def _admits(source: Json, own: str, caller: TrafficSource) -> bool:
     if "ipBlock" in source:
         return caller.namespace_labels is None
     if caller.namespace_labels is None:

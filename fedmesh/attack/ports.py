@@ -10,7 +10,7 @@ from fedmesh import curl
 from fedmesh.attack.attacker import Attacker, attacker_on, member
 from fedmesh.attack.model import AttackResult, AttackSession, Verdict
 from fedmesh.kube import Json
-from fedmesh.network_policies import Caller, closed_by
+from fedmesh.network_policies import TrafficSource, closed_by
 from fedmesh.probe import NAMESPACE
 from fedmesh.reading import PROXY, LiveCluster, containers, full_name, is_ready
 from fedmesh.topology import GATEWAY_NAMESPACE, SERVER, SPIRE_NAMESPACE
@@ -127,9 +127,9 @@ def judge_silent(pod: Json, policy: str, answers: Iterable[curl.Answer]) -> tupl
 def closing_policy(cluster: LiveCluster, pod: Json, number: int) -> str:
     """The NetworkPolicies that keep the attacker from a port."""
 
-    def attacker() -> Caller:
+    def attacker() -> TrafficSource:
         labels = cluster.api.get(f"/api/v1/namespaces/{NAMESPACE}")["metadata"].get("labels") or {}
-        return Caller({}, NAMESPACE, labels)
+        return TrafficSource({}, NAMESPACE, labels)
 
     path = "/apis/networking.k8s.io/v1/networkpolicies"
     policies = cluster.once(path, lambda: cluster.api.items(path))

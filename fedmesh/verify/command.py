@@ -48,12 +48,17 @@ def verify(
     began = time.monotonic()
     if pre:
         topology = existing(topology)
+        if not topology.members and account is None:
+            return 0
     checks = PRE if pre else ALL
     deadline = timeout or (PRE_DEADLINE if pre else DEADLINE)
     in_account = examine_account(account) if pre and account else []
 
     def examined() -> list[Result]:
-        return [*in_account, *(examine(topology, deadline, checks, reads_only) if topology.members else [])]
+        return [
+            *in_account,
+            *(examine(topology, deadline, checks, reads_only) if topology.members or not pre else []),
+        ]
 
     results = examined()
     while not report.passed(results) and time.monotonic() - began + PAUSE < wait:

@@ -36,14 +36,14 @@ def expect(condition: bool, text: str) -> None:
 
 
 @dataclass(frozen=True)
-class Caller:
+class AwsCaller:
     """From where Pulumi is run: an address on the internet, or in the first VPC where an API server is private."""
 
     address: IPv4Address
     in_vpc: bool
 
     @classmethod
-    def of(cls, config: changes.Config) -> "Caller":
+    def of(cls, config: changes.Config) -> "AwsCaller":
         """The caller whom the stack's own config lets in."""
         made = [cluster["eks"] for cluster in config[changes.CLUSTERS]]
         if all(eks.get("endpoint", {}).get("public") for eks in made):
@@ -59,7 +59,7 @@ class ApiServers:
         doors: the doors by the clusters' names.
     """
 
-    def __init__(self, regions: Mapping[str, str], caller: Caller, folder: Path) -> None:
+    def __init__(self, regions: Mapping[str, str], caller: AwsCaller, folder: Path) -> None:
         self.kubeconfigs: dict[str, str] = {}
         self.doors: dict[str, door.Door] = {}
         self._running: dict[str, ExitStack] = {}
@@ -110,9 +110,9 @@ class Journey:
         return {f"istio-eks-{cluster['name']}": cluster["region"] for cluster in grown}
 
     @property
-    def caller(self) -> Caller:
+    def caller(self) -> AwsCaller:
         """From where Pulumi is run."""
-        return Caller.of(self._config)
+        return AwsCaller.of(self._config)
 
     def run(self, servers: ApiServers) -> dict[str, float]:
         """Takes every step and returns the duration of each in seconds. Raises JourneyError or EngineError."""
@@ -261,7 +261,7 @@ class Journey:
 
 @contextmanager
 def api_servers(
-    engine: SandboxEngine, regions: Mapping[str, str], caller: Caller, folder: Path
+    engine: SandboxEngine, regions: Mapping[str, str], caller: AwsCaller, folder: Path
 ) -> Iterator[ApiServers]:
     """Runs API servers that stand in for an engine's clusters of these names."""
     servers = ApiServers(regions, caller, folder)

@@ -7,7 +7,7 @@ import threading
 import pytest
 from fedmesh_samples import FakeApi, pod
 
-from fedmesh.dashboard import Forwarder, Target, find
+from fedmesh.dashboard import Forwarder, DashboardPod, find
 from fedmesh.kube import KubeError
 
 SERVICE = {
@@ -26,7 +26,7 @@ def running():
 
 def test_a_dashboard_is_the_ready_pod_behind_its_service():
     api = FakeApi({OURS: SERVICE, PODS: [running()]})
-    assert find(api, "prometheus") == Target("observability", "prometheus-0", 9091)
+    assert find(api, "prometheus") == DashboardPod("observability", "prometheus-0", 9091)
 
 
 def test_a_missing_dashboard_says_what_to_do():

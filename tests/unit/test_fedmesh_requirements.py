@@ -156,6 +156,7 @@ def test_pre_is_an_option_of_verify(tmp_path, monkeypatch):
     asked = {}
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(cli, "_mesh", lambda *_: (Topology("blue", MEMBERS), tmp_path))
+    monkeypatch.setattr("fedmesh.verify.account.load", lambda *_: None)
     monkeypatch.setattr("fedmesh.verify.command.verify", lambda _mesh, **kind: asked.update(kind) or 0)
     assert cli.main(["verify", "--pre"]) == 0
     assert asked["pre"] is True

@@ -62,7 +62,7 @@ def test_one_of_several_stacks_is_named_by_option_or_variable(tmp_path, monkeypa
         (["verify", "--timeout", "0"], "--timeout"),
         (["drill"], "app-scaled"),
         (["drill", "77"], "there is no drill 77"),
-        (["drill", "node"], "needs a test environment"),
+        (["drill", "nodes"], "needs a test environment"),
         (["drill", "istiod"], "confirm it with --destructive blue"),
         (["attack"], "confirm them with --destructive blue"),
         (["drill", "--security", "all"], "`fedmesh attack`"),

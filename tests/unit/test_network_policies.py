@@ -6,18 +6,20 @@ from typing import Any
 import pytest
 
 from components.kube.manifests import load
-from fedmesh.network_policies import OUTSIDE, Caller, closed_by
+from fedmesh.network_policies import OUTSIDE, TrafficSource, closed_by
 from tests.unit.program import LOCAL, Program, members, run
 
-TENANT = Caller({"app": "web"}, "shop", {"kubernetes.io/metadata.name": "shop"})
-PROMETHEUS = Caller({"app": "prometheus"}, "observability", {"kubernetes.io/metadata.name": "observability"})
+TENANT = TrafficSource({"app": "web"}, "shop", {"kubernetes.io/metadata.name": "shop"})
+PROMETHEUS = TrafficSource(
+    {"app": "prometheus"}, "observability", {"kubernetes.io/metadata.name": "observability"}
+)
 # What a tenant can give his own pods and namespace.
-DRESSED_UP = Caller(
+DRESSED_UP = TrafficSource(
     {"app": "prometheus", "istio": "eastwestgateway"}, "shop", {"kubernetes.io/metadata.name": "shop"}
 )
 GATEWAYS = {"kubernetes.io/metadata.name": "istio-gateways"}
-EAST_WEST = Caller({"istio": "eastwestgateway"}, "istio-gateways", GATEWAYS)
-INGRESS = Caller({"istio": "ingressgateway"}, "istio-gateways", GATEWAYS)
+EAST_WEST = TrafficSource({"istio": "eastwestgateway"}, "istio-gateways", GATEWAYS)
+INGRESS = TrafficSource({"istio": "ingressgateway"}, "istio-gateways", GATEWAYS)
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +89,9 @@ PEER = OUTSIDE
         ("prometheus", 9090, PROMETHEUS),  # and Kiali and Grafana beside it
     ],
 )
-def test_what_the_platform_needs_is_let_in(everything: Program, pod: str, port: int, caller: Caller) -> None:
+def test_what_the_platform_needs_is_let_in(
+    everything: Program, pod: str, port: int, caller: TrafficSource
+) -> None:
     assert closed_by(policies(everything, "cluster-1"), PODS[pod], port, caller) == ""
 
 
@@ -112,7 +116,7 @@ def test_what_the_platform_needs_is_let_in(everything: Program, pod: str, port: 
     ],
 )
 def test_a_tenant_is_kept_from_what_asks_nobody_who_he_is(
-    everything: Program, pod: str, port: int, caller: Caller
+    everything: Program, pod: str, port: int, caller: TrafficSource
 ) -> None:
     assert closed_by(policies(everything, "cluster-1"), PODS[pod], port, caller)
 
@@ -165,7 +169,7 @@ def policy(**spec: Any) -> dict[str, Any]:
     ],
 )
 def test_policies_are_read_as_kubernetes_defines_them(
-    spec: dict[str, Any], caller: Caller, expected: str
+    spec: dict[str, Any], caller: TrafficSource, expected: str
 ) -> None:
     pod = own("shop", {"app": "web"}, http=8080)
     assert closed_by([policy(**spec)], pod, 8080, caller) == expected
