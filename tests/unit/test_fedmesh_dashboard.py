@@ -7,7 +7,7 @@ import threading
 import pytest
 from fedmesh_samples import FakeApi, pod
 
-from fedmesh.dashboard import Forwarder, DashboardPod, find
+from fedmesh.dashboard import DashboardPod, Forwarder, find
 from fedmesh.kube import KubeError
 
 SERVICE = {
