@@ -36,7 +36,9 @@ def charts(
         for each in mesh.objects
         if each.type.endswith(":Release") and each.provider == "cluster-1"
     }
-    options["base"] = mesh.rendered[0]
+    options |= {
+        each["release_name"]: each for each in mesh.rendered if each["release_name"] in ("base", "cni")
+    }
     folder = tmp_path_factory.mktemp("charts")
     (folder / "charts.json").write_text(json.dumps(options))
     checkout = Checkout(folder, PROGRAMS / "charts.py", stack_config(servers))
@@ -87,7 +89,8 @@ def test_every_object_of_the_program_is_accepted(mesh: Program, server: Server) 
 
 
 @pytest.mark.parametrize(
-    "chart", ["cert-manager", "istiod", "istio-ingressgateway", "istio-eastwestgateway", "spire-crds", "base"]
+    "chart",
+    ["cert-manager", "cni", "istiod", "istio-ingressgateway", "istio-eastwestgateway", "spire-crds", "base"],
 )
 def test_every_object_of_a_chart_is_accepted(
     chart: str, charts: dict[str, list[Document]], server: Server

@@ -59,7 +59,7 @@ for spec in settings.clusters:
         namespace="istio-system",
         values={},
         parent=storage,
-        after=crds,
+        after=[crds],
     )
     trusting[spec.name] = FederationMember(spec.trust_domain, bundles[spec.name], "192.0.2.7", crds, here)
     # known when the account of the readers is there
