@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from testbed import engine
+from testbed.lab import paths
 from testbed.sandbox.changes import with_callers
 from testbed.sandbox.cluster_plugin import CLUSTERS_FOLDER
 from testbed.sandbox.permissions import CALLS_FILE
@@ -60,5 +61,6 @@ class SandboxEngine(engine.Engine):
         )
 
     def committed(self) -> dict[str, Any]:
-        """The stack's configuration in the work tree, with what a user must add to it."""
-        return with_callers(super().committed())
+        """The stack's configuration in the work tree, with what a user must add to it and no file of the internet."""
+        config = with_callers(super().committed())
+        return {**config, "fedmesh:gatewayApi": {"path": str(paths.cache() / "charts" / "gateway-api.yaml")}}
