@@ -302,7 +302,7 @@ def wrong_image(patch: pytest.MonkeyPatch) -> None:
 
 def large_ranges_pass(patch: pytest.MonkeyPatch) -> None:
     """Code fault: `0.0.0.0/1` passed as a range of callers."""
-    patch.setattr(eks_config.EksSpec, "public_endpoint_cidrs", property(lambda _: ("0.0.0.0/1",)))
+    patch.setattr(eks.EksCluster, "_public_cidrs", lambda _: ["0.0.0.0/1"])
 
 
 def with_r8gb() -> Config:
