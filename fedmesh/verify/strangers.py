@@ -137,13 +137,21 @@ def judge_pods(pods: Sequence[Json]) -> str:
     return f"{len(pods)} pods"
 
 
+# Ports on which the proxy answers for itself.
+OF_THE_PROXY = {"", "15020", "15021", "15090"}
+
+
 def takes_past(key: str, value: str) -> bool:
     """Whether an annotation leads inbound traffic past the proxy."""
     if key == "sidecar.istio.io/interceptionMode":
         return value == "NONE"
     if not key.startswith(REDIRECTION) or not ("Inbound" in key or "Interfaces" in key):
         return False
-    return value != "*" if key.startswith(f"{REDIRECTION}include") else value != ""
+    if key.startswith(f"{REDIRECTION}include"):
+        return value != "*"
+    if key == f"{REDIRECTION}excludeInboundPorts":  # with Istio's CNI plugin the injector leaves out the proxy's own
+        return not set(value.split(",")) <= OF_THE_PROXY
+    return value != ""
 
 
 def judge_leftovers(deployments: Sequence[Json], issuers: Sequence[Json], pods: Sequence[Json]) -> str:

@@ -67,6 +67,8 @@ def test_a_certificate_beside_the_roots_is_named_before_it_is_signed():
     [
         ("traffic.sidecar.istio.io/excludeInboundPorts", "80", True),
         ("traffic.sidecar.istio.io/excludeInboundPorts", "", False),
+        ("traffic.sidecar.istio.io/excludeInboundPorts", "15020,15090", False),
+        ("traffic.sidecar.istio.io/excludeInboundPorts", "15020,8080", True),
         ("traffic.sidecar.istio.io/includeInboundPorts", "", True),
         ("traffic.sidecar.istio.io/includeInboundPorts", "*", False),
         ("traffic.sidecar.istio.io/kubevirtInterfaces", "net1", True),
