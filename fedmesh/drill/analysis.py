@@ -14,6 +14,8 @@ from fedmesh.drill.samples import NOBODY, Sample
 SLOW = 0.5
 # Seconds; the takeover window lasts at least as long.
 WINDOW = 3.0
+# Seconds until a fault that was ordered takes effect, at most.
+EFFECT = 2.0
 
 
 @dataclass(frozen=True)
@@ -84,9 +86,14 @@ def analyse(samples: Sequence[Sample], start: float, end: float) -> Findings:
 
 
 def lost_late(samples: Sequence[Sample], start: float, allowed: float) -> int:
-    """The lost requests but for those that were under way in the first `allowed` seconds of the fault."""
+    """The lost requests but for those that were under way in the first `allowed` seconds of the fault.
+
+    A kubelet kills a pod up to EFFECT seconds after it was told to: the fault begins with the first loss until then.
+    """
+    losses = [sample.at for sample in samples if sample.lost and start <= sample.at]
+    end = min([start + EFFECT, *losses]) + allowed
     return sum(
-        sample.lost and not (sample.at <= start + allowed and sample.at + sample.latency >= start and allowed)
+        sample.lost and not (sample.at <= end and sample.at + sample.latency >= start and allowed)
         for sample in samples
     )
 

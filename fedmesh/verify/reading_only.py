@@ -16,6 +16,7 @@ class ReadOnly:
 
     def __init__(self, api: Api) -> None:
         self._api = api
+        self._refused: set[str] = set()
 
     @property
     def server(self) -> str:
@@ -46,15 +47,17 @@ class ReadOnly:
 
     def create(self, path: str, body: Json) -> NoReturn:
         """Refused."""
+        self._refused.add(f"{path}/{body.get('metadata', {}).get('name', '')}")
         _unseen(f"a temporary {body.get('kind', 'object')} is made in {path}")
 
     def patch(self, path: str, body: Json) -> NoReturn:
         """Refused."""
         _unseen(f"{', '.join(body)} of {path} is changed")
 
-    def delete(self, path: str, **_query: str) -> NoReturn:
-        """Refused."""
-        _unseen(f"{path} is removed")
+    def delete(self, path: str, **_query: str) -> None:
+        """Refused, but for what was not made: whoever cleans up need not know."""
+        if path not in self._refused:
+            _unseen(f"{path} is removed")
 
 
 def read_only(cluster: LiveCluster) -> LiveCluster:

@@ -149,7 +149,9 @@ def takes_past(key: str, value: str) -> bool:
         return False
     if key.startswith(f"{REDIRECTION}include"):
         return value != "*"
-    if key == f"{REDIRECTION}excludeInboundPorts":  # with Istio's CNI plugin the injector leaves out the proxy's own
+    if (
+        key == f"{REDIRECTION}excludeInboundPorts"
+    ):  # with Istio's CNI plugin the injector leaves out the proxy's own
         return not set(value.split(",")) <= OF_THE_PROXY
     return value != ""
 

@@ -144,10 +144,17 @@ def test_a_load_that_never_got_an_answer_has_no_latencies():
 
 def test_what_was_under_way_at_the_cut_is_not_lost_late():
     early = [sample(9.8, status=0, latency=5.0), sample(12.9, status=503)]
-    late = [sample(13.2, status=503)]
+    late = [sample(15.8, status=503)]
     assert lost_late([*early, *late, sample(14.0)], 10.0, 3.0) == 1
     assert lost_late([sample(2.0, status=503)], 10.0, 3.0) == 1
     assert lost_late(early, 10.0, 0.0) == 2
+
+
+def test_a_pod_that_is_killed_a_moment_later_loses_what_it_had_then():
+    killed = [sample(11.5, status=503), sample(13.1, status=503), sample(14.4, status=503)]
+    assert lost_late(killed, 10.0, 3.0) == 0
+    assert lost_late([*killed, sample(14.6, status=503)], 10.0, 3.0) == 1
+    assert lost_late([sample(15.1, status=503)], 10.0, 3.0) == 1
 
 
 def test_the_takeover_window_and_the_changes_after_the_fault_are_figures_of_their_own():

@@ -7,6 +7,7 @@ import pytest
 from fedmesh_samples import Authority, FakeApi, pem, pod
 
 from fedmesh import certs
+from fedmesh.probe import Janitor
 from fedmesh.reading import LiveCluster
 from fedmesh.topology import Member
 from fedmesh.verify import strangers
@@ -188,3 +189,11 @@ def test_what_a_reader_does_not_see_is_a_warning_and_never_passes():
     result = examine(Mesh(None, {}, None), Check("x", look, "hint"), cluster)
     assert (result.ok, result.severity, result.fatal) == (False, Severity.WARNING, False)
     assert "a command is run in sleep/a" in result.detail
+
+
+def test_a_reader_who_made_nothing_has_nothing_to_remove():
+    api = ReadOnly(FakeApi())
+    janitor = Janitor()
+    with pytest.raises(Warned):
+        janitor.create(api, "/api/v1/namespaces/default/pods", {"kind": "Pod", "metadata": {"name": "probe"}})
+    assert janitor.clean() == []
