@@ -214,7 +214,7 @@ def test_a_failover_is_told_while_it_happens_and_every_picture_has_its_series(fi
         said, _ = running.communicate(timeout=180)
     assert running.returncode == 0, said
     assert found, said
-    assert any("helloworld" in labels["service"] for labels in found)
+    assert any(drill_app.NAME in labels["service"] for labels in found)
     assert len(wanted) >= 10
     assert not empty
     assert first.query(OF_CALLS_TO_ISTIOD)
