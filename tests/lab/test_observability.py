@@ -15,6 +15,7 @@ from conftest import PROJECT, kubectl
 
 from fedmesh.connect import connect
 from fedmesh.dashboard import Forwarder, find
+from testbed.lab import drill_app
 
 pytestmark = pytest.mark.timeout(900)
 MANIFESTS = PROJECT / "manifests" / "observability"
