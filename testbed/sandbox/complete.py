@@ -98,7 +98,23 @@ def _verify(project: Path, name: str, engine: SandboxEngine, folder: Path) -> No
     merged = folder / "kubeconfig"
     merged.touch(mode=0o600)
     merged.write_text(json.dumps(merged_kubeconfigs(engine.outputs()["kubeconfigs"])), encoding="utf-8")
-    command = [sys.executable, "-m", "fedmesh", "verify", "--stack", name, "--wait", "180"]
+    # the committed stack lacks what its user adds, such as the callers of a public API server
+    filled = folder / "project"
+    filled.mkdir()
+    shutil.copy(project / "Pulumi.yaml", filled)
+    shutil.copy(engine.config_file, filled / f"Pulumi.{name}.yaml")
+    command = [
+        sys.executable,
+        "-m",
+        "fedmesh",
+        "verify",
+        "--stack",
+        name,
+        "--project",
+        str(filled),
+        "--wait",
+        "180",
+    ]
     environment = {**os.environ, **engine.environment, "KUBECONFIG": str(merged)}
     done = subprocess.run(command, cwd=project, env=environment, check=False)
     expect(done.returncode == 0, "fedmesh verify found the mesh broken")
