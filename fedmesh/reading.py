@@ -80,6 +80,11 @@ class LiveCluster:
             and (not running or is_running(pod))
         ]
 
+    def namespaces(self) -> list[Json]:
+        """All namespaces."""
+        path = "/api/v1/namespaces"
+        return self.once(path, lambda: self.api.items(path))
+
     def services(self, namespace: str) -> list[Json]:
         """Services of a namespace."""
         path = f"/api/v1/namespaces/{namespace}/services"

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from urllib.error import URLError
 from urllib.request import urlopen
 
 import pulumi
@@ -61,7 +60,7 @@ def documents_of(source: str) -> tuple[Document, ...]:
                 text = answer.read().decode()
         else:
             text = Path(source).read_text(encoding="utf-8")
-    except (OSError, URLError) as error:
+    except OSError as error:
         raise pulumi.RunError(
             f"fedmesh:gatewayApi: {source} can't be read ({error}); path names a local copy"
         ) from None

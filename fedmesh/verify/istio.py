@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from fedmesh.kube import Json
-from fedmesh.reading import LiveCluster, full_name, load_balancer_addresses
+from fedmesh.reading import LiveCluster, containers, full_name, load_balancer_addresses
 from fedmesh.topology import GATEWAY_NAMESPACE, ISTIO_NAMESPACE
 from fedmesh.verify.model import Failed, Mesh, category, refuse
 
@@ -59,7 +59,7 @@ def judge_cni(daemonsets: Sequence[Json], pods: Iterable[Json]) -> str:
     """Raises Failed unless the agents of Istio's CNI plugin are ready, or no pod needs them."""
     agents = next((each for each in daemonsets if each["metadata"]["name"] == CNI_AGENTS), None)
     if agents is None:
-        needing = [full_name(pod) for pod in pods if CNI_VALIDATION in init_containers(pod)]
+        needing = [full_name(pod) for pod in pods if CNI_VALIDATION in containers(pod)]
         if needing:
             raise Failed(f"{CNI_AGENTS} is missing, and {needing[0]} relies on it", "Run `pulumi up`.")
         return "not used: init containers redirect pods"
@@ -68,11 +68,6 @@ def judge_cni(daemonsets: Sequence[Json], pods: Iterable[Json]) -> str:
     if ready < wanted or not wanted:
         raise Failed(f"{ready} of {wanted} agents are ready: new pods on the other nodes do not start")
     return f"{ready} agents ready"
-
-
-def init_containers(pod: Json) -> set[str]:
-    """Names of a pod's init containers."""
-    return {container["name"] for container in pod["spec"].get("initContainers") or ()}
 
 
 def judge_istiod(deployments: Sequence[Json]) -> str:

@@ -15,6 +15,7 @@ from fedmesh.probe import NAMESPACE, poll
 from fedmesh.reading import LiveCluster, condition, full_name, load_balancer_addresses
 from fedmesh.verify.model import Failed, Mesh, Severity, Warned, category, refuse
 from fedmesh.verify.room import RESERVED, RESERVED_FOR, is_reserved, judge_room
+from fedmesh.verify.services import is_meshed
 
 check = category("Requirements")
 
@@ -178,7 +179,7 @@ def nodes_have_room(mesh: Mesh, cluster: LiveCluster) -> str:
 )
 def other_pods_are_admitted(_mesh: Mesh, cluster: LiveCluster) -> str:
     """No pod of today would be refused by the mesh's admission policies when it is made anew."""
-    return judge_others(cluster.pods(running=False), cluster.api.items("/api/v1/namespaces"))
+    return judge_others(cluster.pods(running=False), cluster.namespaces())
 
 
 def judge_versions(server: str, kubelets: Iterable[str]) -> str:
@@ -202,11 +203,7 @@ def judge_others(pods: Iterable[Json], namespaces: Iterable[Json]) -> str:
         for each in namespaces
         if full_name(each) not in EXEMPT
         and EXEMPTING not in (labels := each["metadata"].get("labels", {}))
-        and (
-            labels.get(LEVEL) != "privileged"
-            or labels.get("istio-injection") == "enabled"
-            or "istio.io/rev" in labels
-        )
+        and (labels.get(LEVEL) != "privileged" or is_meshed(labels))
     }
     faults: dict[str, str] = {}
     for pod in (each for each in pods if each["metadata"]["namespace"] in tenants):

@@ -250,7 +250,7 @@ def rules_of(cluster: LiveCluster, plural: str) -> list[Json]:
 
 def meshed_services(cluster: LiveCluster) -> list[Json]:
     """Services of the namespaces whose pods get proxies."""
-    spaces = cluster.once("namespaces", lambda: cluster.api.items("/api/v1/namespaces"))
+    spaces = cluster.namespaces()
     meshed = {each["metadata"]["name"] for each in spaces if is_meshed(each["metadata"].get("labels", {}))}
     services = cluster.once("services", lambda: cluster.api.items("/api/v1/services"))
     return [each for each in services if each["metadata"]["namespace"] in meshed - OF_THE_MESH]

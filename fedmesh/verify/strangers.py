@@ -11,6 +11,7 @@ from fedmesh.probe import LABEL
 from fedmesh.reading import PROXY, LiveCluster, containers, full_name
 from fedmesh.topology import ISTIO_NAMESPACE, SPIRE_NAMESPACE
 from fedmesh.verify.model import Mesh, Severity, Warned, category, refuse
+from fedmesh.verify.services import is_meshed
 
 check = category("Around the mesh")
 
@@ -53,9 +54,10 @@ def certificates_are_own(_mesh: Mesh, cluster: LiveCluster) -> str:
 )
 def pods_are_behind_proxies(mesh: Mesh, cluster: LiveCluster) -> str:
     """No pod of a namespace in the mesh keeps inbound ports from its proxy, or has none."""
-    namespaces = cluster.once("namespaces", lambda: cluster.api.items("/api/v1/namespaces"))
     meshed = {
-        each["metadata"]["name"] for each in namespaces if in_mesh(each["metadata"].get("labels") or {})
+        each["metadata"]["name"]
+        for each in cluster.namespaces()
+        if in_mesh(each["metadata"].get("labels") or {})
     }
     pods = [
         pod
@@ -79,9 +81,7 @@ def upgrades_are_over(_mesh: Mesh, cluster: LiveCluster) -> str:
 
 def in_mesh(labels: Mapping[str, str]) -> bool:
     """Whether a namespace with these labels is in the mesh."""
-    return labels.get("istio-injection") == "enabled" or (
-        REVISION in labels and labels.get("istio-injection") != "disabled"
-    )
+    return is_meshed(labels) and labels.get("istio-injection") != "disabled"
 
 
 def judge_requests(certificates: Sequence[Json], requests: Sequence[Json], roots: set[str]) -> str:

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from copy import deepcopy
 from typing import Any
 
@@ -10,6 +10,7 @@ import pytest
 
 from components.kube.manifests import FOLDER, merged
 from testbed.lab.apiserver import running
+from testbed.waiting import wait_until
 from tests.engine.conftest import TOOLS, Server
 
 TENANT = "tenant"
@@ -109,13 +110,6 @@ def enforced(server: Server) -> Server:
 
 def pod(spec: dict[str, Any] | None = None, **metadata: Any) -> dict[str, Any]:
     return merged(deepcopy(POD), {"spec": spec or {}, "metadata": metadata})
-
-
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
 
 
 def on_host(path: str, *, read_only: bool = False, **source: str) -> dict[str, Any]:
@@ -291,7 +285,7 @@ def test_what_was_there_before_the_policies_goes_on(enforced: Server) -> None:
     try:
         after = merged(before, {"metadata": {"name": "after"}})
         # the API server hears of the label by a watch
-        until(lambda: bool(ask(enforced, after, None)))
+        wait_until(lambda: bool(ask(enforced, after, None)), 30, lambda: "the label is not known", 0.2)
         enforced.kubectl("label", "pod", "before", "-n", "earlier", "seen=true")
         enforced.kubectl(
             "patch", "pod", "before", "-n", "earlier", "--type=merge", '-p={"metadata":{"finalizers":null}}'
