@@ -17,6 +17,8 @@ from kubernetes.client.exceptions import ApiException
 from kubernetes.stream import portforward, stream
 
 Json = dict[str, Any]
+# The exit code of a command that did not end in time.
+UNENDED = -1
 
 
 class KubeError(Exception):
@@ -29,7 +31,7 @@ class KubeError(Exception):
 
 @dataclass(frozen=True)
 class Output:
-    """The output of a command in a container, and its exit code (-1: it did not end in time)."""
+    """The output of a command in a container, and its exit code (UNENDED: it did not end in time)."""
 
     stdout: str
     stderr: str
@@ -187,9 +189,9 @@ class Kube:
 
 
 def _ended(socket: Any) -> tuple[int, str]:
-    """The exit code of a command and, without one, the reason: -1 did not end in time, 126 did not start."""
+    """The exit code of a command and, without one, the reason: UNENDED, or 126 for one that did not start."""
     if socket.is_open():
-        return -1, ""
+        return UNENDED, ""
     status = yaml.safe_load(socket.read_channel(3) or "") or {}
     if status.get("status") == "Success":
         return 0, ""

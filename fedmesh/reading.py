@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
 from fedmesh import envoy, spire
-from fedmesh.kube import Json, KubeError, Output
+from fedmesh.kube import UNENDED, Json, KubeError, Output
 from fedmesh.topology import ISTIO_NAMESPACE, SPIRE_NAMESPACE, Member
 
 T = TypeVar("T")
@@ -172,7 +172,7 @@ class LiveCluster:
         output = self.api.exec(namespace, name, container, command, stdin=stdin)
         if output.code != 0:
             said = (output.stderr or output.stdout).strip()[-300:]
-            how = "did not end in time" if output.code == -1 else f"failed with {output.code}"
+            how = "did not end in time" if output.code == UNENDED else f"failed with {output.code}"
             raise KubeError(f"{command[0].rsplit('/', 1)[-1]} in {namespace}/{name} {how}: {said}")
         return output.stdout
 

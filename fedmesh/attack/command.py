@@ -34,6 +34,8 @@ from fedmesh.probe import COLLECTIONS, Janitor, remove_stale
 from fedmesh.reading import LiveCluster
 from fedmesh.topology import Topology
 
+# Attacks at a time: each starts programs in pods, which a small node's kubelet is slow to do for all at once.
+TOGETHER = 12
 COLOURS = {
     Verdict.REFUSED: "green",
     Verdict.BY_DESIGN: "yellow",
@@ -143,7 +145,7 @@ def run_attacks(session: AttackSession, attacks: Sequence[Attack]) -> list[Attac
 
 def _together(session: AttackSession, attacks: Sequence[Attack]) -> list[list[AttackResult]]:
     jobs = [(each, cluster) for each in attacks for cluster in session.clusters.values()]
-    with ThreadPoolExecutor(max_workers=max(1, len(jobs))) as pool:
+    with ThreadPoolExecutor(max_workers=TOGETHER) as pool:
         return list(pool.map(lambda job: run_one(job[0], session, job[1]), jobs))
 
 

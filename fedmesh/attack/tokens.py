@@ -13,7 +13,7 @@ from fedmesh.attack import certificates, pods, ports
 from fedmesh.attack.attacker import SECONDS, Attacker, attacker_on, server_address
 from fedmesh.attack.model import AttackResult, AttackSession, Verdict
 from fedmesh.kube import Json
-from fedmesh.probe import CONTAINER, NAMESPACE, poll
+from fedmesh.probe import poll
 from fedmesh.reading import LiveCluster, full_name
 from fedmesh.topology import CLIENT, SERVER_HOST, SPIRE_NAMESPACE
 
@@ -102,10 +102,7 @@ def _create(attacker: Attacker, url: str, token: str, owner: str, life: int) -> 
         *curl.command(url + METHOD, *options, timeout=SECONDS)[1:],
     ]
     header = f"authorization: Bearer {token}" if token else "x-token: none"
-    output = attacker.cluster.api.exec(
-        NAMESPACE, attacker.pod, CONTAINER, command, stdin=f"{header}\n{request}"
-    )
-    return curl.parse(output), key
+    return curl.parse(attacker.run(command, f"{header}\n{request}")), key
 
 
 def framed(request: str, life: int) -> tuple[str, str]:

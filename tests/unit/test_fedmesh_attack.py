@@ -11,11 +11,12 @@ from rich.console import Console
 
 from fedmesh import certs, curl
 from fedmesh.attack import attestation, federation, ports, workload
+from fedmesh.attack.attacker import Attacker
 from fedmesh.attack.certificates import judge, judge_namesake, policy
 from fedmesh.attack.command import print_table, refuse_unconfirmed, run_attacks, run_one, succeeded
 from fedmesh.attack.model import Attack, AttackResult, AttackSession, Verdict
 from fedmesh.drill.means import DrillError
-from fedmesh.kube import Output
+from fedmesh.kube import UNENDED, Output
 from fedmesh.probe import Janitor
 
 
@@ -55,6 +56,15 @@ def test_a_server_that_speaks_http2_without_tls_has_not_refused():
     assert ports.judge(CUT, closed, LET_IN)[0] is Verdict.REFUSED
     reset = answer(code=92, error="stream 1 was not closed cleanly: PROTOCOL_ERROR (err 1)")
     assert ports.judge(CUT, reset, LET_IN)[0] is Verdict.UNJUDGED
+
+
+def test_a_command_that_a_busy_node_does_not_end_in_time_is_run_again():
+    outputs = [Output("", "", UNENDED), Output("late", "", 0)]
+    api = SimpleNamespace(exec=lambda *_, **__: outputs.pop(0))
+    attacker = Attacker(SimpleNamespace(api=api), "probe")
+    assert attacker.run(["curl"]).stdout == "late"
+    outputs += [Output("", "", UNENDED), Output("", "", UNENDED)]
+    assert attacker.run(["curl"]).code == UNENDED
 
 
 def test_where_nothing_listens_nothing_gets_in():
