@@ -57,6 +57,23 @@ def merged(base: Mapping[str, Any], patch: Mapping[str, Any]) -> Document:
     return result
 
 
+def without_descriptions(schema: Any) -> Any:
+    """A copy of a JSON schema, or of what holds some, without the texts that describe its fields."""
+    if isinstance(schema, Mapping):
+        fields = cast(Mapping[str, Any], schema)
+        # a field that is called description has a schema, not a text
+        return {
+            key: without_descriptions(value)
+            for key, value in fields.items()
+            if key != "description" or not isinstance(value, str)
+        }
+    return (
+        [without_descriptions(each) for each in cast(list[Any], schema)]
+        if isinstance(schema, list)
+        else schema
+    )
+
+
 def from_registry(image: str, registry: str) -> str:
     """The same image in another registry, which takes the place of the host: `docker.io/istio/x:1` in
     `r.example/m` is `r.example/m/istio/x:1`. "" leaves it as it is.

@@ -17,6 +17,7 @@ from components.kube.manifests import (
     load_one,
     merged,
     with_registry,
+    without_descriptions,
 )
 from components.kube.objects import MODULES
 
@@ -122,3 +123,13 @@ def test_no_manifest_holds_a_secret_or_an_address() -> None:
         text = Path(FOLDER / file).read_text(encoding="utf-8")
         assert "PRIVATE KEY" not in text
         assert "10.90." not in text
+
+
+def test_a_schema_loses_its_texts_and_keeps_a_field_that_is_called_description():
+    schema = {
+        "description": "what it is",
+        "properties": {"description": {"type": "string", "description": "a text"}},
+        "anyOf": [{"description": "either", "required": ["a"]}],
+    }
+    kept = {"properties": {"description": {"type": "string"}}, "anyOf": [{"required": ["a"]}]}
+    assert without_descriptions(schema) == kept
