@@ -71,7 +71,7 @@ def environment(folder: Path, project: Path) -> dict[str, str]:
         "PULUMI_CONFIG_PASSPHRASE_FILE": str(folder / "passphrase"),
         "PULUMI_HOME": str(folder / "pulumi"),
         "PULUMI_SKIP_UPDATE_CHECK": "true",
-        # The engine serializes its state at every step; with Go's default, a quarter of its time goes into collecting that.
+        # The engine writes its whole state at every step: by default, a quarter of its time is collecting garbage.
         "GOGC": "400",
         # Compiled Python is kept even where the environment forbids it: programs start seconds faster.
         "PYTHONDONTWRITEBYTECODE": "",
