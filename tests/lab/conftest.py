@@ -27,11 +27,18 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.lab)
 
 
-def kubectl(cluster, *arguments, check=True):
-    """What the lab's kubectl prints on one of its clusters."""
+def kubectl_line(cluster: str, *arguments: str) -> list[str]:
+    """The command line of the lab's kubectl for one of its clusters."""
     tool = paths.cache() / "bin" / "kubectl"
-    line = [str(tool), f"--kubeconfig={State(PROJECT / '.lab').kubeconfig(cluster)}", *arguments]
-    return subprocess.run(line, check=check, capture_output=True, text=True).stdout
+    return [str(tool), f"--kubeconfig={State(PROJECT / '.lab').kubeconfig(cluster)}", *arguments]
+
+
+def kubectl(cluster: str, *arguments: str, check: bool = True, given: str | None = None) -> str:
+    """What the lab's kubectl prints on one of its clusters, with `given` on its standard input."""
+    line = kubectl_line(cluster, *arguments)
+    done = subprocess.run(line, check=False, capture_output=True, text=True, input=given)
+    assert done.returncode == 0 or not check, f"{arguments}: {done.stderr}"
+    return done.stdout
 
 
 @pytest.fixture(scope="session")

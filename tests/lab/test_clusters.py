@@ -11,10 +11,12 @@ from email.utils import parsedate_to_datetime
 
 import pytest
 import yaml
+from conftest import kubectl
 
 from testbed.lab import config, faults, paths, processes
 from testbed.lab.faults import Lever
 from testbed.lab.paths import State
+from testbed.waiting import wait_until
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
 PROJECT = paths.project()
@@ -80,13 +82,6 @@ spec:
 """
 
 
-def kubectl(cluster: str, *words: str, stdin: str | None = None) -> str:
-    line = [str(paths.cache() / "bin" / "kubectl"), f"--kubeconfig={STATE.kubeconfig(cluster)}", *words]
-    done = subprocess.run(line, check=False, capture_output=True, text=True, input=stdin)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
 def get(cluster: str, kind: str, path: str) -> list[str]:
     return kubectl(cluster, "-n", SPACE, "get", kind, "-o", f"jsonpath={{{path}}}").split()
 
@@ -102,11 +97,10 @@ def lab(*words: str) -> None:
 
 
 def eventually(condition: Callable[[], bool], within: float = 60.0) -> bool:
-    deadline = time.monotonic() + within
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.5)
+    try:
+        wait_until(condition, within, str, 0.5)
+    except TimeoutError:
+        return False
     return True
 
 
@@ -114,14 +108,14 @@ def eventually(condition: Callable[[], bool], within: float = 60.0) -> bool:
 def pods() -> Iterator[None]:
     try:
         for cluster in (ONE, OTHER):
-            kubectl(cluster, "apply", "-f", "-", stdin=HELLO)
+            kubectl(cluster, "apply", "-f", "-", given=HELLO)
         for cluster in (ONE, OTHER):
             kubectl(cluster, "-n", SPACE, "rollout", "status", "daemonset/hello", "--timeout=90s")
             kubectl(cluster, "-n", SPACE, "wait", "--for=condition=Ready", "pod/disk", "--timeout=90s")
         yield
     finally:
         for cluster in (ONE, OTHER):
-            kubectl(cluster, "delete", "--ignore-not-found", "--wait=true", "-f", "-", stdin=HELLO)
+            kubectl(cluster, "delete", "--ignore-not-found", "--wait=true", "-f", "-", given=HELLO)
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import PROJECT
+from conftest import PROJECT, kubectl_line
 
 from fedmesh.drain import follows
 from fedmesh.kube import Json
@@ -23,8 +23,6 @@ from fedmesh.stack import load
 from fedmesh.verify.command import examine as verify
 from fedmesh.verify.runner import failures
 from testbed.engine import SALT_KEY
-from testbed.lab import paths
-from testbed.lab.paths import State
 from testbed.lab.stack import LabEngine
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(900)]
@@ -76,9 +74,8 @@ class Load:
 
     def __init__(self, file: Path) -> None:
         self._file = file
-        tool = str(paths.cache() / "bin" / "kubectl")
-        config = f"--kubeconfig={State(PROJECT / '.lab').kubeconfig(FIRST)}"
-        line = [tool, config, "exec", "-n", "sleep", "deploy/sleep", "-c", "sleep", "--", "sh", "-c", CALLS]
+        words = ("exec", "-n", "sleep", "deploy/sleep", "-c", "sleep", "--", "sh", "-c", CALLS)
+        line = kubectl_line(FIRST, *words)
         with file.open("w") as output:
             self.process = subprocess.Popen(line, stdout=output, stderr=output)
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sysconfig
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +16,7 @@ from typing import Any
 
 import pytest
 import yaml
+from conftest import kubectl
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -25,24 +25,16 @@ from cryptography.x509.oid import NameOID
 from components.kube.manifests import merged
 from fedmesh.connect import connect
 from fedmesh.verify.in_force import in_force
-from testbed.lab import config, paths
-from testbed.lab.paths import State
+from testbed.lab import config
+from testbed.waiting import wait_until
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(900)]
-STATE = State(paths.project() / ".lab")
 APPS = Path(__file__).parent / "apps"
 ONE, OTHER = (cluster.name for cluster in config.load().clusters[:2])
 SPACE = "lab-services"
 LONG = float(os.environ.get("LONG", "35"))
 NEAR, FAR = f"near.{SPACE}", f"far.{SPACE}"
 Document = dict[str, Any]
-
-
-def kubectl(cluster: str, *words: str, given: str | None = None) -> str:
-    line = [str(paths.cache() / "bin" / "kubectl"), f"--kubeconfig={STATE.kubeconfig(cluster)}", *words]
-    done = subprocess.run(line, check=False, capture_output=True, text=True, input=given)
-    assert done.returncode == 0, f"{words}: {done.stderr}"
-    return done.stdout
 
 
 def apply(cluster: str, *documents: Document) -> None:
@@ -65,10 +57,7 @@ def named(name: str, pod: Document | None = None) -> list[Document]:
 
 
 def until(condition: Callable[[], bool], within: float = 60.0) -> None:
-    deadline = time.monotonic() + within
-    while not condition():
-        assert time.monotonic() < deadline, "not in time"
-        time.sleep(1)
+    wait_until(condition, within, lambda: f"not in {within:.0f} s", 1.0)
 
 
 def in_client(*words: str) -> str:
