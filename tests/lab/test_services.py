@@ -346,6 +346,13 @@ def test_a_gateway_of_gateway_api_serves_as_it_is() -> None:
     until(lambda: curl(f"http://shop-istio.{SPACE}/answer").endswith(" 200"), 30)
 
 
+def test_a_gateway_of_istios_chart_serves_as_it_is() -> None:
+    apply(ONE, *yaml.safe_load_all((APPS / "gateway.yaml").read_text()))
+    kubectl(ONE, "rollout", "status", "-n", SPACE, "deploy/team-gateway", "--timeout=90s")
+    call = ("-H", "Host: team.example", f"http://team-gateway.{SPACE}/answer")
+    until(lambda: curl(*call).endswith(" 200"), 30)
+
+
 def test_verify_shows_what_is_in_force_for_a_service(topology: Any) -> None:
     clusters, _ = connect(topology.members)
     seen = {each.cluster: each for each in in_force(clusters.values(), SPACE, "near") if each.port == 8080}
