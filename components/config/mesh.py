@@ -27,7 +27,7 @@ from components.config.fields import (
     setting,
     whole,
 )
-from components.config.upstream import Upstream, Url
+from components.config.upstream import SecretName, Upstream, Url
 from components.config.versions import OFFICIAL_CHARTS
 
 # What Istio calls the revision without a name.
@@ -182,8 +182,17 @@ class StorageSettings(Model):
         return self
 
 
+class Datastore(Model):
+    """The PostgreSQL database that the SPIRE servers of a cluster share. Each cluster has one of its own."""
+
+    secret: SecretName = setting(example="spire-datastore")
+    """The name of a Secret in namespace `spire` of every cluster. Its key `connectionString` says how to connect:
+    `host=... dbname=... user=... password=... sslmode=verify-full`. The server finds all its keys as files in
+    `/run/spire/datastore`, such as one that `sslrootcert` names."""
+
+
 class SpireSettings(Model):
-    """SPIRE's lifetimes and its server's volume."""
+    """SPIRE's lifetimes, its servers, and where they keep their data."""
 
     ca_ttl: Annotated[Duration, Between("1h", "8760h")] = setting("24h", example="24h")
     """The lifetime of the CA of a trust domain, from 1h to 8760h. SPIRE renews it at half of that."""
@@ -197,6 +206,16 @@ class SpireSettings(Model):
         "1Gi", example="1Gi", replaces="the SPIRE server's StatefulSet; a volume that exists keeps its size"
     )
     """The size of the SPIRE server's volume, from 100Mi to 16Ti."""
+    replicas: Replicas = setting(1, example=2, since="0.2")
+    """The number of SPIRE servers of a cluster, from 1 to 10. More than one need `datastore`."""
+    datastore: Datastore | None = setting(
+        None,
+        example={"secret": "spire-datastore"},
+        default_text="none",
+        replaces="the servers' data: agents attest themselves anew, and the CA changes under the same root",
+        since="0.2",
+    )
+    """The database of the SPIRE servers. Without it, the one server keeps its data on its volume."""
     log_level: Literal["DEBUG", "INFO", "WARN", "ERROR"] = setting("INFO", example="DEBUG")
     """The least severity of the log lines of SPIRE's servers and agents."""
     upstream: Upstream = setting(
@@ -225,7 +244,11 @@ class SpireSettings(Model):
     `dedicated`."""
 
     @model_validator(mode="after")
-    def _lifetimes_go_together(self) -> Self:
+    def _keys_go_together(self) -> Self:
+        if self.replicas > 1 and not self.datastore:
+            raise refusal(
+                "must be 1 without datastore: each server would have entries of its own", "replicas"
+            )
         # SPIRE shortens certificates that would outlive a sixth of their CA's life, silently
         for key, value in (("svidTtl", self.svid_ttl), ("refreshHint", self.refresh_hint)):
             if seconds(value) * 6 > seconds(self.ca_ttl):

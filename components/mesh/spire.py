@@ -23,6 +23,9 @@ POD_SECURITY = {"pod-security.kubernetes.io/enforce": "privileged"}
 BUNDLE_PORT = 8443
 PEER_BUNDLE = "spire-bundle-spiffe"
 BUNDLE_KEY = "bundle"  # as in manifests/spire/server-config.yaml
+# The key of the datastore's Secret, the variable that holds its value for the server, and where its files are.
+CONNECTION, CONNECTION_VARIABLE, DATASTORE = "connectionString", "SPIRE_DATASTORE", "/run/spire/datastore"
+LEADER = {"leaderElect": True, "resourceName": "spire-controller-manager", "resourceNamespace": NAMESPACE}
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,10 @@ class Spire(pulumi.ComponentResource):
             values={},
             opts=pulumi.ResourceOptions(parent=self),
         )
-        access = register_all(name, load("spire/access.yaml"), after_namespace)
+        documents = load("spire/access.yaml")
+        if args.settings.replicas > 1:
+            documents += load("spire/several.yaml")
+        access = register_all(name, documents, after_namespace)
         services = self._services(after_namespace)
         self._csi_driver(child_of(self, *access.values()))
         bundles = self._bundles(after_namespace)
@@ -126,6 +132,7 @@ class Spire(pulumi.ComponentResource):
             load("spire/server.yaml", restart_on("StatefulSet/spire-server", data)), args.registry
         )
         place_server(workload["spec"]["template"]["spec"], args.settings)
+        workload["spec"]["replicas"] = args.settings.replicas
         claim = workload["spec"]["volumeClaimTemplates"][0]["spec"]
         claim["resources"]["requests"]["storage"] = args.settings.volume_size
         if args.storage_class is not None:
@@ -157,14 +164,23 @@ class Spire(pulumi.ComponentResource):
 
 
 def place_server(pod: Document, settings: SpireSettings) -> None:
-    """Schedules the server's pod to its nodes, and mounts the files of its upstream authority."""
+    """Schedules the server's pod to its nodes, and gives it what upstream authority and datastore need."""
     (value,) = pod["nodeSelector"].values()
     pod["nodeSelector"] = {settings.node_label: value}
     pod["tolerations"][0]["key"] = settings.node_label
+    server = pod["containers"][0]
     if settings.upstream.secret:
-        pod["volumes"].append({"name": "upstream", "secret": {"secretName": settings.upstream.secret}})
-        mount = {"name": "upstream", "mountPath": FILES, "readOnly": True}
-        pod["containers"][0]["volumeMounts"].append(mount)
+        _mount(pod, "upstream", settings.upstream.secret, FILES)
+    if settings.datastore:
+        server["args"].append("-expandEnv")
+        source = {"secretKeyRef": {"name": settings.datastore.secret, "key": CONNECTION}}
+        server["env"] = [{"name": CONNECTION_VARIABLE, "valueFrom": source}]
+        _mount(pod, "datastore", settings.datastore.secret, DATASTORE)
+
+
+def _mount(pod: Document, name: str, secret: str, path: str) -> None:
+    pod["volumes"].append({"name": name, "secret": {"secretName": secret}})
+    pod["containers"][0]["volumeMounts"].append({"name": name, "mountPath": path, "readOnly": True})
 
 
 def server_data(args: SpireArgs) -> dict[str, str]:
@@ -188,7 +204,13 @@ def server_data(args: SpireArgs) -> dict[str, str]:
     if settings.upstream.plugin:
         plugin, data = settings.upstream.plugin
         config["plugins"]["UpstreamAuthority"] = {plugin: {"plugin_data": data}}
-    manager = {"clusterName": args.cluster.name, "trustDomain": args.cluster.trust_domain}
+    if settings.datastore:
+        # the Secret's value stays out of the ConfigMap
+        connection = {"database_type": "postgres", "connection_string": f"${{{CONNECTION_VARIABLE}}}"}
+        config["plugins"]["DataStore"] = {"sql": {"plugin_data": connection}}
+    manager: Document = {"clusterName": args.cluster.name, "trustDomain": args.cluster.trust_domain}
+    if settings.replicas > 1:
+        manager["leaderElection"] = LEADER
     return {
         "server.json": as_json(config),
         "controller-manager.json": as_json(load_one("spire/controller-manager-config.yaml", manager)),

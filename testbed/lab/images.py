@@ -137,13 +137,13 @@ def write_archive(image: Image, target: Path, base: Path | None = None) -> None:
     own.unlink()
 
 
-def write_base(target: Path, suite: str) -> None:
-    """Writes the layer under the images that need a shell: Debian's files of BASE_PACKAGES, not configured.
+def write_base(target: Path, suite: str, packages: Sequence[str] = BASE_PACKAGES) -> None:
+    """Writes the layer under the images that need a shell: Debian's files of some packages, not configured.
 
     `suite` is Debian's code name, such as "bookworm". Takes about 10 seconds and the machine's apt sources.
     """
     raw = target.with_suffix(".debian.tar")
-    command = ["mmdebstrap", "--quiet", "--variant=extract", f"--include={','.join(BASE_PACKAGES)}", suite]
+    command = ["mmdebstrap", "--quiet", "--variant=extract", f"--include={','.join(packages)}", suite]
     subprocess.run([*command, str(raw)], check=True, stdin=subprocess.DEVNULL)
     with tarfile.open(raw) as source, tarfile.open(target, "w", format=tarfile.GNU_FORMAT) as tar:
         certificates: list[bytes] = []

@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import PROJECT, kubectl_line
+from calls import Calls
+from conftest import PROJECT
 
 from fedmesh.drain import follows
 from fedmesh.kube import Json
@@ -29,9 +30,6 @@ pytestmark = [pytest.mark.lab, pytest.mark.timeout(900)]
 ENGINE = LabEngine("lab3", PROJECT)
 FIRST, LAST = "cluster-1", "cluster-3"
 OTHERS = ("cluster-1", "cluster-2")
-URL = "http://helloworld.helloworld:5000/hello"
-# One call after the other, with each answer's status and version on a line.
-CALLS = f"while true; do curl -s --max-time 5 -w ' %{{http_code}}\\n' {URL} | tr '\\n' ' '; echo; sleep 0.02; done"
 
 
 @pytest.fixture(scope="session")
@@ -69,36 +67,17 @@ def pods(patient: Any) -> dict[str, int]:
     return found
 
 
-class Load:
-    """Calls from a pod of the first cluster, whose own helloworld is away: the peers answer."""
-
-    def __init__(self, file: Path) -> None:
-        self._file = file
-        words = ("exec", "-n", "sleep", "deploy/sleep", "-c", "sleep", "--", "sh", "-c", CALLS)
-        line = kubectl_line(FIRST, *words)
-        with file.open("w") as output:
-            self.process = subprocess.Popen(line, stdout=output, stderr=output)
-
-    def answers(self, start: int = 0) -> list[str]:
-        """What came since the line `start`: `v1`, `v2`, or a line that is no answer."""
-        lines = self._file.read_text().splitlines()[start:-1]
-        return [
-            line.partition("version: ")[2].partition(",")[0] if line.strip().endswith(" 200") else line
-            for line in lines
-        ]
-
-
 @pytest.fixture
-def load_(patient: Any, tmp_path: Path) -> Iterator[Load]:
+def calls(patient: Any, tmp_path: Path) -> Iterator[Calls]:
+    """Calls of the first cluster, whose own helloworld is away: the peers answer."""
     collection = "/apis/apps/v1/namespaces/helloworld/deployments"
     for item in patient.api(1).items(collection):
         patient.scale(f"{collection}/{item['metadata']['name']}", 0)
     time.sleep(5)
-    running = Load(tmp_path / "answers")
+    running = Calls(FIRST, tmp_path / "answers")
     time.sleep(5)
     yield running
-    running.process.kill()
-    running.process.wait()
+    running.stop()
 
 
 @pytest.fixture
@@ -114,23 +93,23 @@ def two(tmp_path: Path) -> Path:
 
 
 def test_a_cluster_is_drained_returns_leaves_and_joins_and_nobody_notices(
-    patient: Any, load_: Load, two: Path
+    patient: Any, calls: Calls, two: Path
 ) -> None:
     stack = PROJECT / "Pulumi.lab3.yaml"
     before, old = stack.read_text(), pods(patient)
-    assert set(load_.answers()) == {"v1", "v2"}, "both peers answer"
+    assert set(calls.answers()) == {"v1", "v2"}, "both peers answer"
     try:
         command("drain", LAST)
-        drained = len(load_.answers())
+        drained = len(calls.answers())
         engine("up")
         engine("unchanged")
-        assert Counter(load_.answers(drained + 5)).keys() == {"v2"}, "cluster-2 alone answers"
+        assert Counter(calls.answers(drained + 5)).keys() == {"v2"}, "cluster-2 alone answers"
         assert failures(verify(load(PROJECT, "lab3"))) == []
         command("undrain", LAST)
         engine("up")
-        back = len(load_.answers())
+        back = len(calls.answers())
         time.sleep(5)
-        assert set(load_.answers(back)) == {"v1", "v2"}
+        assert set(calls.answers(back)) == {"v1", "v2"}
         command("drain", LAST)
         engine("up")
     finally:
@@ -142,7 +121,6 @@ def test_a_cluster_is_drained_returns_leaves_and_joins_and_nobody_notices(
     for name in OTHERS:
         assert follows(patient.clusters[name], LAST, drained=False)
     engine("unchanged")
-    lost = [answer for answer in load_.answers() if answer not in ("v1", "v2")]
-    assert lost == []
+    assert calls.lost() == []
     new = pods(patient)
     assert {name: new.get(name) for name in old} == old, "nothing of the others restarted"

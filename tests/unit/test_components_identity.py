@@ -169,3 +169,43 @@ def test_the_server_runs_where_no_kubelet_can_place_itself(folder: Path) -> None
     pod = server_pod(two(folder, spire={"nodeLabel": label}))
     assert pod["nodeSelector"] == {label: "spire-server"}
     assert [each["key"] for each in pod["tolerations"]] == [label]
+
+
+SHARED = {"replicas": 2, "datastore": {"secret": "spire-datastore"}}
+
+
+def test_several_servers_share_a_database_whose_password_is_in_no_config(folder: Path, mesh: Program) -> None:
+    shared = two(folder, spire=SHARED)
+    spec = shared.one("cluster-1-spire-spire-server-statefulset").inputs["spec"]
+    container = spec["template"]["spec"]["containers"][0]
+    assert spec["replicas"] == 2
+    assert server(shared)["plugins"]["DataStore"] == {
+        "sql": {"plugin_data": {"database_type": "postgres", "connection_string": "${SPIRE_DATASTORE}"}}
+    }
+    assert "-expandEnv" in container["args"]
+    assert container["env"] == [
+        {
+            "name": "SPIRE_DATASTORE",
+            "valueFrom": {"secretKeyRef": {"name": "spire-datastore", "key": "connectionString"}},
+        }
+    ]
+    assert {"name": "datastore", "mountPath": "/run/spire/datastore", "readOnly": True} in container[
+        "volumeMounts"
+    ]
+    alone = server_pod(mesh)["containers"][0]
+    assert "-expandEnv" not in alone["args"]
+    assert "env" not in alone
+
+
+def test_of_the_controller_managers_beside_several_servers_one_works(folder: Path, mesh: Program) -> None:
+    def leads(program: Program) -> bool:
+        data = program.one("cluster-1-spire-spire-server-configmap").inputs["data"]
+        return bool(json.loads(data["controller-manager.json"])["leaderElection"]["leaderElect"])
+
+    def budgets(program: Program) -> list[str]:
+        made = [each.inputs["metadata"]["name"] for each in program.kind("PodDisruptionBudget")]
+        return [name for name in made if name == "spire-server"]
+
+    shared = two(folder, spire=SHARED)
+    assert (leads(mesh), leads(shared)) == (False, True)
+    assert (budgets(mesh), budgets(shared)) == ([], ["spire-server", "spire-server"])

@@ -159,6 +159,8 @@ def test_a_wrong_cluster_is_refused(changes: dict[str, Any], key: str, text: str
         ("spire", {"refreshHint": "10s"}, "refreshHint", "1m to 24h"),
         ("spire", {"volumeSize": "1GB"}, "volumeSize", "8Gi"),
         ("spire", {"logLevel": "debug"}, "logLevel", "DEBUG"),
+        ("spire", {"replicas": 2}, "replicas", "without datastore"),
+        ("spire", {"datastore": {}}, "datastore.secret", "missing"),
         ("istio", {"plainEnvoy": "yes"}, "plainEnvoy", "true or false"),
         ("istio", {"replicas": 0}, "replicas", "from 1 to 10"),
         ("istio", {"trust": "none"}, "trust", "aliases, strict"),

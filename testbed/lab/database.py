@@ -1,0 +1,112 @@
+"""PostgreSQL from Debian's package in the lab's clusters, as the datastore of SPIRE's servers.
+
+The image is made when it is first asked for: nothing else of the lab needs it.
+"""
+
+from __future__ import annotations
+
+import platform
+import secrets
+import subprocess
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import yaml
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from fedmesh.kube import Json
+from testbed.lab import images, processes
+from testbed.lab.config import Node
+from testbed.lab.images import Image, Layer
+from testbed.lab.store import Store, content_key
+
+OBJECTS = Path(__file__).with_name("postgresql.yaml")
+NAMESPACE, HOST, SECRET = "datastore", "postgresql.datastore.svc", "spire-datastore"
+IMAGE = Image("localhost/fedmesh/postgresql:1", Layer(), on_base=True)
+PACKAGES = (*images.BASE_PACKAGES, "postgresql")
+# Where SPIRE's server finds the Secret's files.
+ROOT = "/run/spire/datastore/ca.crt"
+LIFE = timedelta(days=1)
+
+
+def archive(cache: Path) -> Path:
+    """The image's tarball in the cache. Making it takes half a minute and the machine's apt sources."""
+    suite = platform.freedesktop_os_release()["VERSION_CODENAME"]
+    key = content_key([suite, *PACKAGES, Path(images.__file__).read_bytes()])
+
+    def fill(folder: Path) -> None:
+        base = folder / "base.tar"
+        images.write_base(base, suite, PACKAGES)
+        images.write_archive(IMAGE, folder / IMAGE.file_name, base)
+        base.unlink()
+
+    return Store(cache).ensure("postgresql", key, fill) / IMAGE.file_name
+
+
+def put_image(cache: Path, node: Node) -> None:
+    """Imports the image into a running node. Raises LookupError for one that is down."""
+    number = processes.first(node)
+    if number is None:
+        raise LookupError(f"{node.name} is down")
+    inside = ["nsenter", f"--target={number}", "--mount", "ctr", "-n", "k8s.io"]
+    subprocess.run([*inside, "images", "import", str(archive(cache))], check=True, capture_output=True)
+
+
+def objects() -> list[Json]:
+    """The objects of one cluster's database, with the Secrets of both sides; namespace `spire` exists."""
+    password, (root, certificate, key) = secrets.token_urlsafe(24), _certificates()
+    connection = (
+        f"host={HOST} dbname=postgres user=spire password={password} sslmode=verify-full sslrootcert={ROOT}"
+    )
+    own = {"password": password, "tls.crt": certificate, "tls.key": key}
+    namespace, *others = yaml.safe_load_all(OBJECTS.read_text(encoding="utf-8"))
+    return [
+        namespace,
+        _secret(NAMESPACE, "postgresql", own),
+        _secret("spire", SECRET, {"connectionString": connection, "ca.crt": root}),
+        *others,
+    ]
+
+
+def _secret(namespace: str, name: str, data: dict[str, str]) -> Json:
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": name, "namespace": namespace},
+        "stringData": data,
+    }
+
+
+def _certificates() -> tuple[str, str, str]:
+    """A root, and certificate and key of the server under it, as PEM."""
+    root_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
+    root_name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "datastore")])
+    now = datetime.now(UTC)
+
+    def signed(name: x509.Name, public: ec.EllipticCurvePublicKey, ca: bool) -> str:
+        builder = (
+            x509.CertificateBuilder()
+            .subject_name(name)
+            .issuer_name(root_name)
+            .public_key(public)
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - timedelta(minutes=20))
+            .not_valid_after(now + LIFE)
+            .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
+        )
+        if not ca:
+            builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName(HOST)]), critical=False)
+        return builder.sign(root_key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM).decode()
+
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    server = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, HOST)])
+    return (
+        signed(root_name, root_key.public_key(), ca=True),
+        signed(server, key.public_key(), ca=False),
+        private.decode(),
+    )
