@@ -8,6 +8,7 @@ import pulumi_aws as aws
 
 from components.aws.dns import PrivateZone, PrivateZoneArgs, ZoneNetwork
 from components.aws.eks import EksCluster, EksClusterArgs, check_owner
+from components.aws.existing_network import FoundNetwork, FoundNetworkArgs
 from components.aws.links import NetworkEnd, NetworkLinks, NetworkLinksArgs
 from components.aws.network import INTERFACE_ENDPOINTS, Network, NetworkArgs
 from components.config.aws import AwsSettings
@@ -54,7 +55,7 @@ class AwsClusters(pulumi.ComponentResource):
         links: routes between the networks.
     """
 
-    networks: dict[str, Network]
+    networks: dict[str, Network | FoundNetwork]
     clusters: dict[str, EksCluster]
     zone: PrivateZone | None
     links: NetworkLinks
@@ -96,7 +97,20 @@ class AwsClusters(pulumi.ComponentResource):
         )
         return PrivateZone(name, args, self._in(clusters[0].region))
 
-    def _network(self, cluster: AwsCluster) -> Network:
+    def _network(self, cluster: AwsCluster) -> Network | FoundNetwork:
+        if cluster.spec.network:
+            key = f"fedmesh:clusters[{cluster.name}].eks.network"
+            return FoundNetwork(
+                f"{cluster.name}-network",
+                FoundNetworkArgs(
+                    network=cluster.spec.network,
+                    vpc_cidr=cluster.spec.vpc_cidr,
+                    key=key,
+                    source=self._args.source,
+                    after=self._unowned(cluster),
+                ),
+                self._in(cluster.region),
+            )
         return Network(
             f"{cluster.name}-network",
             NetworkArgs(
@@ -128,6 +142,11 @@ class AwsClusters(pulumi.ComponentResource):
                 self._args.source,
             )
         )
+        return pulumi.Output.all(zones, self._unowned(cluster)).apply(lambda both: both[0])
+
+    def _unowned(self, cluster: AwsCluster) -> pulumi.Output[bool]:
+        """Known when no other stack has an EKS cluster of the name."""
+        opts = pulumi.InvokeOutputOptions(parent=self, provider=self._args.providers[cluster.region])
         tags = aws.eks.get_clusters_output(opts=opts).names.apply(
             lambda names: (
                 aws.eks.get_cluster_output(name=cluster.eks_name, opts=opts).tags
@@ -135,8 +154,7 @@ class AwsClusters(pulumi.ComponentResource):
                 else pulumi.Output.from_input(dict[str, str]())
             )
         )
-        owned = tags.apply(lambda known: check_owner(known, pulumi.get_stack(), cluster.eks_name))
-        return pulumi.Output.all(zones, owned).apply(lambda both: both[0])
+        return tags.apply(lambda known: check_owner(known, pulumi.get_stack(), cluster.eks_name))
 
     def _end(self, cluster: AwsCluster) -> NetworkEnd:
         network = self.networks[cluster.name]

@@ -8,7 +8,7 @@ from typing import Literal
 import pulumi
 import pulumi_aws as aws
 
-Join = Literal["peering", "transit-gateway"]
+Join = Literal["peering", "transit-gateway", "none"]
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class NetworkLinksArgs:
 
 
 class NetworkLinks(pulumi.ComponentResource):
-    """VPC peering of every pair, or one transit gateway per region with the gateways peered.
+    """VPC peering of every pair, or one transit gateway per region with the gateways peered, or nothing.
 
     Outputs:
         routes: the ids of all routes made; what talks across networks may depend on them.
@@ -46,7 +46,12 @@ class NetworkLinks(pulumi.ComponentResource):
         self._name = name
         self._args = args
         self._child = pulumi.ResourceOptions(parent=self)
-        self.routes = self._peer_pairs() if args.join == "peering" else self._transit()
+        make = {
+            "peering": self._peer_pairs,
+            "transit-gateway": self._transit,
+            "none": list[pulumi.Output[str]],
+        }
+        self.routes = make[args.join]()
         self.register_outputs({"routes": self.routes})
 
     def _tags(self, part: str) -> dict[str, str]:

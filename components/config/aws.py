@@ -102,12 +102,13 @@ class ControllerSpec(Model):
 class AwsSettings(Model):
     """What all EKS clusters of a stack share."""
 
-    join: Literal["peering", "transit-gateway"] = setting(
+    join: Literal["peering", "transit-gateway", "none"] = setting(
         "peering",
         example="transit-gateway",
         replaces="the peering connections or transit gateways, and the routes",
     )
-    """How the networks are joined: VPC peering, or a transit gateway in each region."""
+    """How the networks are joined: VPC peering, or a transit gateway in each region. `none` is for networks that
+    something else joins, such as a transit gateway of yours: every network must have routes to all others."""
     private_zone: Domain = setting(
         "mesh.internal", example="mesh.example.internal", replaces="the zone and its records"
     )

@@ -177,6 +177,7 @@ def check_clusters(clusters: Sequence[ClusterSpec], aws: AwsSettings) -> None:
     _check_partitions([(place, cluster) for place, cluster, _ in made])
     _check_ranges(made)
     _check_callers(made)
+    _check_routes(made, aws)
     _check_edge(made, aws)
 
 
@@ -226,12 +227,28 @@ def _check_ranges(made: Made) -> None:
 
 def _check_callers(made: Made) -> None:
     for place, cluster, eks in made:
-        peers = sum(peer.nat_gateways for _, other, peer in made if other.name != cluster.name)
+        peers = sum(peer.addresses_on_the_internet for _, other, peer in made if other.name != cluster.name)
         if eks.endpoint.public and len(eks.endpoint.cidrs) + peers > ENDPOINT_RANGES:
             raise refusal(
                 f"must be {max(ENDPOINT_RANGES - peers, 0)} ranges at most: EKS takes {ENDPOINT_RANGES}, and the "
                 f"peers' NAT gateways need {peers}",
                 *("clusters", place, "eks", "endpoint", "cidrs"),
+            )
+
+
+def _check_routes(made: Made, aws: AwsSettings) -> None:
+    """An existing network joins the others by routes in tables that the stack names, or by nothing of the stack's."""
+    for place, cluster, eks in made:
+        if not eks.network or len(made) < 2:
+            continue
+        path = ("clusters", place, "eks", "network", "routeTableIds")
+        if aws.join == "none" and eks.network.route_table_ids:
+            raise refusal("is not used with fedmesh:aws: {join: none}, which makes no routes", *path)
+        if aws.join != "none" and not eks.network.route_table_ids:
+            raise refusal(
+                f"is missing: {aws.join} needs the route tables of {cluster.name} that lead to the other networks; or "
+                "set fedmesh:aws: {join: none} where something else joins them",
+                *path,
             )
 
 

@@ -48,6 +48,7 @@ LATEST = "latest"
 # One range for the callers of a public API server, and all ranges together: no larger than this.
 LARGEST_CALLERS_PREFIX = 8
 MOST_INSTANCE_TYPES = 20
+MOST_SUBNETS = 16  # of one cluster
 
 InstanceType = Annotated[
     str,
@@ -71,6 +72,29 @@ AddonVersion = Annotated[
         f"{LATEST} or a version such as v1.11.4-eksbuild.2",
         rf"^({LATEST}|v[0-9]+\.[0-9]+\.[0-9]+-eksbuild\.[0-9]+)$",
     ),
+]
+
+
+def _public(address: str) -> str:
+    use = reserved_for(f"{address}/32")
+    if use or is_private(f"{address}/32"):
+        raise refusal(f"must be an address on the internet, not {address}")
+    return address
+
+
+PublicAddress = Annotated[
+    str,
+    Matching(
+        "an IPv4 address", r"^(25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])(\.(25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])){3}$"
+    ),
+    AfterValidator(_public),
+]
+VpcId = Annotated[str, Matching("a VPC's id such as vpc-0123456789abcdef0", r"^vpc-[0-9a-f]{8,17}$")]
+SubnetId = Annotated[
+    str, Matching("a subnet's id such as subnet-0123456789abcdef0", r"^subnet-[0-9a-f]{8,17}$")
+]
+RouteTableId = Annotated[
+    str, Matching("a route table's id such as rtb-0123456789abcdef0", r"^rtb-[0-9a-f]{8,17}$")
 ]
 Nodes = Annotated[int, whole(0, 450)]
 MostNodes = Annotated[int, whole(1, 450)]
@@ -232,6 +256,51 @@ class AddonVersions(Model):
         return cast(str, getattr(self, addon.replace("-", "_")))
 
 
+class ExistingNetwork(Model):
+    """A VPC that exists already, with the subnets that EKS and load balancers use."""
+
+    vpc_id: VpcId = setting(example="vpc-0123456789abcdef0", replaces="the cluster", since="0.2")
+    """The VPC. It resolves names and gives hosts names (`enableDnsSupport`, `enableDnsHostnames`)."""
+    private_subnet_ids: tuple[SubnetId, ...] = setting(
+        example=["subnet-0123456789abcdef0", "subnet-0123456789abcdef1"],
+        replaces="the node groups, and the cluster where EKS takes no other subnets",
+        since="0.2",
+    )
+    """The subnets of nodes and control plane, in two zones at least, with a way to the internet or to VPC endpoints,
+    and tagged `kubernetes.io/role/internal-elb: 1`. SPIRE's server and its volume are in the zone of the first."""
+    public_subnet_ids: tuple[SubnetId, ...] = setting(
+        (),
+        example=["subnet-0123456789abcdef2", "subnet-0123456789abcdef3"],
+        replaces="the cluster where EKS takes no other subnets",
+        since="0.2",
+    )
+    """The subnets of load balancers on the internet, tagged `kubernetes.io/role/elb: 1`. An `internal` ingress needs
+    none."""
+    route_table_ids: tuple[RouteTableId, ...] = setting((), example=["rtb-0123456789abcdef0"], since="0.2")
+    """The route tables that get a route to every other cluster's network. Not used with `join: none`."""
+    nat_addresses: tuple[PublicAddress, ...] = setting(
+        (), example=["<the address of your NAT gateway>"], since="0.2"
+    )
+    """The public addresses from which the private subnets reach the internet: peers with a public API server let them
+    in."""
+
+    @field_validator("private_subnet_ids", mode="after")
+    @classmethod
+    def _several_subnets(cls, ids: tuple[str, ...]) -> tuple[str, ...]:
+        if not 2 <= len(set(ids)) == len(ids) <= MOST_SUBNETS:
+            raise refusal(
+                f"must list 2 to {MOST_SUBNETS} different subnets (EKS needs two zones), not {list(ids)}"
+            )
+        return ids
+
+    @model_validator(mode="after")
+    def _a_subnet_is_public_or_private(self) -> Self:
+        for place, subnet in enumerate(self.public_subnet_ids):
+            if subnet in self.private_subnet_ids:
+                raise refusal(f"{subnet} is among the private subnets too", "publicSubnetIds", place)
+        return self
+
+
 class EksSpec(Model):
     """One EKS cluster with its VPC."""
 
@@ -244,11 +313,26 @@ class EksSpec(Model):
     vpc_cidr: Cidr = setting(example="10.2.0.0/16", replaces="the network and the cluster")
     """The private range of the VPC, a /16 to a /22 in the ranges of RFC 1918, disjoint from all other clusters'
     ranges."""
+    network: ExistingNetwork | None = setting(
+        None,
+        example={
+            "vpcId": "vpc-0123456789abcdef0",
+            "privateSubnetIds": ["subnet-0123456789abcdef0", "subnet-0123456789abcdef1"],
+            "publicSubnetIds": ["subnet-0123456789abcdef2", "subnet-0123456789abcdef3"],
+            "routeTableIds": ["rtb-0123456789abcdef0"],
+        },
+        default_text="a network is made",
+        replaces="the network and the cluster",
+        since="0.2",
+    )
+    """A network that exists, in place of one to make. `vpcCidr` is its range then."""
     service_cidr: Cidr = setting(example="172.20.0.0/16", replaces="the cluster")
     """The range of the cluster's Services, a /12 to a /24 in the ranges of RFC 1918, disjoint from all other
     ranges."""
     zones: tuple[Zone, ...] = setting(
+        (),
         example=["us-east-1a", "us-east-1b", "us-east-1c"],
+        default_text="required without `network`",
         replaces="subnets; the cluster too where its subnets change",
     )
     """The availability zones by name, 2 to 6, of the cluster's region. Local zones are refused."""
@@ -333,12 +417,24 @@ class EksSpec(Model):
             )
         return cidr
 
-    @field_validator("zones", mode="after")
-    @classmethod
-    def _enough_zones(cls, zones: tuple[str, ...]) -> tuple[str, ...]:
+    @model_validator(mode="after")
+    def _zones_are_those_of_a_network_to_make(self) -> Self:
+        if self.network:
+            for name, key in (("zones", "zones"), ("nat", "nat"), ("vpc_endpoints", "vpcEndpoints")):
+                if name in self.model_fields_set:
+                    raise refusal("is for a network to make, and not used with network", key)
+            if self.ingress_scheme == "internet-facing" and not self.network.public_subnet_ids:
+                raise refusal(
+                    "is missing: an internet-facing ingress needs public subnets; or set ingressScheme: internal",
+                    *("network", "publicSubnetIds"),
+                )
+            return self
+        if "zones" not in self.model_fields_set:
+            raise refusal("is missing", "zones")
+        zones = self.zones
         if not 2 <= len(set(zones)) == len(zones) <= 6:
-            raise refusal(f"must list 2 to 6 different zones (EKS needs two), not {list(zones)}")
-        return zones
+            raise refusal(f"must list 2 to 6 different zones (EKS needs two), not {list(zones)}", "zones")
+        return self
 
     @field_validator("node_groups", mode="before")
     @classmethod
@@ -369,8 +465,15 @@ class EksSpec(Model):
 
     @property
     def nat_gateways(self) -> int:
-        """The number of NAT gateways, each of which has a public address."""
+        """The number of NAT gateways that the program makes, each of which has a public address."""
+        if self.network:
+            return 0
         return len(self.zones) if self.nat == "per-zone" else 1
+
+    @property
+    def addresses_on_the_internet(self) -> int:
+        """The number of public addresses from which the cluster calls."""
+        return len(self.network.nat_addresses) if self.network else self.nat_gateways
 
 
 def name_in_eks(cluster: str) -> str:

@@ -200,7 +200,7 @@ def quotas_leave_room(account: Account, cluster: NewCluster) -> str:
         CPUS: 0,
     }
     needed = {
-        NETWORKS: len(missing),
+        NETWORKS: sum(each.spec.network is None for each in missing),
         ADDRESSES: sum(each.spec.nat_gateways for each in missing),
         CPUS: _cpus(account, missing, region),
     }

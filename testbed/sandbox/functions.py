@@ -53,6 +53,41 @@ def availability_zones(aws: Aws, _args: Args) -> dict[str, Any]:
     }
 
 
+def vpc(aws: Aws, args: Args) -> dict[str, Any]:
+    ec2, id_ = aws.client("ec2"), args["id"]
+    (found,) = ec2.describe_vpcs(VpcIds=[id_])["Vpcs"]
+
+    def has(attribute: str) -> bool:
+        answer = ec2.describe_vpc_attribute(VpcId=id_, Attribute=attribute)
+        return bool(answer[attribute[0].upper() + attribute[1:]]["Value"])
+
+    return {
+        "id": id_,
+        "cidrBlock": found["CidrBlock"],
+        "cidrBlockAssociations": [
+            {"associationId": each["AssociationId"], "cidrBlock": each["CidrBlock"], "state": "associated"}
+            for each in found.get("CidrBlockAssociationSet", [])
+        ],
+        "enableDnsSupport": has("enableDnsSupport"),
+        "enableDnsHostnames": has("enableDnsHostnames"),
+        "region": aws.region,
+        "tags": {each["Key"]: each["Value"] for each in found.get("Tags", [])},
+    }
+
+
+def subnet(aws: Aws, args: Args) -> dict[str, Any]:
+    (found,) = aws.client("ec2").describe_subnets(SubnetIds=[args["id"]])["Subnets"]
+    return {
+        "id": args["id"],
+        "vpcId": found["VpcId"],
+        "cidrBlock": found["CidrBlock"],
+        "availabilityZone": found["AvailabilityZone"],
+        "availabilityZoneId": found["AvailabilityZoneId"],
+        "region": aws.region,
+        "tags": {each["Key"]: each["Value"] for each in found.get("Tags", [])},
+    }
+
+
 def addon_version(aws: Aws, args: Args) -> dict[str, Any]:
     name, version = args["addonName"], args["kubernetesVersion"]
     found = aws.client("eks").describe_addon_versions(addonName=name, kubernetesVersion=version)["addons"]
@@ -109,6 +144,8 @@ FUNCTIONS: dict[str, Callable[[Aws, Args], dict[str, Any]]] = {
     "aws:index/getPartition:getPartition": partition,
     "aws:index/getRegion:getRegion": region,
     "aws:index/getAvailabilityZones:getAvailabilityZones": availability_zones,
+    "aws:ec2/getVpc:getVpc": vpc,
+    "aws:ec2/getSubnet:getSubnet": subnet,
     "aws:eks/getAddonVersion:getAddonVersion": addon_version,
     "aws:eks/getCluster:getCluster": cluster,
     "aws:eks/getClusters:getClusters": clusters,

@@ -179,6 +179,54 @@ def test_a_cluster_that_exists_may_stand_first_beside_eks_clusters(
     rehearsed(mixed(dev(), tmp_path, monkeypatch), cloud).create()
 
 
+def network_of_others(endpoint: str, eks: Config) -> None:
+    """Moves a cluster of the config into a network that somebody else has made: a NAT gateway and two zones."""
+    ec2 = account.observer(endpoint, "ec2")
+    vpc = ec2.create_vpc(CidrBlock=eks["vpcCidr"])["Vpc"]["VpcId"]
+    ec2.modify_vpc_attribute(VpcId=vpc, EnableDnsHostnames={"Value": True})
+    gateway = ec2.create_internet_gateway()["InternetGateway"]["InternetGatewayId"]
+    ec2.attach_internet_gateway(VpcId=vpc, InternetGatewayId=gateway)
+    ranges = IPv4Network(eks["vpcCidr"]).subnets(new_prefix=20)
+    subnets: dict[str, list[str]] = {"internal-elb": [], "elb": []}
+    tables: dict[str, str] = {}
+    for role, ids in subnets.items():
+        tables[role] = ec2.create_route_table(VpcId=vpc)["RouteTable"]["RouteTableId"]
+        for zone in eks["zones"][:2]:
+            tags = [{"ResourceType": "subnet", "Tags": [{"Key": f"kubernetes.io/role/{role}", "Value": "1"}]}]
+            made = ec2.create_subnet(
+                VpcId=vpc, CidrBlock=str(next(ranges)), AvailabilityZone=zone, TagSpecifications=tags
+            )
+            ids.append(made["Subnet"]["SubnetId"])
+            ec2.associate_route_table(RouteTableId=tables[role], SubnetId=ids[-1])
+    everywhere = {"DestinationCidrBlock": "0.0.0.0/0"}
+    ec2.create_route(RouteTableId=tables["elb"], GatewayId=gateway, **everywhere)
+    address = ec2.allocate_address(Domain="vpc")
+    nat = ec2.create_nat_gateway(SubnetId=subnets["elb"][0], AllocationId=address["AllocationId"])
+    ec2.create_route(
+        RouteTableId=tables["internal-elb"], NatGatewayId=nat["NatGateway"]["NatGatewayId"], **everywhere
+    )
+    for key in ("zones", "nat", "vpcEndpoints"):
+        eks.pop(key, None)
+    eks["network"] = {
+        "vpcId": vpc,
+        "privateSubnetIds": subnets["internal-elb"],
+        "publicSubnetIds": subnets["elb"],
+        "routeTableIds": list(tables.values()),
+        "natAddresses": ["8.8.4.4"],  # the simulated AWS gives out addresses of 127.0.0.0/8
+    }
+
+
+def test_a_cluster_goes_into_a_network_that_exists_and_leaves_it_as_it_was(cloud: str) -> None:
+    config = dev()
+    network_of_others(cloud, config[changes.CLUSTERS][0]["eks"])
+    before = left(cloud)
+    life = rehearsed(config, cloud)
+    life.create()
+    assert len(account.observer(cloud, "eks").list_clusters()["clusters"]) == 2
+    life.destroy()
+    assert left(cloud) == before
+
+
 def test_an_up_whose_session_ends_goes_on_with_the_next_one(
     cloud: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

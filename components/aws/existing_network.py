@@ -1,0 +1,133 @@
+"""The network of one cluster where it exists already: what EKS and the load balancers need of it is checked."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pulumi
+import pulumi_aws as aws
+
+from components.config.eks import ExistingNetwork
+from components.config.errors import ConfigError
+from components.config.zones import UNSUPPORTED_ZONE_IDS
+
+INTERNAL, EXTERNAL = "kubernetes.io/role/internal-elb", "kubernetes.io/role/elb"
+
+
+@dataclass(frozen=True)
+class FoundNetworkArgs:
+    """Args of FoundNetwork.
+
+    Attributes:
+        network: the ids of VPC, subnets and route tables.
+        vpc_cidr: the range that the VPC must have.
+        key, source: where the stack file has the network, for errors.
+        after: known when nothing else in the account is in the cluster's way.
+    """
+
+    network: ExistingNetwork
+    vpc_cidr: str
+    key: str
+    source: str
+    after: pulumi.Input[bool] = True
+
+
+class FoundNetwork(pulumi.ComponentResource):
+    """A VPC and subnets that the program uses and does not make.
+
+    Outputs: those of Network. They are known when the VPC and all subnets have been checked, and fail with ConfigError
+    where one of them does not do.
+    """
+
+    vpc_id: pulumi.Output[str]
+    private_subnet_ids: list[pulumi.Output[str]]
+    public_subnet_ids: list[pulumi.Output[str]]
+    route_table_ids: list[pulumi.Output[str]]
+    nat_addresses: list[pulumi.Output[str]]
+
+    def __init__(self, name: str, args: FoundNetworkArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("fedmesh:network:FoundNetwork", name, None, opts)
+        network, invoke = args.network, pulumi.InvokeOutputOptions(parent=self)
+        vpc = aws.ec2.get_vpc_output(id=network.vpc_id, opts=invoke).apply(_vpc_facts)
+        ids = (*network.private_subnet_ids, *network.public_subnet_ids)
+        subnets = [aws.ec2.get_subnet_output(id=each, opts=invoke).apply(_subnet_facts) for each in ids]
+        checked = pulumi.Output.all(vpc, *subnets).apply(
+            lambda found: check_network(args, found[0], dict(zip(ids, found[1:], strict=True)))
+        )
+
+        def after_check(value: str) -> pulumi.Output[str]:
+            return pulumi.Output.all(checked, args.after).apply(lambda _: value)
+
+        self.vpc_id = after_check(network.vpc_id)
+        self.private_subnet_ids = [after_check(each) for each in network.private_subnet_ids]
+        self.public_subnet_ids = [after_check(each) for each in network.public_subnet_ids]
+        self.route_table_ids = [after_check(each) for each in network.route_table_ids]
+        self.nat_addresses = [pulumi.Output.from_input(each) for each in network.nat_addresses]
+        self.register_outputs({"vpcId": self.vpc_id})
+
+
+def check_network(
+    args: FoundNetworkArgs, vpc: Mapping[str, Any], subnets: Mapping[str, Mapping[str, Any]]
+) -> bool:
+    """Checks a VPC and its subnets.
+
+    Args:
+        vpc: `cidrs`, `dns_support` and `dns_hostnames`.
+        subnets: by id `vpc_id`, `zone`, `zone_id` and `tags`.
+
+    Raises:
+        ConfigError: the VPC has another range or no names; a subnet is in another VPC, in a zone that EKS does not
+            take, or without its tag; or the private subnets are all in one zone.
+    """
+
+    def refuse(path: str, reason: str) -> ConfigError:
+        return ConfigError(f"{args.key}.{path}", args.source, reason)
+
+    if args.vpc_cidr not in vpc["cidrs"]:
+        raise refuse(
+            "vpcId",
+            f"{args.network.vpc_id} has {', '.join(vpc['cidrs'])} and not the vpcCidr {args.vpc_cidr}",
+        )
+    if not (vpc["dns_support"] and vpc["dns_hostnames"]):
+        raise refuse(
+            "vpcId",
+            f"{args.network.vpc_id} must have enableDnsSupport and enableDnsHostnames, by which nodes find EKS",
+        )
+    lists: dict[str, tuple[Sequence[str], str]] = {
+        "privateSubnetIds": (args.network.private_subnet_ids, INTERNAL),
+        "publicSubnetIds": (args.network.public_subnet_ids, EXTERNAL),
+    }
+    for key, (ids, tag) in lists.items():
+        for place, each in enumerate(ids):
+            found, path = subnets[each], f"{key}[{place}]"
+            if found["vpc_id"] != args.network.vpc_id:
+                raise refuse(path, f"{each} is in {found['vpc_id']} and not in {args.network.vpc_id}")
+            if found["zone_id"] in UNSUPPORTED_ZONE_IDS:
+                raise refuse(
+                    path, f"{each} is in {found['zone']} ({found['zone_id']}), which EKS does not support"
+                )
+            if tag not in found["tags"]:
+                raise refuse(
+                    path, f"{each} needs the tag {tag}: 1, by which load balancers find their subnets"
+                )
+    zones = {subnets[each]["zone"] for each in args.network.private_subnet_ids}
+    if len(zones) < 2:
+        raise refuse("privateSubnetIds", f"all are in {', '.join(zones)}: EKS needs subnets in two zones")
+    return True
+
+
+def _vpc_facts(found: aws.ec2.GetVpcResult) -> dict[str, Any]:
+    return {
+        "cidrs": [found.cidr_block, *(each.cidr_block for each in found.cidr_block_associations)],
+        "dns_support": found.enable_dns_support,
+        "dns_hostnames": found.enable_dns_hostnames,
+    }
+
+
+def _subnet_facts(found: aws.ec2.GetSubnetResult) -> dict[str, Any]:
+    return {
+        "vpc_id": found.vpc_id,
+        "zone": found.availability_zone,
+        "zone_id": found.availability_zone_id,
+        "tags": dict(found.tags),
+    }
