@@ -1,6 +1,5 @@
 """The network of one cluster where it exists already: what EKS and the load balancers need of it is checked."""
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,10 +7,7 @@ import pulumi
 import pulumi_aws as aws
 
 from components.config.eks import ExistingNetwork
-from components.config.errors import ConfigError
-from components.config.zones import UNSUPPORTED_ZONE_IDS
-
-INTERNAL, EXTERNAL = "kubernetes.io/role/internal-elb", "kubernetes.io/role/elb"
+from components.config.networks import check_network
 
 
 @dataclass(frozen=True)
@@ -52,7 +48,14 @@ class FoundNetwork(pulumi.ComponentResource):
         ids = (*network.private_subnet_ids, *network.public_subnet_ids)
         subnets = [aws.ec2.get_subnet_output(id=each, opts=invoke).apply(_subnet_facts) for each in ids]
         checked = pulumi.Output.all(vpc, *subnets).apply(
-            lambda found: check_network(args, found[0], dict(zip(ids, found[1:], strict=True)))
+            lambda found: check_network(
+                network,
+                args.vpc_cidr,
+                vpc=found[0],
+                subnets=dict(zip(ids, found[1:], strict=True)),
+                key=args.key,
+                source=args.source,
+            )
         )
 
         def after_check(value: str) -> pulumi.Output[str]:
@@ -64,56 +67,6 @@ class FoundNetwork(pulumi.ComponentResource):
         self.route_table_ids = [after_check(each) for each in network.route_table_ids]
         self.nat_addresses = [pulumi.Output.from_input(each) for each in network.nat_addresses]
         self.register_outputs({"vpcId": self.vpc_id})
-
-
-def check_network(
-    args: FoundNetworkArgs, vpc: Mapping[str, Any], subnets: Mapping[str, Mapping[str, Any]]
-) -> bool:
-    """Checks a VPC and its subnets.
-
-    Args:
-        vpc: `cidrs`, `dns_support` and `dns_hostnames`.
-        subnets: by id `vpc_id`, `zone`, `zone_id` and `tags`.
-
-    Raises:
-        ConfigError: the VPC has another range or no names; a subnet is in another VPC, in a zone that EKS does not
-            take, or without its tag; or the private subnets are all in one zone.
-    """
-
-    def refuse(path: str, reason: str) -> ConfigError:
-        return ConfigError(f"{args.key}.{path}", args.source, reason)
-
-    if args.vpc_cidr not in vpc["cidrs"]:
-        raise refuse(
-            "vpcId",
-            f"{args.network.vpc_id} has {', '.join(vpc['cidrs'])} and not the vpcCidr {args.vpc_cidr}",
-        )
-    if not (vpc["dns_support"] and vpc["dns_hostnames"]):
-        raise refuse(
-            "vpcId",
-            f"{args.network.vpc_id} must have enableDnsSupport and enableDnsHostnames, by which nodes find EKS",
-        )
-    lists: dict[str, tuple[Sequence[str], str]] = {
-        "privateSubnetIds": (args.network.private_subnet_ids, INTERNAL),
-        "publicSubnetIds": (args.network.public_subnet_ids, EXTERNAL),
-    }
-    for key, (ids, tag) in lists.items():
-        for place, each in enumerate(ids):
-            found, path = subnets[each], f"{key}[{place}]"
-            if found["vpc_id"] != args.network.vpc_id:
-                raise refuse(path, f"{each} is in {found['vpc_id']} and not in {args.network.vpc_id}")
-            if found["zone_id"] in UNSUPPORTED_ZONE_IDS:
-                raise refuse(
-                    path, f"{each} is in {found['zone']} ({found['zone_id']}), which EKS does not support"
-                )
-            if tag not in found["tags"]:
-                raise refuse(
-                    path, f"{each} needs the tag {tag}: 1, by which load balancers find their subnets"
-                )
-    zones = {subnets[each]["zone"] for each in args.network.private_subnet_ids}
-    if len(zones) < 2:
-        raise refuse("privateSubnetIds", f"all are in {', '.join(zones)}: EKS needs subnets in two zones")
-    return True
 
 
 def _vpc_facts(found: aws.ec2.GetVpcResult) -> dict[str, Any]:

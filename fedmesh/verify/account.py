@@ -12,6 +12,7 @@ from pathlib import Path
 
 from components.config.eks import LATEST, EksSpec, is_listed, name_in_eks
 from components.config.errors import ConfigError
+from components.config.networks import check_network
 from components.config.zones import verified_zones
 from fedmesh.kube import Json
 from fedmesh.stack import settings_of
@@ -172,6 +173,52 @@ def zones_are_usable(account: Account, cluster: NewCluster) -> str:
     return ", ".join(zones)
 
 
+@check("the network that exists can be used", "Change the network, or name another.")
+def network_is_usable(account: Account, cluster: NewCluster) -> str:
+    """VPC and subnets have the range, the names, the zones and the tags that EKS and load balancers need."""
+    network = cluster.spec.network
+    if network is None:
+        return "a network is made"
+    ids = (*network.private_subnet_ids, *network.public_subnet_ids)
+    (vpc,) = account.aws("ec2", "describe-vpcs", "--vpc-ids", network.vpc_id, region=cluster.region)["Vpcs"]
+
+    def has(attribute: str) -> bool:
+        words = ("--vpc-id", network.vpc_id, "--attribute", attribute)
+        answer = account.aws("ec2", "describe-vpc-attribute", *words, region=cluster.region)
+        return bool(answer[attribute[0].upper() + attribute[1:]]["Value"])
+
+    facts = {
+        "cidrs": [each["CidrBlock"] for each in (vpc, *vpc.get("CidrBlockAssociationSet", []))],
+        "dns_support": has("enableDnsSupport"),
+        "dns_hostnames": has("enableDnsHostnames"),
+    }
+    try:
+        check_network(
+            network,
+            cluster.spec.vpc_cidr,
+            vpc=facts,
+            subnets=_subnets(account, cluster, ids),
+            key="network",
+            source=account.stack,
+        )
+    except ConfigError as error:
+        raise Failed(str(error)) from None
+    return network.vpc_id
+
+
+def _subnets(account: Account, cluster: NewCluster, ids: Sequence[str]) -> dict[str, Json]:
+    found = account.aws("ec2", "describe-subnets", "--subnet-ids", *ids, region=cluster.region)["Subnets"]
+    return {
+        each["SubnetId"]: {
+            "vpc_id": each["VpcId"],
+            "zone": each["AvailabilityZone"],
+            "zone_id": each["AvailabilityZoneId"],
+            "tags": {tag["Key"]: tag["Value"] for tag in each.get("Tags", [])},
+        }
+        for each in found
+    }
+
+
 @check("the zones have the instance types", "Choose other instance types or zones.")
 def instances_are_offered(account: Account, cluster: NewCluster) -> str:
     """Every zone offers an instance type of each node group."""
@@ -183,11 +230,18 @@ def instances_are_offered(account: Account, cluster: NewCluster) -> str:
         [
             f"{zone} has none of {', '.join(group.instance_types)} for the group {name}"
             for name, group in cluster.spec.node_groups.items()
-            for zone in cluster.spec.zones
+            for zone in _zones(account, cluster)
             if not any((each, zone) in offered for each in group.instance_types)
         ]
     )
     return ", ".join(types)
+
+
+def _zones(account: Account, cluster: NewCluster) -> Sequence[str]:
+    network = cluster.spec.network
+    if network is None:
+        return cluster.spec.zones
+    return sorted({each["zone"] for each in _subnets(account, cluster, network.private_subnet_ids).values()})
 
 
 @check("quotas leave room", "Ask for more in the console of Service Quotas, or use another region.")
@@ -301,6 +355,7 @@ CHECKS = (
     name_is_free,
     versions_exist,
     zones_are_usable,
+    network_is_usable,
     instances_are_offered,
     quotas_leave_room,
     permissions_suffice,

@@ -7,10 +7,10 @@ import pulumi_aws as aws
 import pytest
 
 from components.aws.clusters import AwsCluster, AwsClusters, AwsClustersArgs
-from components.aws.existing_network import FoundNetworkArgs, check_network
 from components.config.aws import AwsSettings
 from components.config.eks import EksSpec
 from components.config.errors import ConfigError, validated
+from components.config.networks import check_network
 from components.config.settings import parse as parse_stack
 from tests.unit import recording
 from tests.unit.recording import Recorder, record
@@ -127,8 +127,8 @@ FOUND: dict[str, dict[str, Any]] = {
 def check(found: dict[str, dict[str, Any]]) -> bool:
     network = validated(EksSpec, in_network(), "eks", FILE, {"today": TODAY}).network
     assert network
-    args = FoundNetworkArgs(network, "10.2.0.0/16", "network", FILE)
-    return check_network(args, found[VPC], {id_: found[id_] for id_ in SUBNETS})
+    subnets = {id_: found[id_] for id_ in SUBNETS}
+    return check_network(network, "10.2.0.0/16", vpc=found[VPC], subnets=subnets, key="network", source=FILE)
 
 
 def test_a_network_that_does_passes() -> None:

@@ -203,3 +203,43 @@ def test_a_stack_file_says_which_clusters_are_new(tmp_path: Path) -> None:
     assert found
     assert [each.eks_name for each in found.clusters] == ["istio-eks-cluster-1", "istio-eks-cluster-2"]
     assert account.load(PROJECT, "lab") is None
+
+
+def test_a_network_that_exists_is_asked_for_what_eks_needs() -> None:
+    network = {"vpcId": "vpc-0000000a", "privateSubnetIds": ["subnet-0000000a", "subnet-0000000b"]}
+    changes = {"network": network, "ingressScheme": "internal"}
+    spec = {key: value for key, value in EKS.items() if key != "zones"}
+    cluster = NewCluster(
+        "cluster-1",
+        "istio-eks-cluster-1",
+        "us-east-1",
+        validated(EksSpec, {**spec, **changes}, "eks", "Pulumi.dev.yaml", {"today": TODAY}),
+    )
+
+    def subnets(tag: str) -> dict[str, Any]:
+        tags = [{"Key": tag, "Value": "1"}]
+        return {
+            "Subnets": [
+                {
+                    "SubnetId": f"subnet-0000000{letter}",
+                    "VpcId": "vpc-0000000a",
+                    "AvailabilityZone": f"us-east-1{letter}",
+                    "AvailabilityZoneId": f"use1-az{number}",
+                    "Tags": tags,
+                }
+                for letter, number in (("a", 1), ("b", 2))
+            ]
+        }
+
+    def has(words: tuple[str, ...]) -> dict[str, Any]:
+        name = words[-1]
+        return {name[0].upper() + name[1:]: {"Value": True}}
+
+    there = {
+        "ec2_describe_vpcs": {"Vpcs": [{"CidrBlock": "10.2.0.0/16"}]},
+        "ec2_describe_vpc_attribute": has,
+    }
+    right = FakeAws(**there, ec2_describe_subnets=subnets("kubernetes.io/role/internal-elb"))
+    assert failures(right, cluster) == {}
+    wrong = FakeAws(**there, ec2_describe_subnets=subnets("kubernetes.io/role/elb"))
+    assert "internal-elb" in failures(wrong, cluster)["the network that exists can be used"]
