@@ -110,7 +110,7 @@ def user_loads() -> tuple[Load, ...]:
         ),
         Load(
             "users-origin-failover-post",
-            "Users' POST, edge origin-failover (repeats no POST)",
+            "Users' POST, edge origin-failover (an origin group takes no POST)",
             failover,
             method="POST",
             host=HOST,

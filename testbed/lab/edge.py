@@ -6,9 +6,10 @@ the app behind it does.
 - `accelerator`: connections, as by Global Accelerator before NLBs. Health is that of the NLB's targets, with the
   program's figures (components/aws/load_balancers.py). Connections that exist are not moved.
 - `origin-failover`: requests, as by an origin group of CloudFront: GET, HEAD and OPTIONS go to the next cluster when
-  the one before refuses, fails or does not answer in time; other methods don't. CloudFront checks no health and
-  remembers nothing, so each request pays for the first try. Time-outs are the shortest that AWS documents, with one
-  attempt.
+  the one before refuses, fails or does not answer in time. CloudFront refuses other methods in a behavior with an
+  origin group, so they have a behavior of their own here, whose only origin is the first cluster. It checks no health
+  and remembers nothing, so each request pays for the first try. Time-outs are the shortest that AWS documents, with
+  one attempt.
 - `dns`: names, as by Route 53's failover records with health checks of 10 s and two failures (components/aws/edge.py),
   for resolvers that keep an alias of an NLB for its 60 s.
 """
