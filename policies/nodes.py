@@ -33,6 +33,7 @@ TAGGED = frozenset(
         "aws:cloudwatch/logGroup:LogGroup",
         "aws:route53/zone:Zone",
         "aws:globalaccelerator/accelerator:Accelerator",
+        "aws:cloudfront/distribution:Distribution",
     }
 )
 

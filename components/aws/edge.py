@@ -9,10 +9,17 @@ import pulumi_aws as aws
 
 from components.aws.dns import TTL_SECONDS, record_type
 from components.config.aws import EdgeSpec
+from components.config.fields import seconds
 
 CHECK_SECONDS = 10
 FAILED_CHECKS = 2
 USER_PORTS = (80, 443)
+# AWS's managed policies of CloudFront: no answer is kept, and the origin gets what the user sent.
+CACHING_DISABLED = "4135ea2d-6df8-44a3-9df3-4b5a84be39ad"
+ALL_VIEWER = "216adef6-5c7f-47e4-b989-5492eafa07d3"
+ORIGIN_GROUP = "clusters"
+# A gateway's errors; the application's own 500 is its answer.
+GATEWAY_ERRORS = (502, 503, 504)
 
 
 @dataclass(frozen=True)
@@ -44,10 +51,11 @@ class EdgeArgs:
 
 
 class Edge(pulumi.ComponentResource):
-    """Route 53 failover records with health checks, or a Global Accelerator, by config.
+    """Route 53 failover records with health checks, a Global Accelerator, or a CloudFront distribution, by config.
 
     With Route 53 the first target takes all users while it is healthy; if not, the healthy others share them.
-    With Global Accelerator every user is routed to the nearest healthy target.
+    With Global Accelerator every user is routed to the nearest healthy target. CloudFront sends every GET that the
+    first target does not answer to the second.
 
     Outputs:
         address: the name that users connect to.
@@ -60,7 +68,12 @@ class Edge(pulumi.ComponentResource):
         self._name = name
         self._args = args
         self._child = pulumi.ResourceOptions(parent=self)
-        self.address = self._records() if args.spec.mode == "route53" else self._accelerator()
+        make = {
+            "route53": self._records,
+            "global-accelerator": self._accelerator,
+            "origin-failover": self._distribution,
+        }
+        self.address = make[args.spec.mode]()
         self.register_outputs({"address": self.address})
 
     def _tags(self, part: str) -> dict[str, str]:
@@ -177,6 +190,67 @@ class Edge(pulumi.ComponentResource):
             )
         return accelerator.dns_name
 
+    def _distribution(self) -> pulumi.Output[str]:
+        spec = self._args.spec
+        # an origin group has two origins; new users go to drained clusters last
+        first, second = sorted(self._args.targets, key=lambda target: target.drained)[:2]
+        common: dict[str, Any] = {
+            "viewer_protocol_policy": "redirect-to-https",
+            "cached_methods": ["GET", "HEAD"],
+            "cache_policy_id": CACHING_DISABLED,
+            "origin_request_policy_id": ALL_VIEWER,
+            "compress": True,
+        }
+        made = aws.cloudfront.Distribution(
+            f"{self._name}-distribution",
+            enabled=True,
+            is_ipv6_enabled=True,
+            http_version="http2and3",
+            comment=f"Users of {pulumi.get_stack()}",
+            aliases=[spec.domain] if spec.domain else [],
+            origins=[self._origin(target) for target in (first, second)],
+            origin_groups=[
+                {
+                    "origin_id": ORIGIN_GROUP,
+                    "failover_criteria": {"status_codes": list(GATEWAY_ERRORS)},
+                    "members": [{"origin_id": target.name} for target in (first, second)],
+                }
+            ],
+            default_cache_behavior=aws.cloudfront.DistributionDefaultCacheBehaviorArgs(
+                target_origin_id=ORIGIN_GROUP, allowed_methods=["GET", "HEAD", "OPTIONS"], **common
+            ),
+            ordered_cache_behaviors=[
+                aws.cloudfront.DistributionOrderedCacheBehaviorArgs(
+                    path_pattern=pattern,
+                    target_origin_id=first.name,
+                    allowed_methods=["GET", "HEAD", "OPTIONS", "PUT", "POST", "PATCH", "DELETE"],
+                    **common,
+                )
+                for pattern in spec.write_paths
+            ],
+            restrictions={"geo_restriction": {"restriction_type": "none"}},
+            viewer_certificate=_certificate(spec),
+            tags=self._tags("distribution"),
+            opts=self._child,
+        )
+        return pulumi.Output.from_input(spec.domain) if spec.domain else made.domain_name
+
+    def _origin(self, target: EdgeTarget) -> aws.cloudfront.DistributionOriginArgs:
+        spec = self._args.spec
+        return aws.cloudfront.DistributionOriginArgs(
+            origin_id=target.name,
+            domain_name=target.address,
+            connection_attempts=1,
+            connection_timeout=1,
+            custom_origin_config=aws.cloudfront.DistributionOriginCustomOriginConfigArgs(
+                http_port=80,
+                https_port=443,
+                origin_protocol_policy=f"{spec.origin_protocol}-only",
+                origin_ssl_protocols=["TLSv1.2"],
+                origin_read_timeout=int(seconds(spec.answer_within)),
+            ),
+        )
+
     def _load_balancer_arn(self, target: EdgeTarget) -> pulumi.Output[str]:
         # The controller has made it once its address is known: the look-up waits for that.
         name = pulumi.Output.from_input(target.address).apply(lambda _: target.load_balancer)
@@ -184,6 +258,16 @@ class Edge(pulumi.ComponentResource):
             name=name, region=target.region, opts=pulumi.InvokeOutputOptions(parent=self)
         )
         return found.arn
+
+
+def _certificate(spec: EdgeSpec) -> aws.cloudfront.DistributionViewerCertificateArgs:
+    if not spec.domain:
+        return aws.cloudfront.DistributionViewerCertificateArgs(cloudfront_default_certificate=True)
+    return aws.cloudfront.DistributionViewerCertificateArgs(
+        acm_certificate_arn=spec.certificate_arn,
+        ssl_support_method="sni-only",
+        minimum_protocol_version="TLSv1.2_2021",
+    )
 
 
 def is_name(address: str) -> bool:

@@ -4,8 +4,21 @@ from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 
 from pydantic import field_validator, model_validator
+from pydantic.alias_generators import to_camel
 
-from components.config.fields import Flag, Matching, Model, PrivateCidr, Text, refusal, setting, whole
+from components.config.fields import (
+    Between,
+    Duration,
+    Flag,
+    Matching,
+    Model,
+    PrivateCidr,
+    Text,
+    refusal,
+    seconds,
+    setting,
+    whole,
+)
 
 MOST_TAGS = 40  # of the 50 that a resource can have; the program and the controller add some
 
@@ -42,6 +55,16 @@ PolicyArn = Annotated[
         r"^(arn:aws(-cn|-us-gov)?:iam::[0-9]{12}:policy/[A-Za-z0-9_+=,.@/-]+)?$",
     ),
 ]
+CertificateArn = Annotated[
+    str,
+    Matching(
+        "the ARN of a certificate in us-east-1",
+        r"^(arn:aws[a-z-]*:acm:us-east-1:[0-9]{12}:certificate/[0-9a-f-]{36})?$",
+    ),
+]
+PathPattern = Annotated[
+    str, Matching("a path pattern of CloudFront such as /api/*", r"^/[A-Za-z0-9_.*$/~\"'@:+&?-]{0,254}$")
+]
 HealthPath = Annotated[str, Matching("a path such as /healthz/ready", r"^/\S{0,254}$")]
 Port = Annotated[int, whole(1, 65535)]
 
@@ -49,15 +72,37 @@ Port = Annotated[int, whole(1, 65535)]
 class EdgeSpec(Model):
     """How users outside the mesh reach a healthy cluster."""
 
-    mode: Literal["none", "route53", "global-accelerator"] = setting(
-        "none", example="route53", replaces="the records, health checks or accelerator"
+    mode: Literal["none", "route53", "global-accelerator", "origin-failover"] = setting(
+        "none", example="route53", replaces="the records, health checks, accelerator or distribution"
     )
     """`route53`: a DNS name that leads to the first healthy cluster, for two EKS clusters or more.
-    `global-accelerator`: fixed addresses that lead to the nearest healthy cluster."""
+    `global-accelerator`: fixed addresses that lead to the nearest healthy cluster. `origin-failover`: CloudFront sends
+    each GET that the first cluster does not answer to the second, for two EKS clusters or more."""
     domain: Domain = setting(
-        "", example="app.example.com", default_text="required with `route53`", replaces="the records"
+        "",
+        example="app.example.com",
+        default_text="required with `route53`; CloudFront's own name with `origin-failover`",
+        replaces="the records",
     )
-    """With `route53`: the domain name that users call, in the hosted zone."""
+    """With `route53`: the domain name that users call, in the hosted zone. With `origin-failover`: the name that users
+    call, whose record you make."""
+    certificate_arn: CertificateArn = setting(
+        "",
+        example="arn:aws:acm:us-east-1:123456789012:certificate/12345678-1234-1234-1234-123456789012",
+        default_text="required with `origin-failover` and `domain`",
+        since="0.2",
+    )
+    """With `origin-failover`: the certificate of `domain` in ACM, in us-east-1, as CloudFront asks."""
+    write_paths: tuple[PathPattern, ...] = setting((), example=["/api/*"], since="0.2")
+    """With `origin-failover`: the paths that take POST, PUT, PATCH and DELETE. CloudFront takes these methods for one
+    origin only: calls to these paths go to the first cluster that is not drained, without a second try. Elsewhere
+    CloudFront answers them with 403."""
+    origin_protocol: Literal["http", "https"] = setting("http", example="https", since="0.2")
+    """With `origin-failover`: how CloudFront calls the gateways. `https` needs certificates there that CloudFront
+    trusts, for the host that users call."""
+    answer_within: Annotated[Duration, Between("1s", "120s")] = setting("60s", example="5s", since="0.2")
+    """With `origin-failover`: how long CloudFront waits for an answer, from 1s to 120s, before it tries the second
+    cluster. A cluster that is gone is noticed after 1 s; one that takes calls and does not answer, after this."""
     zone_id: HostedZoneId = setting(
         "",
         alias="hostedZoneId",
@@ -73,6 +118,20 @@ class EdgeSpec(Model):
     health_path: HealthPath = setting("/healthz/ready", example="/healthz", since="0.2")
     """The path that HTTP health checks call. With the port of users and a path of your application, a cluster
     counts as healthy only while the application behind its gateway answers."""
+
+    @model_validator(mode="after")
+    def _origin_failover_has_its_own(self) -> Self:
+        if self.mode != "origin-failover":
+            for name in ("certificate_arn", "write_paths", "origin_protocol", "answer_within"):
+                if name in self.model_fields_set:
+                    raise refusal("is used with the mode origin-failover alone", to_camel(name))
+            return self
+        if bool(self.domain) != bool(self.certificate_arn):
+            missing = "certificateArn" if self.domain else "domain"
+            raise refusal("is missing: domain and certificateArn go together", missing)
+        if seconds(self.answer_within) != int(seconds(self.answer_within)):
+            raise refusal("must be whole seconds, as CloudFront asks", "answerWithin")
+        return self
 
     @model_validator(mode="after")
     def _route53_has_a_name(self) -> Self:

@@ -157,6 +157,12 @@ class ClusterSpec(Model):
         return self
 
 
+CALLS_FROM_THE_INTERNET = {
+    "route53": "route53 health checks come",
+    "origin-failover": "CloudFront calls",
+}
+
+
 def check_clusters(clusters: Sequence[ClusterSpec], aws: AwsSettings) -> None:
     """Refuses what no single cluster shows. The paths of the refusals are those of the whole configuration.
 
@@ -256,16 +262,16 @@ def _check_edge(made: Made, aws: AwsSettings) -> None:
     mode = aws.edge.mode
     if mode == "none":
         return
-    least = 2 if mode == "route53" else 1
+    least = 1 if mode == "global-accelerator" else 2
     if len(made) < least:
         clusters = f"{least} EKS clusters or more" if least > 1 else "an EKS cluster"
         raise refusal(
             f"{mode} needs {clusters}, and the stack has {len(made)}: set it to none", "aws", "edge", "mode"
         )
     internal = [cluster.name for _, cluster, eks in made if eks.ingress_scheme == "internal"]
-    if mode == "route53" and internal:
+    if mode in CALLS_FROM_THE_INTERNET and internal:
         raise refusal(
-            f"route53 health checks come from the internet and can't reach the internal ingress of {internal[0]}: set "
-            "its eks.ingressScheme to internet-facing or the mode to none",
+            f"{CALLS_FROM_THE_INTERNET[mode]} from the internet and can't reach the internal ingress of {internal[0]}: "
+            "set its eks.ingressScheme to internet-facing or the mode to none",
             *("aws", "edge", "mode"),
         )

@@ -114,6 +114,9 @@ REGIONAL: dict[str, Count] = {
 GLOBAL: dict[str, Count] = {
     "roles": lambda aws: len(aws.client("iam").list_roles()["Roles"]),
     "hosted zones": lambda aws: len(aws.client("route53").list_hosted_zones()["HostedZones"]),
+    "distributions": lambda aws: len(
+        aws.client("cloudfront").list_distributions()["DistributionList"].get("Items", [])
+    ),
     "health checks": lambda aws: len(aws.client("route53").list_health_checks()["HealthChecks"]),
 }
 

@@ -6,6 +6,8 @@ from typing import Any
 
 # IAM's service prefixes that differ from the API's names.
 IAM_NAMES = {"elbv2": "elasticloadbalancing"}
+# Calls that IAM knows by another name; tags are asked for separately.
+IAM_ACTIONS = {"cloudfront:CreateDistributionWithTags": "cloudfront:CreateDistribution"}
 CALLS_FILE = "FEDMESH_SANDBOX_CALLS"
 
 
@@ -19,7 +21,8 @@ def record(client: Any) -> None:
 
     def note(model: Any, **_: Any) -> None:
         with Path(path).open("a", encoding="utf-8") as file:
-            file.write(f"{prefix}:{model.name}\n")
+            action = f"{prefix}:{model.name}"
+            file.write(f"{IAM_ACTIONS.get(action, action)}\n")
 
     client.meta.events.register("before-call", note)
 

@@ -15,7 +15,7 @@ from components.aws.dns import (
 )
 from components.aws.edge import Edge, EdgeArgs, EdgeTarget
 from components.config.aws import AwsSettings, EdgeSpec
-from components.config.errors import validated
+from components.config.errors import ConfigError, validated
 from tests.unit.recording import Recorder, record
 
 ROUTE53 = {"mode": "route53", "domain": "app.example.com", "hostedZoneId": "Z0123456789ABC"}
@@ -51,6 +51,70 @@ def test_a_domain_may_be_the_apex_of_its_zone() -> None:
 def test_an_edge_of_one_cluster_has_no_standby_without_a_target() -> None:
     made = edge(ROUTE53, clusters=1)
     assert [record.name for record in made.of("Record")] == ["edge-c0"]
+
+
+FAILOVER = {"mode": "origin-failover"}
+CERTIFICATE = "arn:aws:acm:us-east-1:123456789012:certificate/12345678-1234-1234-1234-123456789012"
+
+
+def test_a_get_that_the_first_cluster_does_not_answer_goes_to_the_second() -> None:
+    (made,) = edge(FAILOVER, clusters=3).of("Distribution")
+    (group,) = made.inputs["originGroups"]
+    assert [member["originId"] for member in group["members"]] == ["c0", "c1"]
+    assert group["failoverCriteria"]["statusCodes"] == [502, 503, 504]  # not the application's own 500
+    default = made.inputs["defaultCacheBehavior"]
+    assert default["targetOriginId"] == group["originId"]
+    assert set(default["allowedMethods"]) == {"GET", "HEAD", "OPTIONS"}
+    for origin in made.inputs["origins"]:
+        assert (origin["connectionAttempts"], origin["connectionTimeout"]) == (1, 1)
+        assert origin["customOriginConfig"]["originReadTimeout"] == 60
+
+
+def test_writes_go_to_one_cluster_by_their_paths() -> None:
+    (made,) = edge({**FAILOVER, "writePaths": ["/api/*"]}).of("Distribution")
+    (behavior,) = made.inputs["orderedCacheBehaviors"]
+    assert (behavior["pathPattern"], behavior["targetOriginId"]) == ("/api/*", "c0")
+    assert "POST" in behavior["allowedMethods"]
+
+
+def test_a_distribution_takes_its_own_name_or_the_users() -> None:
+    (own,) = edge(FAILOVER).of("Distribution")
+    assert own.inputs["viewerCertificate"] == {"cloudfrontDefaultCertificate": True}
+    assert not own.inputs["aliases"]
+    named = {**FAILOVER, "domain": "app.example.com", "certificateArn": CERTIFICATE}
+    (made,) = edge(named).of("Distribution")
+    assert made.inputs["aliases"] == ["app.example.com"]
+    assert made.inputs["viewerCertificate"]["acmCertificateArn"] == CERTIFICATE
+
+
+def test_new_users_of_a_distribution_leave_a_drained_cluster() -> None:
+    spec = validated(EdgeSpec, FAILOVER, "fedmesh:aws.edge", "Pulumi.dev.yaml")
+    targets = [
+        EdgeTarget(f"c{n}", "us-east-1", f"nlb-{n}.elb.amazonaws.com", f"c{n}-ingress", drained=n == 0)
+        for n in range(2)
+    ]
+    made = record(lambda: Edge("edge", EdgeArgs(targets, spec, {})))
+    (group,) = made.one("edge-distribution").inputs["originGroups"]
+    assert [member["originId"] for member in group["members"]] == ["c1", "c0"]
+
+
+@pytest.mark.parametrize(
+    ("config", "key"),
+    [
+        ({**FAILOVER, "domain": "app.example.com"}, "certificateArn"),
+        ({**FAILOVER, "certificateArn": CERTIFICATE}, "domain"),
+        ({**FAILOVER, "certificateArn": CERTIFICATE.replace("us-east-1", "eu-west-1")}, "certificateArn"),
+        ({**FAILOVER, "answerWithin": "1500ms"}, "answerWithin"),
+        ({**FAILOVER, "answerWithin": "200s"}, "answerWithin"),
+        ({**FAILOVER, "writePaths": ["api"]}, "writePaths[0]"),
+        ({**ROUTE53, "writePaths": ["/api/*"]}, "writePaths"),
+        ({"mode": "none", "answerWithin": "5s"}, "answerWithin"),
+    ],
+)
+def test_what_cloudfront_does_not_take_is_refused_by_its_key(config: dict[str, Any], key: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        validated(EdgeSpec, config, "edge", "Pulumi.dev.yaml")
+    assert refused.value.key == f"edge.{key}"
 
 
 def test_a_gateway_with_an_ip_address_gets_a_record_with_that_address() -> None:

@@ -14,7 +14,15 @@ from moto.moto_server.werkzeug_app import (
 )
 from werkzeug.serving import run_simple
 
-from testbed.sandbox.cloud import accelerator, authorization, dependents, eks_api, names, running
+from testbed.sandbox.cloud import (
+    accelerator,
+    authorization,
+    dependents,
+    distributions,
+    eks_api,
+    names,
+    running,
+)
 
 
 def main() -> None:
@@ -24,6 +32,7 @@ def main() -> None:
     accelerator.install()
     dependents.install()
     names.install()
+    distributions.install()
     authorization.install()
     # what judges a call looks at the simulated AWS as its other clients do
     os.environ.update(running.environment(int(sys.argv[1]), key="observer"))

@@ -28,7 +28,7 @@ from moto.kms.models import kms_backends
 
 from testbed.sandbox.aws import Aws
 from testbed.sandbox.cloud.running import POLICY_FILE
-from testbed.sandbox.permissions import IAM_NAMES
+from testbed.sandbox.permissions import IAM_ACTIONS, IAM_NAMES
 from testbed.sandbox.reach import UnreachableError, require_way_out
 
 Json = dict[str, Any]
@@ -229,6 +229,7 @@ class Call:
     def requests(self) -> Iterator[Request]:
         """The requests, the action itself first."""
         action = f"{self._service}:{self._operation}"
+        action = IAM_ACTIONS.get(action, action)
         tags = {f"aws:RequestTag/{key}": value for key, value in self._tags().items()}
         for resource, context in self._resources():
             yield Request(action, resource, {**tags, **context})
@@ -246,7 +247,10 @@ class Call:
         }.get(self._service, f"{self._service}:TagResource")
 
     def _tags(self) -> dict[str, str]:
-        given = self._params.get("Tags") or self._params.get("tags") or []
+        tagged = self._params.get("DistributionConfigWithTags") or self._params
+        given = tagged.get("Tags") or tagged.get("tags") or []
+        if self._service == "cloudfront":
+            given = (given or {}).get("Items", [])
         if self._service == "ec2":
             given = [
                 *given,

@@ -95,9 +95,9 @@ def left(endpoint: str) -> dict[str, int]:
         return inventory.take((REGION,)).left
 
 
-@pytest.mark.parametrize("edge", ["none", "route53"])
+@pytest.mark.parametrize("edge", ["none", "route53", "origin-failover"])
 def test_a_sound_stack_is_made_and_destroyed_and_nothing_is_left(cloud: str, edge: str) -> None:
-    """Peering with users led from an apex by Route 53; transit gateways."""
+    """Peering with users led from an apex by Route 53; transit gateways, also with users led by CloudFront."""
     config = (
         route53(cloud, "example.com")
         if edge == "route53"
@@ -505,6 +505,20 @@ def test_a_standby_without_a_target_and_a_cname_at_an_apex_are_no_records(
         life = rehearsed(config, cloud)
     with pytest.raises(RefusedError, match=r"alias that targets standby\.app\.example\.com"):
         life.create()
+
+
+def test_an_origin_group_of_cloudfront_takes_no_post(cloud: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = edge.aws.cloudfront.Distribution
+
+    def with_post(*args: Any, **kwargs: Any) -> Any:
+        kwargs["default_cache_behavior"]["allowed_methods"] = [
+            *("GET", "HEAD", "OPTIONS", "PUT", "POST", "PATCH", "DELETE")
+        ]
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(edge.aws.cloudfront, "Distribution", with_post)
+    with pytest.raises(RefusedError, match="AllowedMethods cannot include POST"):
+        rehearsed(dev(edge={"mode": "origin-failover"}), cloud).create()
 
 
 def test_a_cname_can_not_stand_at_an_apex(cloud: str, monkeypatch: pytest.MonkeyPatch) -> None:

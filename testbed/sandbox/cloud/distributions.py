@@ -1,0 +1,101 @@
+"""What CloudFront refuses of distributions and moto lets pass.
+
+Sources: the errors of CreateDistribution and DeleteDistribution (CloudFront API reference), and the developer guide on
+origin failover: an origin group has two origins, and its behaviors take GET, HEAD and OPTIONS alone.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from moto.cloudfront.exceptions import CloudFrontException
+from moto.cloudfront.models import CloudFrontBackend
+
+READS = {"GET", "HEAD", "OPTIONS"}
+MEMBERS = 2
+LONGEST_CONNECTION, LONGEST_ANSWER = 10, 120  # seconds
+
+
+class InvalidArgument(CloudFrontException):
+    """An argument that no distribution takes."""
+
+    code = 400
+
+    def __init__(self, message: str) -> None:
+        super().__init__("InvalidArgument", message)
+
+
+class DistributionNotDisabled(CloudFrontException):
+    """A distribution that still serves users."""
+
+    code = 409
+
+    def __init__(self) -> None:
+        super().__init__(
+            "DistributionNotDisabled", "The distribution you are trying to delete has not been disabled."
+        )
+
+
+def install() -> None:
+    """Adds the checks to moto's CloudFront."""
+    create, update = CloudFrontBackend.create_distribution, CloudFrontBackend.update_distribution
+    delete = CloudFrontBackend.delete_distribution
+
+    def created(self: Any, distribution_config: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        check(distribution_config)
+        return create(self, distribution_config, *args, **kwargs)
+
+    def updated(self: Any, dist_config: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        check(dist_config)
+        return update(self, dist_config, *args, **kwargs)
+
+    def deleted(self: Any, distribution_id: str, *args: Any, **kwargs: Any) -> Any:
+        found = self.distributions.get(distribution_id)
+        if found and str(found.distribution_config.enabled).lower() == "true":
+            raise DistributionNotDisabled
+        return delete(self, distribution_id, *args, **kwargs)
+
+    CloudFrontBackend.create_distribution = created
+    CloudFrontBackend.update_distribution = updated
+    CloudFrontBackend.delete_distribution = deleted
+
+
+def check(config: Mapping[str, Any]) -> None:
+    """Raises InvalidArgument for what CloudFront does not take."""
+    origins = {str(each["Id"]) for each in _items(config, "Origins")}
+    groups = {str(each["Id"]) for each in _items(config, "OriginGroups")}
+    for each in _items(config, "Origins"):
+        _limit("ConnectionTimeout", each.get("ConnectionTimeout", LONGEST_CONNECTION), LONGEST_CONNECTION)
+        answer = each.get("CustomOriginConfig", {}).get("OriginReadTimeout", LONGEST_ANSWER)
+        _limit("OriginReadTimeout", answer, LONGEST_ANSWER)
+    for each in _items(config, "OriginGroups"):
+        members = [str(member["OriginId"]) for member in _items(each, "Members")]
+        if len(members) != MEMBERS or not set(members) <= origins:
+            raise InvalidArgument(
+                f"An origin group must have {MEMBERS} of the distribution's origins, not {members}"
+            )
+    for each in (config["DefaultCacheBehavior"], *_items(config, "CacheBehaviors")):
+        target = str(each["TargetOriginId"])
+        if target not in origins | groups:
+            raise InvalidArgument(f"The behavior's origin {target} is none of the distribution's")
+        methods = {str(method) for method in _items(each, "AllowedMethods")}
+        if target in groups and methods - READS:
+            raise InvalidArgument(
+                "The parameter AllowedMethods cannot include POST, PUT, PATCH, or DELETE for a cached behavior "
+                "associated with an origin group."
+            )
+    aliases = _items(config, "Aliases")
+    if aliases and not config.get("ViewerCertificate", {}).get("ACMCertificateArn"):
+        raise InvalidArgument("To add an alternate domain name you must attach a trusted certificate")
+
+
+def _limit(name: str, value: object, most: int) -> None:
+    if not 1 <= int(str(value)) <= most:
+        raise InvalidArgument(f"{name} must be 1 to {most} seconds, not {value}")
+
+
+def _items(holder: Mapping[str, Any], name: str) -> list[Any]:
+    """The items of one of CloudFront's lists, as moto reads them from XML."""
+    found: Any = (holder.get(name) or {}).get("Items") or []
+    if isinstance(found, Mapping):
+        (found,) = found.values()
+    return found if isinstance(found, list) else [found]
