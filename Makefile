@@ -107,7 +107,7 @@ drill: $(VENV)/.testbed ## put faults to the lab's mesh under load; summary in d
 	@$(PYTHON) -m testbed.fedmesh drill all --stack $(STACK) --baseline --docs build/drills --summary docs/drills
 
 drill-ci: $(VENV)/.testbed ## the short drills: an app, a gateway and the users' cluster lost; fails on a loss that must not be
-	@$(PYTHON) -m testbed.fedmesh drill app-killed gateway users-cut --stack $(STACK) --before 5 --fault 20 --after 10
+	@$(PYTHON) -m testbed.fedmesh drill app-killed gateway users-cut --stack $(STACK) --rate 20 --before 5 --fault 20 --after 10
 
 drill-security: $(VENV)/.testbed ## attack the lab's mesh; each attack must be refused
 	@$(PYTHON) -m testbed.fedmesh attack --stack $(STACK)

@@ -135,7 +135,8 @@ class MeshCluster:
         )
 
     def _admission(self) -> Admission:
-        args = AdmissionArgs(self.args.settings.spire.node_label, self.args.spec.network)
+        settings = self.args.settings
+        args = AdmissionArgs(settings.spire.node_label, self.args.spec.network, image_hub(settings.registry))
         return Admission(f"{self.args.spec.name}-admission", args, self.options)
 
     def _cert_manager(self) -> CertManager:

@@ -12,10 +12,17 @@ FILES = sorted(f"admission/{path.name}" for path in (FOLDER / "admission").glob(
 
 @dataclass(frozen=True)
 class AdmissionArgs:
-    """Args of Admission: the label of the nodes that run SPIRE's server, and the cluster's network."""
+    """Args of Admission.
+
+    Attributes:
+        node_label: the label of the nodes that run SPIRE's server.
+        network: the cluster's network.
+        hub: where the proxy's image is, without its name.
+    """
 
     node_label: str
     network: str
+    hub: str
 
 
 class Admission(pulumi.ComponentResource):
@@ -31,8 +38,8 @@ class Admission(pulumi.ComponentResource):
 
 
 def filled_in(policy: Document, args: AdmissionArgs) -> Document:
-    """Sets the policy's variables `key` (the label of SPIRE's nodes) and `network` to the cluster's values."""
-    known = {"key": args.node_label, "network": args.network}
+    """Sets the policy's variables `key` (the label of SPIRE's nodes), `network` and `hub` to the cluster's values."""
+    known = {"key": args.node_label, "network": args.network, "hub": args.hub}
     variables = [
         {**each, "expression": f"'{known[each['name']]}'"} if each["name"] in known else each
         for each in policy["spec"].get("variables", [])

@@ -118,10 +118,55 @@ def on_host(path: str, *, read_only: bool = False, **source: str) -> dict[str, A
     return pod({"volumes": [volume], "containers": [{**CONTAINER, "volumeMounts": [mount]}]})
 
 
+PROXY: dict[str, Any] = {
+    "name": "istio-proxy",
+    "image": "docker.io/istio/proxyv2:1.31.0",
+    "args": ["proxy", "router", "--domain", "x.svc.cluster.local", "--log_output_level=default:info"],
+    "env": [
+        {"name": "CA_ADDR", "value": "istiod.istio-system.svc:15012"},
+        {"name": "TRUST_DOMAIN", "value": "x"},
+    ],
+}
+# What the injector notes of a pod that Istio's chart `gateway` makes.
+OVERRIDES = {
+    "containers": [
+        {
+            "name": "istio-proxy",
+            "ports": [{"name": "http-envoy-prom", "containerPort": 15090, "protocol": "TCP"}],
+            "resources": {"limits": {"memory": "1Gi"}},
+            "volumeMounts": [
+                {
+                    "name": "kube-api-access-x",
+                    "readOnly": True,
+                    "mountPath": "/var/run/secrets/kubernetes.io/serviceaccount",
+                }
+            ],
+            "imagePullPolicy": "Always",
+            "securityContext": {"runAsUser": 1337},
+        }
+    ]
+}
+
+
+def injected(overrides: Any = OVERRIDES, **proxy: Any) -> dict[str, Any]:
+    """A gateway's pod after the injector has seen it."""
+    notes = {"sidecar.istio.io/status": "{}", "inject.istio.io/templates": "gateway"}
+    if overrides:
+        notes["proxy.istio.io/overrides"] = overrides if isinstance(overrides, str) else json.dumps(overrides)
+    return pod({"containers": [{**PROXY, **proxy}]}, annotations=notes)
+
+
+def override(**fields: Any) -> dict[str, Any]:
+    return {"containers": [{**OVERRIDES["containers"][0], **fields}]}
+
+
 @pytest.mark.parametrize(
     "document",
     [
         pod(),
+        injected(),
+        injected(None),
+        injected(image="docker.io/istio/proxyv2@sha256:" + "0" * 64),
         on_host("/usr", read_only=True),
         on_host("/var/log/pods", read_only=True),
         on_host("/home/build/.venv/lib", read_only=True),
@@ -207,6 +252,34 @@ def test_a_tenant_gets_what_is_his(enforced: Server, document: dict[str, Any]) -
         (pod(annotations={"sidecar.istio.io/interceptionMode": "NONE"}), "inbound port"),
         (pod(annotations={"sidecar.istio.io/proxyImage": "evil.example/x"}), "proxy's image"),
         (pod(annotations={"sidecar.istio.io/bootstrapOverride": "x"}), "proxy's image"),
+        *(
+            (injected(None, image=image), "proxy's image")
+            for image in ("evil.example/proxyv2:1.31.0", "docker.io/istio/proxyv2.evil:1")
+        ),
+        *(
+            (injected(override(**fields)), "what runs in it")
+            for fields in (
+                {"image": "evil.example/x"},
+                {"Image": "evil.example/x"},
+                {"command": ["sh"]},
+                {"args": ["proxy", "sidecar", "--templateFile=/mnt/x"]},
+                {"env": [{"name": "CA_ADDR", "value": "mine.example:15012"}]},
+                {"lifecycle": {"postStart": {"exec": {"command": ["sh"]}}}},
+                {"volumeMounts": [{"name": "mine", "mountPath": "/var/run/secrets/workload-spiffe-uds"}]},
+            )
+        ),
+        (injected({"initContainers": [{"name": "istio-init"}]}), "what runs in it"),
+        (injected('{"containers":[{"name":"istio-proxy","\\u0063ommand":["sh"]}]}'), "what runs in it"),
+        *(
+            (injected(None, **fields), "what the proxy runs")
+            for fields in (
+                {"command": ["sh"]},
+                {"args": ["proxy", "sidecar", "--templateFile=/mnt/x"]},
+                {"args": ["request", "GET"]},
+                {"env": [{"name": "CA_ADDR", "value": "mine.example:15012"}]},
+                {"env": [{"name": "LD_PRELOAD", "value": "/mnt/x"}]},
+            )
+        ),
         (
             pod(
                 annotations={
