@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from moto.cloudfront.exceptions import CloudFrontException
-from moto.cloudfront.models import CloudFrontBackend
+from moto.cloudfront.models import CloudFrontBackend, DistributionConfig
 
 READS = {"GET", "HEAD", "OPTIONS"}
 MEMBERS = 2
@@ -40,6 +40,22 @@ def install() -> None:
     create, update = CloudFrontBackend.create_distribution, CloudFrontBackend.update_distribution
     delete = CloudFrontBackend.delete_distribution
 
+    original = DistributionConfig.__init__
+
+    def configured(self: Any, config: dict[str, Any]) -> None:
+        """moto looks for a behavior's target among the origins alone."""
+        target = config["DefaultCacheBehavior"]["TargetOriginId"]
+        if str(target) in {str(each["Id"]) for each in _items(config, "OriginGroups")}:
+            first = _items(config, "Origins")[0]["Id"]
+            config = {
+                **config,
+                "DefaultCacheBehavior": {**config["DefaultCacheBehavior"], "TargetOriginId": first},
+            }
+        original(self, config)
+        self.DefaultCacheBehavior.target_origin_id = target
+
+    DistributionConfig.__init__ = configured
+
     def created(self: Any, distribution_config: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         check(distribution_config)
         return create(self, distribution_config, *args, **kwargs)
@@ -50,7 +66,7 @@ def install() -> None:
 
     def deleted(self: Any, distribution_id: str, *args: Any, **kwargs: Any) -> Any:
         found = self.distributions.get(distribution_id)
-        if found and str(found.distribution_config.enabled).lower() == "true":
+        if found and str(found.distribution_config.Enabled).lower() == "true":
             raise DistributionNotDisabled
         return delete(self, distribution_id, *args, **kwargs)
 

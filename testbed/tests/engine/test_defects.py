@@ -511,7 +511,7 @@ def test_an_origin_group_of_cloudfront_takes_no_post(cloud: str, monkeypatch: py
     original = edge.aws.cloudfront.Distribution
 
     def with_post(*args: Any, **kwargs: Any) -> Any:
-        kwargs["default_cache_behavior"]["allowed_methods"] = [
+        kwargs["default_cache_behavior"].allowed_methods = [
             *("GET", "HEAD", "OPTIONS", "PUT", "POST", "PATCH", "DELETE")
         ]
         return original(*args, **kwargs)
