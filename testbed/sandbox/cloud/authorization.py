@@ -248,9 +248,9 @@ class Call:
 
     def _tags(self) -> dict[str, str]:
         tagged = self._params.get("DistributionConfigWithTags") or self._params
-        given = tagged.get("Tags") or tagged.get("tags") or []
+        given: Any = tagged.get("Tags") or tagged.get("tags") or []
         if self._service == "cloudfront":
-            given = (given or {}).get("Items", [])
+            given = dict(given).get("Items", [])
         if self._service == "ec2":
             given = [
                 *given,
