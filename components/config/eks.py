@@ -278,9 +278,7 @@ class ExistingNetwork(Model):
     none."""
     route_table_ids: tuple[RouteTableId, ...] = setting((), example=["rtb-0123456789abcdef0"], since="0.2")
     """The route tables that get a route to every other cluster's network. Not used with `join: none`."""
-    nat_addresses: tuple[PublicAddress, ...] = setting(
-        (), example=["<the address of your NAT gateway>"], since="0.2"
-    )
+    nat_addresses: tuple[PublicAddress, ...] = setting((), example=["52.10.20.30"], since="0.2")
     """The public addresses from which the private subnets reach the internet: peers with a public API server let them
     in."""
 
