@@ -226,11 +226,12 @@ def instances_are_offered(account: Account, cluster: NewCluster) -> str:
     words = ("ec2", "describe-instance-type-offerings", "--location-type", "availability-zone", "--filters")
     found = account.aws(*words, f"Name=instance-type,Values={','.join(types)}", region=cluster.region)
     offered = {(each["InstanceType"], each["Location"]) for each in found["InstanceTypeOfferings"]}
+    zones = _zones(account, cluster)
     refuse(
         [
             f"{zone} has none of {', '.join(group.instance_types)} for the group {name}"
             for name, group in cluster.spec.node_groups.items()
-            for zone in _zones(account, cluster)
+            for zone in zones
             if not any((each, zone) in offered for each in group.instance_types)
         ]
     )

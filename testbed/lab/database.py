@@ -8,19 +8,16 @@ from __future__ import annotations
 import platform
 import secrets
 import subprocess
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import yaml
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from fedmesh.kube import Json
 from testbed.lab import images, processes
 from testbed.lab.config import Node
 from testbed.lab.images import Image, Layer
+from testbed.lab.pki import Authority
 from testbed.lab.store import Store, content_key
 
 OBJECTS = Path(__file__).with_name("postgresql.yaml")
@@ -29,7 +26,6 @@ IMAGE = Image("localhost/fedmesh/postgresql:1", Layer(), on_base=True)
 PACKAGES = (*images.BASE_PACKAGES, "postgresql")
 # Where SPIRE's server finds the Secret's files.
 ROOT = "/run/spire/datastore/ca.crt"
-LIFE = timedelta(days=1)
 
 
 def archive(cache: Path) -> Path:
@@ -57,10 +53,16 @@ def put_image(cache: Path, node: Node) -> None:
 
 def objects() -> list[Json]:
     """The objects of one cluster's database, with the Secrets of both sides; namespace `spire` exists."""
-    password, (root, certificate, key) = secrets.token_urlsafe(24), _certificates()
+    password = secrets.token_urlsafe(24)
     connection = (
         f"host={HOST} dbname=postgres user=spire password={password} sslmode=verify-full sslrootcert={ROOT}"
     )
+    with TemporaryDirectory() as private:
+        folder = Path(private)
+        Authority(NAMESPACE, folder).issue("server", HOST, None, [HOST])
+        root, certificate, key = (
+            (folder / name).read_text(encoding="utf-8") for name in ("ca.crt", "server.crt", "server.key")
+        )
     own = {"password": password, "tls.crt": certificate, "tls.key": key}
     namespace, *others = yaml.safe_load_all(OBJECTS.read_text(encoding="utf-8"))
     return [
@@ -78,35 +80,3 @@ def _secret(namespace: str, name: str, data: dict[str, str]) -> Json:
         "metadata": {"name": name, "namespace": namespace},
         "stringData": data,
     }
-
-
-def _certificates() -> tuple[str, str, str]:
-    """A root, and certificate and key of the server under it, as PEM."""
-    root_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
-    root_name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "datastore")])
-    now = datetime.now(UTC)
-
-    def signed(name: x509.Name, public: ec.EllipticCurvePublicKey, ca: bool) -> str:
-        builder = (
-            x509.CertificateBuilder()
-            .subject_name(name)
-            .issuer_name(root_name)
-            .public_key(public)
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - timedelta(minutes=20))
-            .not_valid_after(now + LIFE)
-            .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
-        )
-        if not ca:
-            builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName(HOST)]), critical=False)
-        return builder.sign(root_key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM).decode()
-
-    private = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    server = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, HOST)])
-    return (
-        signed(root_name, root_key.public_key(), ca=True),
-        signed(server, key.public_key(), ca=False),
-        private.decode(),
-    )

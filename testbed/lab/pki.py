@@ -44,7 +44,7 @@ def make(cluster: Cluster, folder: Path) -> bool:
             raise PkiError(f"{cluster.name} was made with another lab.yaml; run `make lab-down` first")
         return False
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    authority = _Authority(cluster.name, folder)
+    authority = Authority(cluster.name, folder)
     address = cluster.control_plane.address
     names = [
         "kubernetes",
@@ -75,8 +75,8 @@ def make(cluster: Cluster, folder: Path) -> bool:
     return True
 
 
-class _Authority:
-    """The cluster's CA."""
+class Authority:
+    """A CA whose certificates are files of a folder, such as that of a cluster."""
 
     def __init__(self, name: str, folder: Path) -> None:
         self.folder = folder

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from testbed.sandbox.aws import Aws
+from testbed.sandbox.aws import Aws, tag_map
 
 Args = Mapping[str, Any]
 
@@ -71,7 +71,7 @@ def vpc(aws: Aws, args: Args) -> dict[str, Any]:
         "enableDnsSupport": has("enableDnsSupport"),
         "enableDnsHostnames": has("enableDnsHostnames"),
         "region": aws.region,
-        "tags": {each["Key"]: each["Value"] for each in found.get("Tags", [])},
+        "tags": tag_map(found.get("Tags")),
     }
 
 
@@ -84,7 +84,7 @@ def subnet(aws: Aws, args: Args) -> dict[str, Any]:
         "availabilityZone": found["AvailabilityZone"],
         "availabilityZoneId": found["AvailabilityZoneId"],
         "region": aws.region,
-        "tags": {each["Key"]: each["Value"] for each in found.get("Tags", [])},
+        "tags": tag_map(found.get("Tags")),
     }
 
 

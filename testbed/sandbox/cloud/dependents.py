@@ -4,8 +4,7 @@ Sources: the errors DependencyViolation, InvalidIPAddress.InUse (EC2 API referen
 DuplicateLoadBalancerName (ELBv2 API reference, CreateLoadBalancer).
 """
 
-from collections.abc import Callable, Iterator
-from functools import wraps
+from collections.abc import Iterator
 from typing import Any
 
 from moto.ec2.exceptions import DependencyViolationError, EC2ClientError
@@ -14,28 +13,19 @@ from moto.eks.models import eks_backends
 from moto.elbv2.exceptions import DuplicateLoadBalancerName, ELBClientError
 from moto.elbv2.models import ELBv2Backend, elbv2_backends
 
+from testbed.sandbox.cloud.checks import check_before
+
 LONGEST_NAME = 32  # of a load balancer
 
 
 def install() -> None:
     """Adds the checks to moto's backends."""
-    _before(ELBv2Backend, "create_load_balancer", _require_free_name)
-    _before(EC2Backend, "delete_subnet", _refuse_used_subnet)
-    _before(EC2Backend, "delete_security_group", _refuse_used_group)
-    _before(EC2Backend, "detach_internet_gateway", _refuse_used_gateway)
-    _before(EC2Backend, "release_address", _refuse_used_address)
-    _before(EC2Backend, "delete_vpc", _refuse_used_vpc)
-
-
-def _before(owner: type, name: str, check: Callable[..., None]) -> None:
-    original = getattr(owner, name)
-
-    @wraps(original)
-    def checked(self: Any, *args: Any, **kwargs: Any) -> Any:
-        check(self, *args, **kwargs)
-        return original(self, *args, **kwargs)
-
-    setattr(owner, name, checked)
+    check_before(ELBv2Backend, "create_load_balancer", _require_free_name)
+    check_before(EC2Backend, "delete_subnet", _refuse_used_subnet)
+    check_before(EC2Backend, "delete_security_group", _refuse_used_group)
+    check_before(EC2Backend, "detach_internet_gateway", _refuse_used_gateway)
+    check_before(EC2Backend, "release_address", _refuse_used_address)
+    check_before(EC2Backend, "delete_vpc", _refuse_used_vpc)
 
 
 def _require_free_name(backend: Any, name: str, *_: Any, **__: Any) -> None:

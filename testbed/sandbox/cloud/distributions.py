@@ -10,6 +10,8 @@ from typing import Any
 from moto.cloudfront.exceptions import CloudFrontException
 from moto.cloudfront.models import CloudFrontBackend, DistributionConfig
 
+from testbed.sandbox.cloud.checks import check_before
+
 READS = {"GET", "HEAD", "OPTIONS"}
 MEMBERS = 2
 LONGEST_CONNECTION, LONGEST_ANSWER = 10, 120  # seconds
@@ -37,9 +39,13 @@ class DistributionNotDisabled(CloudFrontException):
 
 def install() -> None:
     """Adds the checks to moto's CloudFront."""
-    create, update = CloudFrontBackend.create_distribution, CloudFrontBackend.update_distribution
-    delete = CloudFrontBackend.delete_distribution
-
+    check_before(
+        CloudFrontBackend,
+        "create_distribution",
+        lambda _self, distribution_config, **_: check(distribution_config),
+    )
+    check_before(CloudFrontBackend, "update_distribution", lambda _self, dist_config, **_: check(dist_config))
+    check_before(CloudFrontBackend, "delete_distribution", _refuse_enabled)
     original = DistributionConfig.__init__
 
     def configured(self: Any, config: dict[str, Any]) -> None:
@@ -56,23 +62,11 @@ def install() -> None:
 
     DistributionConfig.__init__ = configured
 
-    def created(self: Any, distribution_config: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-        check(distribution_config)
-        return create(self, distribution_config, *args, **kwargs)
 
-    def updated(self: Any, dist_config: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-        check(dist_config)
-        return update(self, dist_config, *args, **kwargs)
-
-    def deleted(self: Any, distribution_id: str, *args: Any, **kwargs: Any) -> Any:
-        found = self.distributions.get(distribution_id)
-        if found and str(found.distribution_config.Enabled).lower() == "true":
-            raise DistributionNotDisabled
-        return delete(self, distribution_id, *args, **kwargs)
-
-    CloudFrontBackend.create_distribution = created
-    CloudFrontBackend.update_distribution = updated
-    CloudFrontBackend.delete_distribution = deleted
+def _refuse_enabled(cloudfront: Any, distribution_id: str, _if_match: Any) -> None:
+    found = cloudfront.distributions.get(distribution_id)
+    if found and str(found.distribution_config.Enabled).lower() == "true":
+        raise DistributionNotDisabled
 
 
 def check(config: Mapping[str, Any]) -> None:
@@ -110,8 +104,5 @@ def _limit(name: str, value: object, most: int) -> None:
 
 
 def _items(holder: Mapping[str, Any], name: str) -> list[Any]:
-    """The items of one of CloudFront's lists, as moto reads them from XML."""
-    found: Any = (holder.get(name) or {}).get("Items") or []
-    if isinstance(found, Mapping):
-        (found,) = found.values()
-    return found if isinstance(found, list) else [found]
+    """The items of one of CloudFront's lists."""
+    return (holder.get(name) or {}).get("Items") or []

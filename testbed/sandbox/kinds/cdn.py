@@ -11,7 +11,7 @@ class Distribution(Kind):
 
     def create(self, aws: Aws, inputs: Inputs) -> tuple[str, Properties]:
         tagged = {
-            "DistributionConfig": _config(inputs, inputs["comment"]),
+            "DistributionConfig": _config(inputs),
             "Tags": {"Items": tag_list(inputs.get("tags"))},
         }
         made = aws.client("cloudfront").create_distribution_with_tags(DistributionConfigWithTags=tagged)
@@ -23,12 +23,12 @@ class Distribution(Kind):
         return {"enabled": config["Enabled"], "comment": config["Comment"]}
 
     def update(self, aws: Aws, id_: str, old: Inputs, new: Inputs) -> Properties:
-        self._put(aws, id_, _config(new, new["comment"]))
+        self._put(aws, id_, _config(new))
         return {}
 
     def delete(self, aws: Aws, id_: str, state: Inputs) -> None:
         """Disables the distribution first, as CloudFront asks."""
-        etag = self._put(aws, id_, {**_config(state, state["comment"]), "Enabled": False})
+        etag = self._put(aws, id_, {**_config(state), "Enabled": False})
         aws.client("cloudfront").delete_distribution(Id=id_, IfMatch=etag)
 
     def _put(self, aws: Aws, id_: str, config: dict[str, Any]) -> str:
@@ -38,18 +38,15 @@ class Distribution(Kind):
         return str(changed["ETag"])
 
 
-def _config(inputs: Inputs, reference: str) -> dict[str, Any]:
-    default = {
-        key: value for key, value in _behavior(inputs["defaultCacheBehavior"]).items() if key != "PathPattern"
-    }
+def _config(inputs: Inputs) -> dict[str, Any]:
     return {
-        "CallerReference": reference,
+        "CallerReference": inputs["comment"],
         "Comment": inputs["comment"],
         "Enabled": inputs["enabled"],
         "Aliases": _items(inputs.get("aliases", [])),
         "Origins": _items([_origin(each) for each in inputs["origins"]]),
         "OriginGroups": _items([_group(each) for each in inputs.get("originGroups", [])]),
-        "DefaultCacheBehavior": default,
+        "DefaultCacheBehavior": _behavior(inputs["defaultCacheBehavior"]),
         "CacheBehaviors": _items([_behavior(each) for each in inputs.get("orderedCacheBehaviors", [])]),
         "ViewerCertificate": _certificate(inputs["viewerCertificate"]),
         "Restrictions": {
