@@ -239,10 +239,10 @@ def test_an_autoscaler_is_not_fought_and_images_are_patched_by_config() -> None:
     made = cluster(nodeGroups={"general": group, "spire-server": {"os": "bottlerocket", "patched": True}})
     general, spire = (made.one(f"one-{name}", "NodeGroup") for name in ("general", "spire-server"))
     assert general.inputs["releaseVersion"] == "1.36.1-20261120"
-    asked = [args["name"] for token, args in made.calls if "getParameter" in token]
+    asked = sorted(args["name"] for token, args in made.calls if "getParameter" in token)
     assert asked == [
-        "/aws/service/eks/optimized-ami/1.36/amazon-linux-2023/arm64/standard/recommended/release_version",
         "/aws/service/bottlerocket/aws-k8s-1.36/x86_64/latest/image_version",
+        "/aws/service/eks/optimized-ami/1.36/amazon-linux-2023/arm64/standard/recommended/release_version",
     ]
     assert made.ignored == {general.urn: ("scalingConfig.desiredSize",)}
     assert "releaseVersion" not in cluster().one("one-general", "NodeGroup").inputs
