@@ -10,14 +10,18 @@ from fedmesh.reading import LiveCluster
 from fedmesh.topology import Member
 
 
-def connect(members: Sequence[Member]) -> tuple[dict[str, LiveCluster], dict[str, str]]:
-    """The clusters whose API servers answer, and the errors of the others, both by name."""
+def connect(members: Sequence[Member], commands: int = 64) -> tuple[dict[str, LiveCluster], dict[str, str]]:
+    """The clusters whose API servers answer, and the errors of the others, both by name.
+
+    Args:
+        commands: how many commands in containers may run at a time on each cluster.
+    """
     clusters: dict[str, LiveCluster] = {}
     unreachable: dict[str, str] = {}
 
     def reach(member: Member) -> LiveCluster | str:
         try:
-            cluster = LiveCluster(member, Kube(member.kubeconfig, member.context))
+            cluster = LiveCluster(member, Kube(member.kubeconfig, member.context, commands=commands))
             cluster.version()
         except KubeError as error:
             return str(error)

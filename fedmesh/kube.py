@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -41,11 +42,15 @@ class Output:
 class Kube:
     """A client of one API server, safe for use by several threads. Without a context, the current one is used.
 
-    Raises KubeError when the kubeconfig file or its context cannot be used.
+    `commands` is how many commands in containers run at a time; others wait for their turn, which is no part of
+    their time-out. Raises KubeError when the kubeconfig file or its context cannot be used.
     """
 
-    def __init__(self, kubeconfig: Path | None, context: str, timeout: float = 5.0) -> None:
+    def __init__(
+        self, kubeconfig: Path | None, context: str, timeout: float = 5.0, commands: int = 64
+    ) -> None:
         self._timeout = timeout
+        self._commands = threading.BoundedSemaphore(commands)
         self._configuration = client.Configuration()
         try:
             config.load_kube_config(
@@ -146,6 +151,19 @@ class Kube:
         timeout: float = 8.0,
     ) -> Output:
         """Runs a command in a container. Text for stdin is not part of the request, so that it may hold keys."""
+        with self._commands:
+            return self._exec(namespace, pod, container, command, stdin=stdin, timeout=timeout)
+
+    def _exec(
+        self,
+        namespace: str,
+        pod: str,
+        container: str,
+        command: list[str],
+        *,
+        stdin: str | None,
+        timeout: float,
+    ) -> Output:
         # stream() replaces a method of its client while it connects: every call needs its own client.
         core = client.CoreV1Api(client.ApiClient(self._configuration))
         try:

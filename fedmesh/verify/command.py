@@ -10,7 +10,7 @@ from pathlib import Path
 
 from fedmesh.connect import connect
 from fedmesh.console import console_for
-from fedmesh.defaults import DEADLINE, PRE_DEADLINE
+from fedmesh.defaults import DEADLINE, MORE, PRE_DEADLINE
 from fedmesh.probe import COLLECTIONS, Janitor, remove_stale
 from fedmesh.topology import Topology
 from fedmesh.verify import in_force, report
@@ -23,6 +23,8 @@ from fedmesh.verify.requirements import SERVICES
 from fedmesh.verify.runner import run
 
 PAUSE = 5.0  # seconds between two rounds of checks
+# Commands in containers at a time on a cluster: with all checks' at once, small nodes answer none of them in time.
+COMMANDS = 4
 
 
 def verify(
@@ -53,7 +55,7 @@ def verify(
         if not topology.members and account is None:
             return 0
     checks = PRE if pre else ALL
-    deadline = timeout or (PRE_DEADLINE if pre else DEADLINE)
+    deadline = timeout or (PRE_DEADLINE if pre else None)
     in_account = examine_account(account) if pre and account else []
 
     def examined() -> list[Result]:
@@ -102,14 +104,23 @@ def existing(topology: Topology) -> Topology:
     return replace(topology, members=tuple(each for each in topology.members if not each.created))
 
 
+def deadline_of(topology: Topology) -> float:
+    """Seconds in which the checks of an installed mesh must have answered."""
+    return DEADLINE + MORE * max(0, len(topology.members) - 2)
+
+
 def examine(
     topology: Topology,
-    timeout: float = DEADLINE,
+    timeout: float | None = None,
     checks: Sequence[Check] | None = None,
     reads_only: bool = False,
 ) -> list[Result]:
-    """Runs checks, by default those of an installed mesh, against the live clusters and removes their objects."""
-    clusters, unreachable = connect(topology.members)
+    """Runs checks, by default those of an installed mesh, against the live clusters and removes their objects.
+
+    Args:
+        timeout: seconds after which a check without an answer has failed; by default as many as the clusters need.
+    """
+    clusters, unreachable = connect(topology.members, COMMANDS)
     if reads_only:
         clusters = {name: read_only(cluster) for name, cluster in clusters.items()}
     for cluster in [] if reads_only else clusters.values():
@@ -118,7 +129,7 @@ def examine(
     janitor = Janitor()
     mesh = Mesh(topology, clusters, janitor)
     try:
-        return run(mesh, ALL if checks is None else checks, unreachable, timeout)
+        return run(mesh, ALL if checks is None else checks, unreachable, timeout or deadline_of(topology))
     finally:
         for path in janitor.clean():
             print(f"not removed, remove it by hand: {path}", file=sys.stderr)

@@ -3,6 +3,8 @@
 import io
 import json
 import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -21,7 +23,7 @@ from rich.console import Console
 
 from fedmesh import curl, envoy
 from fedmesh.console import console_for
-from fedmesh.kube import KubeError, Output
+from fedmesh.kube import Kube, KubeError, Output
 from fedmesh.probe import COLLECTIONS, LABEL, Janitor, outsider, remove_stale
 from fedmesh.reading import LiveCluster
 from fedmesh.topology import Member, Topology
@@ -427,7 +429,7 @@ def test_verify_reports_although_the_user_may_not_list_leftovers(monkeypatch, ca
             raise KubeError(f"GET {path}: pods is forbidden", 403)
 
     clusters = {member.name: LiveCluster(member, Forbidden()) for member in MEMBERS}
-    monkeypatch.setattr(command, "connect", lambda _: (clusters, {}))
+    monkeypatch.setattr(command, "connect", lambda *_: (clusters, {}))
     monkeypatch.setattr(command, "ALL", (one_check(lambda *_: "fine"),))
     results = command.examine(Topology("lab", MEMBERS), 2)
     assert [result.ok for result in results] == [True, True]
@@ -571,6 +573,41 @@ def test_a_check_that_hangs_fails_at_the_deadline_and_holds_up_nobody():
     assert time.monotonic() - began < 2
     assert not any(result.ok for result in results)
     assert "no answer within" in results[0].detail
+
+
+def test_clusters_beyond_the_second_give_the_checks_more_time(monkeypatch):
+    given = []
+    monkeypatch.setattr(command, "connect", lambda *_: ({}, {}))
+    monkeypatch.setattr(command, "run", lambda *arguments: given.append(arguments[-1]) or [])
+    three = (*MEMBERS, replace(MEMBERS[0], name="cluster-3"))
+    command.examine(Topology("lab", MEMBERS))
+    command.examine(Topology("lab3", three))
+    command.examine(Topology("lab3", three), 5)
+    assert given == [18, 24, 5]
+
+
+def test_commands_in_pods_wait_for_their_turn(monkeypatch, tmp_path):
+    document = {
+        "clusters": [{"name": "c", "cluster": {"server": "https://192.0.2.1"}}],
+        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
+        "users": [{"name": "u", "user": {}}],
+    }
+    kubeconfig = tmp_path / "kubeconfig"
+    kubeconfig.write_text(json.dumps(document))
+    running, most = [], []
+
+    def command_in_pod(*_arguments, **_options):
+        running.append(1)
+        most.append(len(running))
+        time.sleep(0.05)
+        running.pop()
+        return Output("", "", 0)
+
+    monkeypatch.setattr(Kube, "_exec", command_in_pod)
+    api = Kube(kubeconfig, "c", commands=2)
+    with ThreadPoolExecutor(max_workers=8) as pool:
+        list(pool.map(lambda n: api.exec("sleep", f"p{n}", "sleep", ["true"]), range(8)))
+    assert (len(most), max(most)) == (8, 2)
 
 
 def test_checks_of_samples_are_left_out_where_there_are_none():
