@@ -25,6 +25,7 @@ from fedmesh.verify.command import examine as verify
 from fedmesh.verify.runner import failures
 from testbed.engine import SALT_KEY
 from testbed.lab.stack import LabEngine
+from testbed.waiting import wait_until
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(900)]
 ENGINE = LabEngine("lab3", PROJECT)
@@ -67,6 +68,15 @@ def pods(patient: Any) -> dict[str, int]:
     return found
 
 
+def faults() -> list[str]:
+    """What verify finds wrong, other than that the first cluster's helloworld was taken away by the test."""
+    return [
+        f"{each.name} on {each.cluster}: {each.detail}"
+        for each in failures(verify(load(PROJECT, "lab3")))
+        if not (each.cluster == FIRST and each.detail.startswith("no pod of helloworld"))
+    ]
+
+
 @pytest.fixture
 def calls(patient: Any, tmp_path: Path) -> Iterator[Calls]:
     """Calls of the first cluster, whose own helloworld is away: the peers answer."""
@@ -104,7 +114,7 @@ def test_a_cluster_is_drained_returns_leaves_and_joins_and_nobody_notices(
         engine("up")
         engine("unchanged")
         assert Counter(calls.answers(drained + 5)).keys() == {"v2"}, "cluster-2 alone answers"
-        assert failures(verify(load(PROJECT, "lab3"))) == []
+        assert faults() == []
         command("undrain", LAST)
         engine("up")
         back = len(calls.answers())
@@ -117,7 +127,7 @@ def test_a_cluster_is_drained_returns_leaves_and_joins_and_nobody_notices(
     engine("up", "--config-file", str(two))
     took = engine("up")
     print(f"\n{LAST} joined in {took:.0f} s")
-    command("verify", "--wait", "180")
+    wait_until(lambda: not faults(), 180, lambda: f"verify finds {faults()}", pause=5)
     for name in OTHERS:
         assert follows(patient.clusters[name], LAST, drained=False)
     engine("unchanged")
