@@ -26,6 +26,11 @@ EMPTY_LIST: dict[str, Any] = {
     "metadata": {"resourceVersion": "1"},
     "items": [],
 }
+# The only event of a watch, without which istiod's client would list anew after each.
+NOTHING_NEW: dict[str, Any] = {
+    "type": "BOOKMARK",
+    "object": {"kind": "Secret", "apiVersion": "v1", "metadata": {"resourceVersion": "1"}},
+}
 # istiod reads the Secrets with this label and the value "true"; what it knew of others it forgets.
 ROTATION = "istio/multiCluster"
 DRAINED = "drained"
@@ -206,23 +211,21 @@ def peer_routes(peer: str) -> list[dict[str, Any]]:
     def asked(parameter: str) -> dict[str, Any]:
         return {"path": f"/{peer}{SECRETS}", "query_parameters": [{"name": parameter, "present_match": True}]}
 
-    delay = {"fixed_delay": "300s", "percentage": {"numerator": 100}}
+    def answer(body: dict[str, Any]) -> dict[str, Any]:
+        kind = {"key": "content-type", "value": "application/json"}
+        return {
+            "direct_response": {"status": 200, "body": {"inline_string": json.dumps(body)}},
+            "response_headers_to_add": [{"header": kind, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}],
+        }
+
+    # istiod ends a watch that it waits for with its answer only, and until then takes no change of any remote secret
+    delay = {"fixed_delay": "5s", "percentage": {"numerator": 100}}
     fault = {"@type": "type.googleapis.com/envoy.extensions.filters.http.fault.v3.HTTPFault", "delay": delay}
-    kind = {"key": "content-type", "value": "application/json"}
     return [
         # the client falls back to a list
         {"match": asked("sendInitialEvents"), "direct_response": {"status": 422}},
-        # a watch without events
-        {
-            "match": asked("watch"),
-            "direct_response": {"status": 200},
-            "typed_per_filter_config": {FAULT: fault},
-        },
-        {
-            "match": {"path": f"/{peer}{SECRETS}"},
-            "direct_response": {"status": 200, "body": {"inline_string": json.dumps(EMPTY_LIST)}},
-            "response_headers_to_add": [{"header": kind, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}],
-        },
+        {"match": asked("watch"), **answer(NOTHING_NEW), "typed_per_filter_config": {FAULT: fault}},
+        {"match": {"path": f"/{peer}{SECRETS}"}, **answer(EMPTY_LIST)},
         {
             "match": {"prefix": f"/{peer}/"},
             "route": {"cluster": peer, "prefix_rewrite": "/", "timeout": "0s"},

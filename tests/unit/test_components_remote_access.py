@@ -162,6 +162,22 @@ def test_secrets_are_answered_beside_istiod_and_never_asked_of_a_peer() -> None:
     assert len(routes["virtual_hosts"][0]["routes"]) == 8
 
 
+def test_a_watch_of_secrets_ends_soon_since_istiod_waits_for_it_when_a_cluster_is_drained() -> None:
+    (watch,) = [
+        route
+        for route in peer_routes("cluster-2")
+        if route["match"].get("query_parameters", [{}])[0].get("name") == "watch"
+    ]
+    (fault,) = watch["typed_per_filter_config"].values()
+    assert 1 <= float(fault["delay"]["fixed_delay"].removesuffix("s")) <= 10
+    event = json.loads(watch["direct_response"]["body"]["inline_string"])
+    assert event["type"] == "BOOKMARK", "a watch without any event would have istiod list anew"
+    assert watch["response_headers_to_add"][0]["header"] == {
+        "key": "content-type",
+        "value": "application/json",
+    }
+
+
 def test_istiod_has_its_own_way_and_the_charts_reader_is_gone(mesh: Program) -> None:
     values = mesh.one("cluster-1-istio-istiod").inputs["values"]
     (envoy,) = values["initContainers"]
