@@ -27,7 +27,7 @@ from testbed.engine import SALT_KEY
 from testbed.lab.stack import LabEngine
 from testbed.waiting import wait_until
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(2400)]
 ENGINE = LabEngine("lab3", PROJECT)
 FIRST, LAST = "cluster-1", "cluster-3"
 OTHERS = ("cluster-1", "cluster-2")
