@@ -122,6 +122,11 @@ class RemoteSecrets(pulumi.ComponentResource):
     def _remote_secret(
         self, here: str, member: RemoteSecretsMember, there: str, routing: pulumi.Resource
     ) -> None:
+        peer = self._args.members[there]
+        # known with the peer's gateway: when the peer leaves, istiod is told before the gateway goes
+        kubeconfig = pulumi.Output.from_input(peer.east_west_address).apply(
+            lambda _: json.dumps(remote_kubeconfig(there))
+        )
         document = load_one(
             "remote_secrets/remote-secret.yaml",
             {
@@ -129,9 +134,9 @@ class RemoteSecrets(pulumi.ComponentResource):
                     "name": f"istio-remote-secret-{there}",
                     "namespace": member.istio_namespace,
                     "annotations": {"networking.istio.io/cluster": there},
-                    "labels": {ROTATION: DRAINED if self._args.members[there].drained else "true"},
+                    "labels": {ROTATION: DRAINED if peer.drained else "true"},
                 },
-                "stringData": {there: json.dumps(remote_kubeconfig(there))},
+                "stringData": {there: kubeconfig},
             },
         )
         register(f"{self._name}-{here}", document, self._options(member, routing))

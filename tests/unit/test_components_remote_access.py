@@ -142,6 +142,13 @@ def test_the_way_to_a_peer_is_known_before_istiod_is_told_of_it(mesh: Program) -
     )
 
 
+def test_istiod_forgets_a_peer_that_leaves_before_its_gateway_goes(mesh: Program) -> None:
+    """The ConfigMap stays, without the peer: what depends on the gateway through it alone would not go first."""
+    for here, there in permutations(CLUSTERS, 2):
+        secret = mesh.one(f"remote-secrets-{here}-istio-remote-secret-{there}-secret")
+        assert f"{there}-gateways-eastwest-service" in secret.after
+
+
 def test_a_peers_reader_is_accepted_by_its_identity_alone() -> None:
     cluster = peer_cluster("cluster-2", "10.90.0.115", "td2.example")
     context = cluster["transport_socket"]["typed_config"]["common_tls_context"]
