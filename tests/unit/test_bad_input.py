@@ -195,7 +195,7 @@ def test_a_user_without_rights_gets_a_report_and_exit_code_1(
     written(tmp_path, {"clusters": [one, two]})
     monkeypatch.chdir(tmp_path)
 
-    def connected(members: Any) -> Any:
+    def connected(members: Any, _commands: int) -> Any:
         return {member.name: LiveCluster(member, Forbidden()) for member in members}, {}
 
     monkeypatch.setattr(command, "connect", connected)

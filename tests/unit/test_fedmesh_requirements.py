@@ -129,7 +129,7 @@ def test_the_command_reports_each_requirement_that_is_not_met(monkeypatch, capsy
     poor.answers["/apis/storage.k8s.io/v1/storageclasses"] = []
     poor.answers["/version"] = {"gitVersion": "v1.31.9"}
     clusters = {"cluster-1": LiveCluster(MEMBERS[0], poor)}
-    monkeypatch.setattr(command, "connect", lambda _: (clusters, {"cluster-2": "no route"}))
+    monkeypatch.setattr(command, "connect", lambda *_: (clusters, {"cluster-2": "no route"}))
     assert command.verify(Topology("blue", MEMBERS), pre=True, timeout=5) == 1
     told = capsys.readouterr().out
     for part in (
@@ -147,7 +147,7 @@ def test_the_command_reports_each_requirement_that_is_not_met(monkeypatch, capsy
 
 def test_clusters_that_the_program_creates_are_not_checked(monkeypatch, capsys):
     created = tuple(Member(m.name, m.trust_domain, m.network, None, "", created=True) for m in MEMBERS)
-    monkeypatch.setattr(command, "connect", lambda _: pytest.fail("nothing to connect to"))
+    monkeypatch.setattr(command, "connect", lambda *_: pytest.fail("nothing to connect to"))
     assert command.verify(Topology("blue", created), pre=True) == 0
     assert "cluster-2: `pulumi up` creates this cluster" in capsys.readouterr().err
 
