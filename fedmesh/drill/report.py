@@ -253,7 +253,7 @@ def slower(load: LoadReport) -> str:
         f"{name} {milliseconds(now)} instead of {milliseconds(then)}"
         for name, now, then in (("p50", during.p50, before.p50), ("p99", during.p99, before.p99))
     ]
-    return f"during the fault: answers, {load.title[0].lower()}{load.title[1:]}: {', '.join(figures)}"
+    return f"during the fault: answers, {load.title}: {', '.join(figures)}"
 
 
 def milliseconds(value: float | None) -> str:

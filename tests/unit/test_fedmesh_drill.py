@@ -539,7 +539,7 @@ def test_what_answers_took_longer_is_named():
     ]
     load = LoadReport("mesh", "From inside the mesh", analyse(samples, 10, 20), 0, ())
     assert report.slower(load) == (
-        "during the fault: answers, from inside the mesh: p50 200 ms instead of 2.0 ms, p99 200 ms instead of 2.0 ms"
+        "during the fault: answers, From inside the mesh: p50 200 ms instead of 2.0 ms, p99 200 ms instead of 2.0 ms"
     )
 
 
