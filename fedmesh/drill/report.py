@@ -226,11 +226,12 @@ def page(reports: Sequence[DrillReport]) -> str:
 
 
 def timelines(report: DrillReport, names: Sequence[str]) -> str:
-    """One SVG with the timelines of some loads, one below the other."""
+    """One SVG with the timelines of the named loads, as far as there are any, in the order of the names."""
     rows = [
         (load.title, f"{load.findings.lost} of {load.findings.sent} lost", _picture(report, load))
+        for name in names
         for load in report.loads
-        if load.name in names
+        if load.name == name
     ]
     return _templates().get_template("picture.svg.j2").render(rows=rows, width=WIDTH, row=HEIGHT + 26)
 

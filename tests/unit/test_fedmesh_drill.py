@@ -635,6 +635,15 @@ def test_the_summary_holds_every_drill_in_words_and_the_timelines_of_the_readme_
     assert {file.name for file in tmp_path.iterdir()} == {"README.md", "08-users-power.svg"}
 
 
+def test_users_come_first_in_a_timeline_of_several_loads():
+    (inside,) = drilled().loads
+    users = replace(inside, name="users-accelerator", title="Users' GET")
+    several = replace(drilled(), loads=(inside, users, replace(inside, name="post", title="POST")))
+    text = report.timelines(several, published.PICTURED)
+    assert 0 < text.index("Users&#39; GET") < text.index("From inside")
+    assert "POST" not in text
+
+
 def test_the_picture_keeps_within_its_canvas():
     samples = [*taken_over(), sample(29.99, latency=99.0), sample(0.0, latency=0.00001)]
     drawn = picture.draw(samples, 10, 20, 30)
