@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.shell_completion import CompletionItem, get_completion_class
 
-from fedmesh.defaults import DEADLINE, LOAD_IMAGE, MORE, PRE_DEADLINE
+from fedmesh.defaults import DEADLINE, DEADLINE_PER_CLUSTER, LOAD_IMAGE, PRE_DEADLINE
 from fedmesh.drill.environment import ANY_CLUSTER, Environment
 from fedmesh.interrupts import handled
 
@@ -164,7 +164,8 @@ def commands() -> None:
     type=click.FloatRange(min=0, min_open=True),
     metavar="SECONDS",
     help="A check without an answer by then has failed. "
-    f"[default: {DEADLINE:.0f}, and {MORE:.0f} for each cluster after the second; with --pre {PRE_DEADLINE:.0f}]",
+    f"[default: {DEADLINE:.0f}, and {DEADLINE_PER_CLUSTER:.0f} for each cluster after the second; "
+    f"with --pre {PRE_DEADLINE:.0f}]",
 )
 @click.option(
     "--wait",

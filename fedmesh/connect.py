@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from fedmesh.kube import Kube, KubeError
+from fedmesh.kube import COMMANDS, Kube, KubeError
 from fedmesh.reading import LiveCluster
 from fedmesh.topology import Member
 
 
-def connect(members: Sequence[Member], commands: int = 64) -> tuple[dict[str, LiveCluster], dict[str, str]]:
+def connect(
+    members: Sequence[Member], commands: int = COMMANDS
+) -> tuple[dict[str, LiveCluster], dict[str, str]]:
     """The clusters whose API servers answer, and the errors of the others, both by name.
 
     Args:

@@ -1,7 +1,8 @@
 """Defaults of options, apart from the commands: the command line shows them without importing those."""
 
-# Seconds within which every check of `fedmesh verify` must have answered, for two clusters and for each one more.
-DEADLINE, MORE = 18.0, 6.0
+# Seconds within which every check of `fedmesh verify` must have answered: for two clusters, and more for each other.
+DEADLINE = 18.0
+DEADLINE_PER_CLUSTER = 6.0
 # The same of `fedmesh verify --pre`, which waits for a load balancer.
 PRE_DEADLINE = 90.0
 # An image with vegeta and a shell, for load pods.

@@ -39,6 +39,10 @@ class Output:
     code: int
 
 
+# Commands in containers at a time, where the caller sets no limit of its own.
+COMMANDS = 64
+
+
 class Kube:
     """A client of one API server, safe for use by several threads. Without a context, the current one is used.
 
@@ -47,7 +51,7 @@ class Kube:
     """
 
     def __init__(
-        self, kubeconfig: Path | None, context: str, timeout: float = 5.0, commands: int = 64
+        self, kubeconfig: Path | None, context: str, timeout: float = 5.0, commands: int = COMMANDS
     ) -> None:
         self._timeout = timeout
         self._commands = threading.BoundedSemaphore(commands)

@@ -24,7 +24,7 @@ COLUMNS = (
     "answered during the fault by",
 )
 # The timelines that a summary keeps: README.md shows them.
-KEPT = ("03-app-hangs.svg", "08-users-power.svg")
+KEPT = ("03-app-hangs.svg",)
 
 
 def publish(folder: Path, reports: Sequence[DrillReport]) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from fedmesh.connect import connect
 from fedmesh.console import console_for
-from fedmesh.defaults import DEADLINE, MORE, PRE_DEADLINE
+from fedmesh.defaults import DEADLINE, DEADLINE_PER_CLUSTER, PRE_DEADLINE
 from fedmesh.probe import COLLECTIONS, Janitor, remove_stale
 from fedmesh.topology import Topology
 from fedmesh.verify import in_force, report
@@ -106,7 +106,7 @@ def existing(topology: Topology) -> Topology:
 
 def deadline_of(topology: Topology) -> float:
     """Seconds in which the checks of an installed mesh must have answered."""
-    return DEADLINE + MORE * max(0, len(topology.members) - 2)
+    return DEADLINE + DEADLINE_PER_CLUSTER * max(0, len(topology.members) - 2)
 
 
 def examine(

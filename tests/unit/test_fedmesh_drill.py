@@ -625,14 +625,14 @@ def test_the_documents_have_a_row_a_picture_and_what_was_missed_of_every_drill(t
 
 
 def test_the_summary_holds_every_drill_in_words_and_the_timelines_of_the_readme_alone(tmp_path):
-    shown = replace(drilled(), number=8, fault="users-power", title="the users' cluster loses power")
+    shown = replace(drilled(), number=3, fault="app-hangs", title="the local app does not answer")
     published.summarize(tmp_path, [drilled(), shown])
     text = (tmp_path / "README.md").read_text()
     assert "## 1. the local app is scaled to 0" in text
-    assert "## 8. the users' cluster loses power" in text
-    assert re.findall(r"!\[timeline\]\((.+?)\)", text) == ["08-users-power.svg"]
+    assert "## 3. the local app does not answer" in text
+    assert re.findall(r"!\[timeline\]\((.+?)\)", text) == ["03-app-hangs.svg"]
     assert not re.findall(r"\]\(drills\.", text)
-    assert {file.name for file in tmp_path.iterdir()} == {"README.md", "08-users-power.svg"}
+    assert {file.name for file in tmp_path.iterdir()} == {"README.md", "03-app-hangs.svg"}
 
 
 def test_users_come_first_in_a_timeline_of_several_loads():
