@@ -15,7 +15,7 @@ from fedmesh.drill.environment import ANY_CLUSTER, Environment, Stage
 from fedmesh.drill.load import ENVOY_FILTERS, Caller, Load, LoadPod, Running
 from fedmesh.drill.means import DrillError, Means, every_cluster
 from fedmesh.drill.play import Pace, ingress_address, ingress_load, play
-from fedmesh.drill.report import DrillReport
+from fedmesh.drill.report import SENT_FROM, DrillReport
 from fedmesh.drill.scene import Drill, Scene
 from fedmesh.drill.target import Protocol, Target, find
 from fedmesh.kube import KubeError
@@ -91,6 +91,8 @@ def drill(topology: Topology, project: Path, options: Options, environment: Envi
     means = Means(topology, project, environment)
     chosen = choose(options.names, environment, len(topology.members))
     refuse_unconfirmed(chosen, means.contained, topology.stack, options.destructive)
+    if any(each.objective.goodput for each in chosen):
+        options = replace(options, baseline=True)
     clusters = every_cluster(topology, "fedmesh drill")
     if options.client and options.client not in clusters:
         raise DrillError(f"there is no cluster {options.client}; there are: {', '.join(clusters)}")
@@ -110,7 +112,7 @@ def drill(topology: Topology, project: Path, options: Options, environment: Envi
                 say(f"drill {each.number} did not finish: {error}")
                 unfinished.append(f"drill {each.number} ({each.title}): {error}")
                 continue
-            reports.append(replace(played, stack=topology.stack))
+            reports.append(report.with_goodput(replace(played, stack=topology.stack)))
             report.print_table(console, reports[-1])
             reports.sort(key=lambda drilled: drilled.number)
             _write(options, reports)
@@ -260,6 +262,8 @@ class Crew:
     def loads(self, drill: Drill, scene: Scene) -> list[Running]:
         """The loads of a drill, each with its source."""
         inside = self._pod(scene.client, injected=True)
+        if drill.objective.goodput:
+            return self._compared(scene, everywhere=drill.everywhere)
         loads = [Running(load, inside) for load in self.mesh_loads]
         if drill.users:
             if self.stage is None:
@@ -269,6 +273,28 @@ class Crew:
             return loads
         outside = self._pod(scene.client, injected=False)
         return [*loads, Running(ingress_load(ingress_address(scene)), outside)]
+
+    def _compared(self, scene: Scene, *, everywhere: bool) -> list[Running]:
+        """The loads that the set-up of Istio's documents has too."""
+        kind = (self.target.protocol, self.target.method)
+        loads = [
+            load for load in self.mesh_loads if not load.lasting and (load.protocol, load.method) == kind
+        ]
+        callers = self.clusters.values() if everywhere else [scene.client]
+        return [
+            Running(
+                load
+                if cluster is scene.client
+                else replace(
+                    load,
+                    name=f"{load.name}{SENT_FROM}{cluster.name}",
+                    title=f"{load.title}, from {cluster.name}",
+                ),
+                self._pod(cluster, injected=True),
+            )
+            for cluster in callers
+            for load in loads
+        ]
 
     def _pod(self, cluster: LiveCluster, *, injected: bool) -> LoadPod:
         """The load pod on a cluster; another one where a drill took it away."""

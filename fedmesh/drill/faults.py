@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from fedmesh.drill.load import ENVOY_FILTERS
-from fedmesh.drill.scene import TAKEOVER, Drill, Scene
+from fedmesh.drill.scene import GOODPUT, TAKEOVER, Drill, Scene
 from fedmesh.kube import Json
 from fedmesh.probe import LABEL, wait_for
 from fedmesh.reading import LiveCluster, is_ready
@@ -13,6 +13,8 @@ from fedmesh.topology import GATEWAY_NAMESPACE, ISTIO_NAMESPACE, SPIRE_NAMESPACE
 from fedmesh.verify.istio import NETWORK_LABEL
 
 BREAKAGE = "fedmesh-drill-breakage"
+# Times the usual rate.
+OVERLOAD = 10
 
 
 def scale_app_away(scene: Scene) -> None:
@@ -34,6 +36,11 @@ def break_app(scene: Scene) -> None:
 def hang_app(scene: Scene) -> None:
     """Makes the target's proxies on the calling cluster delay every request by a minute."""
     _break(scene, {"delay": {"fixed_delay": "60s", "percentage": {"numerator": 100}}})
+
+
+def slow_app(scene: Scene) -> None:
+    """Makes the target's proxies on the calling cluster delay every request by two seconds."""
+    _break(scene, {"delay": {"fixed_delay": "2s", "percentage": {"numerator": 100}}})
 
 
 def kill_gateway(scene: Scene) -> None:
@@ -187,4 +194,27 @@ DRILLS = (
     ),
     Drill(5, "istiod", "istiod is killed", kill_istiod, destructive=True),
     Drill(7, "spire-agent", "the SPIRE agents are killed", kill_spire_agent, destructive=True),
+    *(
+        Drill(
+            16,
+            f"overload-{name}",
+            f"{title}, at {OVERLOAD} times the rate",
+            inject,
+            after=30.0,
+            destructive=True,
+            objective=GOODPUT,
+            times=OVERLOAD,
+            everywhere=everywhere,
+        )
+        for name, title, inject, everywhere in (
+            ("hangs", "the local app does not answer", hang_app, False),
+            ("slow", "the local app answers after two seconds", slow_app, False),
+            (
+                "cluster",
+                "the app of one cluster is scaled to 0 and another takes the load of all",
+                scale_app_away,
+                True,
+            ),
+        )
+    ),
 )

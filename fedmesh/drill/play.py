@@ -98,7 +98,7 @@ def play(
         retries = {source: source.retries() for source in sources}
         ahead = {source: source.clock_ahead() for source in sources}
         at, origin = datetime.now(UTC), time.time()
-        _fire(loads, Rate(pace.rate, pace.timeout, seconds), origin)
+        _fire(loads, Rate(pace.rate * drill.times, pace.timeout, seconds), origin)
         _until(origin + pace.before)
         say(f"fault: {drill.title}")
         start = time.time() - origin
@@ -159,7 +159,7 @@ def play(
         client=scene.client.name,
         peer=scene.peer.name,
         at=at,
-        rate=pace.rate,
+        rate=pace.rate * drill.times,
         timeout=pace.timeout,
         start=start,
         end=end,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -16,10 +16,14 @@ from fedmesh.drill.analysis import Findings, lost_late
 from fedmesh.drill.lasting import ConnectionFindings
 from fedmesh.drill.picture import HEIGHT, WIDTH, Picture, draw
 from fedmesh.drill.samples import Sample
-from fedmesh.drill.scene import NOTHING_LOST, Objective
+from fedmesh.drill.scene import NOTHING_LOST, RECOVERY, Objective
 
 # The load on the set-up of Istio's documentation, which has no objective.
 COMPARISON = "documents"
+# Between the name of a load and the cluster that sends it, where several do.
+SENT_FROM = "@"
+# The share of the documents' answers below which goodput counts as less: two loads never end at the same moment.
+AS_MANY = 0.99
 
 
 @dataclass(frozen=True)
@@ -109,11 +113,13 @@ def as_dict(report: DrillReport) -> dict[str, object]:
 def missed(report: DrillReport) -> list[str]:
     """The missed objectives of a drill, in words; empty when it passed."""
     found = list(report.notes)
+    if report.objective.goodput:
+        found += [fault for load in report.loads for fault in _less_than_documents(report, load)]
     for load in report.loads:
         if not load.judged:
             continue
         findings, window = load.findings, load.findings.window
-        late = lost_late(load.samples, report.start, load.may_lose_for)
+        late = not report.objective.goodput and lost_late(load.samples, report.start, load.may_lose_for)
         if late and load.may_lose_for:
             found.append(
                 f"{load.name}: {late} lost later than {load.may_lose_for:g} s after the start of the fault"
@@ -133,6 +139,48 @@ def missed(report: DrillReport) -> list[str]:
                 f"{load.name}: steady after {findings.steady:.1f} s, {report.objective.steady:g} s allowed"
             )
     found += [missing for each in report.lasting if (missing := _missed(each))]
+    return found
+
+
+def goodput(report: DrillReport, load: LoadReport) -> tuple[float, float, float]:
+    """Answers per second before, during and after the fault, by the time at which the requests were sent."""
+    lengths = (report.start, report.end - report.start, report.seconds - report.end)
+    before, during, after = (
+        (phase.sent - phase.lost) / seconds
+        for phase, seconds in zip(load.findings.phases, lengths, strict=True)
+    )
+    return before, during, after
+
+
+def with_goodput(report: DrillReport) -> DrillReport:
+    """The report with the answers per second of each load among its remarks, where it is judged by them."""
+    if not report.objective.goodput:
+        return report
+    remarks: list[str] = []
+    for load in report.loads:
+        before, during, after = (f"{value:.0f}" for value in goodput(report, load))
+        remarks.append(
+            f"answers per second, {load.title}: {before} before, {during} during the fault, {after} after it"
+        )
+    return replace(report, remarks=(*remarks, *report.remarks))
+
+
+def _less_than_documents(report: DrillReport, load: LoadReport) -> list[str]:
+    name, at, cluster = load.name.partition(SENT_FROM)
+    late = sum(sample.lost and sample.at > report.end + RECOVERY for sample in load.samples)
+    documents = [each for each in report.loads if each.name == f"{COMPARISON}{at}{cluster}"]
+    if name == COMPARISON:
+        return []
+    found = [f"{load.name}: {late} lost later than {RECOVERY:g} s after the end of the fault"] if late else []
+    for beside in documents:
+        figures = zip(
+            ("during", "after"), goodput(report, load)[1:], goodput(report, beside)[1:], strict=True
+        )
+        found += [
+            f"{load.name}: {own:.1f} answers per second {when} the fault, {theirs:.1f} as in Istio's documents"
+            for when, own, theirs in figures
+            if own < AS_MANY * theirs
+        ]
     return found
 
 

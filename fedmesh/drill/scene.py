@@ -41,10 +41,13 @@ class Objective:
     Attributes:
         p99: longest 99th percentile of the answers during the fault, in seconds.
         steady: longest time from the start of the fault to the last lost or slow request, in seconds.
+        goodput: not losses are judged but answers per second, beside the set-up of Istio's documents in the same run,
+            and that no request is lost later than RECOVERY after the fault.
     """
 
     p99: float | None = None
     steady: float | None = None
+    goodput: bool = False
 
 
 NOTHING_LOST = Objective()
@@ -54,6 +57,10 @@ IN_FLIGHT = 3.0
 HEALING = 240.0
 # Callers of an idempotent GET may notice the takeover as a short pause.
 TAKEOVER = Objective(p99=1.5, steady=3.0)
+# Where there is more to do than machines can, requests are lost whatever the mesh does.
+GOODPUT = Objective(goodput=True)
+# Seconds after an overload within which all is as before.
+RECOVERY = 5.0
 
 
 def nothing(_scene: Scene) -> None:
@@ -81,6 +88,8 @@ class Drill:
         hopeless: why calls that nobody declared safe to repeat are lost while the fault lasts; "": they are not.
         in_use: the peer is the cluster that answers most calls after the preparation.
         users: the peer is the cluster that users outside the mesh reach first; callers in the mesh are elsewhere.
+        times: the callers' rate is multiplied by it.
+        everywhere: whether callers on all clusters send the load.
     """
 
     number: int
@@ -99,3 +108,5 @@ class Drill:
     hopeless: str = ""
     in_use: bool = False
     users: bool = False
+    times: int = 1
+    everywhere: bool = False

@@ -23,7 +23,7 @@ from fedmesh.drill.means import Means
 from fedmesh.drill.play import in_use
 from fedmesh.drill.report import DrillReport, LoadReport
 from fedmesh.drill.samples import ANSWERED_BY, NOBODY, UNKNOWN, Sample, cluster_of, parse
-from fedmesh.drill.scene import Drill, Objective, Scene
+from fedmesh.drill.scene import GOODPUT, Drill, Objective, Scene
 from fedmesh.drill.target import find
 from fedmesh.drill.undo import Undo
 from fedmesh.kube import KubeError
@@ -602,6 +602,58 @@ def test_a_request_that_was_executed_twice_is_a_fault():
     assert report.missed(replace(drilled(), loads=(twice,))) == ["mesh: 2 executed more than once"]
     assert report.missed(replace(drilled(), loads=(replace(twice, repeatable=True),))) == []
     assert "2 executed twice" in report.in_words(twice)
+
+
+def overloaded(name, lost, until=20):
+    """A load at 10/s of which a share is lost between 10 and `until`."""
+    samples = [
+        sample(at / 10, status=503 if 100 <= at < until * 10 and at % 10 < lost * 10 else 200)
+        for at in range(300)
+    ]
+    return LoadReport(name, name, analyse(samples, 10, 20), None, tuple(samples), judged=name != "documents")
+
+
+@pytest.mark.parametrize(
+    ("loads", "faults"),
+    [
+        ([overloaded("mesh", 0.5), overloaded("documents", 0.5)], []),
+        ([overloaded("mesh", 0.1), overloaded("documents", 0.5)], []),
+        ([overloaded("mesh", 0.5, until=24), overloaded("documents", 0.5, until=24)], []),
+        (
+            [overloaded("mesh", 0.5), overloaded("documents", 0.4)],
+            ["mesh: 5.0 answers per second during the fault, 6.0 as in Istio's documents"],
+        ),
+        (
+            [overloaded("mesh", 0.5, until=28), overloaded("documents", 0.5)],
+            [
+                "mesh: 14 lost later than 5 s after the end of the fault",
+                "mesh: 6.0 answers per second after the fault, 10.0 as in Istio's documents",
+            ],
+        ),
+        (
+            [
+                overloaded("mesh", 0.5),
+                overloaded("documents", 0.5),
+                overloaded("mesh@cluster-2", 0.5),
+                overloaded("documents@cluster-2", 0.2),
+            ],
+            ["mesh@cluster-2: 5.0 answers per second during the fault, 8.0 as in Istio's documents"],
+        ),
+    ],
+)
+def test_an_overload_is_judged_by_the_answers_of_istios_documents_beside_it(loads, faults):
+    judged = replace(drilled(), objective=GOODPUT, loads=tuple(loads))
+    assert report.missed(judged) == faults
+    told = report.with_goodput(judged).remarks
+    assert len(told) == len(loads)
+    assert told[0].startswith("answers per second, mesh: 10 before, ")
+
+
+def test_a_request_that_was_executed_twice_is_a_fault_under_overload_too():
+    twice = replace(overloaded("mesh", 0.5), doubled=1)
+    assert report.missed(replace(drilled(), objective=GOODPUT, loads=(twice,))) == [
+        "mesh: 1 executed more than once"
+    ]
 
 
 def test_the_documents_have_a_row_a_picture_and_what_was_missed_of_every_drill(tmp_path):
