@@ -1,10 +1,14 @@
 """The lab's mesh as `make lab` leaves it, and a way to break one thing of it for the length of a test."""
 
 import subprocess
+import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 from fedmesh.connect import connect
 from fedmesh.drill.undo import Undo
@@ -15,8 +19,10 @@ from fedmesh.stack import load
 from fedmesh.verify.checks import ALL
 from fedmesh.verify.model import Mesh
 from fedmesh.verify.runner import examine
+from testbed.engine import SALT_KEY
 from testbed.lab import paths
 from testbed.lab.paths import State
+from testbed.lab.stack import LabEngine
 
 PROJECT = Path(__file__).parent.parent.parent
 
@@ -39,6 +45,26 @@ def kubectl(cluster: str, *arguments: str, check: bool = True, given: str | None
     done = subprocess.run(line, check=False, capture_output=True, text=True, input=given)
     assert done.returncode == 0 or not check, f"{arguments}: {done.stderr}"
     return done.stdout
+
+
+def pulumi(*arguments: str) -> str:
+    """What the lab's engine prints; it must succeed."""
+    line = [sys.executable, "-m", "testbed.lab", "pulumi", *arguments]
+    done = subprocess.run(line, cwd=PROJECT, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def stack_file(folder: Path, stack: str, change: Callable[[dict[str, Any]], object]) -> Path:
+    """The engine's stack file with a change of its config; the salt of its secrets is the same."""
+    engine = LabEngine(stack, PROJECT)
+    engine.prepare()
+    document: dict[str, Any] = yaml.safe_load(engine.config_file.read_text())
+    assert document[SALT_KEY]
+    change(document["config"])
+    file = folder / f"Pulumi.{stack}.yaml"
+    file.write_text(yaml.safe_dump(document))
+    return file
 
 
 @pytest.fixture(scope="session")

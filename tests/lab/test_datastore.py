@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from calls import Calls
-from conftest import PROJECT, kubectl
+from conftest import PROJECT, kubectl, pulumi, stack_file
 
 from fedmesh import spire
 from fedmesh.verify.command import examine as verify
 from fedmesh.verify.runner import failures
 from testbed.lab import config, database, paths
-from testbed.lab.stack import LabEngine
 from testbed.waiting import wait_until
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(1200)]
@@ -32,21 +28,8 @@ ONE = CLUSTERS[0]
 READY = 60.0
 
 
-def engine(*arguments: str) -> None:
-    line = [sys.executable, "-m", "testbed.lab", "pulumi", "-q", "--stack", STACK, "up", *arguments]
-    done = subprocess.run(line, cwd=PROJECT, check=False, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-
-
-def stack_with(folder: Path, spire: dict[str, Any]) -> Path:
-    """The engine's config with other settings of SPIRE."""
-    settings = LabEngine(STACK, PROJECT)
-    settings.prepare()
-    document: dict[str, Any] = yaml.safe_load(settings.config_file.read_text())
-    document["config"]["fedmesh:spire"] = {**document["config"].get("fedmesh:spire", {}), **spire}
-    file = folder / f"Pulumi.{STACK}.yaml"
-    file.write_text(yaml.safe_dump(document))
-    return file
+def up(*arguments: str) -> None:
+    pulumi("-q", "--stack", STACK, "up", *arguments)
 
 
 @pytest.fixture(scope="module")
@@ -69,14 +52,16 @@ def shared(tmp_path_factory: pytest.TempPathFactory, calls: Calls) -> Iterator[C
             kubectl(
                 cluster, "rollout", "status", "-n", "datastore", "statefulset/postgresql", "--timeout=120s"
             )
-        secret = {"secret": database.SECRET}
-        engine(
-            "--config-file",
-            str(stack_with(tmp_path_factory.mktemp("stack"), {"replicas": 2, "datastore": secret})),
+        several = {"replicas": 2, "datastore": {"secret": database.SECRET}}
+        file = stack_file(
+            tmp_path_factory.mktemp("stack"),
+            STACK,
+            lambda config: config.setdefault("fedmesh:spire", {}).update(several),
         )
+        up("--config-file", str(file))
         yield calls
     finally:
-        engine()
+        up()
         for cluster in CLUSTERS:
             kubectl(cluster, "delete", "namespace", database.NAMESPACE, "--ignore-not-found")
             kubectl(cluster, "delete", "secret", "-n", "spire", database.SECRET, "--ignore-not-found")

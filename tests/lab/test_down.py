@@ -10,20 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
-from conftest import kubectl
+from conftest import PROJECT, kubectl, stack_file
 
 from fedmesh.verify.command import examine as verify
 from fedmesh.verify.runner import failures
-from testbed.engine import SALT_KEY
 from testbed.lab import config, faults, paths
 from testbed.lab.faults import Lever
 from testbed.lab.paths import State
-from testbed.lab.stack import LabEngine
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
-PROJECT = paths.project()
-ENGINE = LabEngine("lab", PROJECT)
 RULE = "failover"
 
 
@@ -32,13 +27,11 @@ def change(tmp_path_factory: pytest.TempPathFactory) -> Callable[[bool], Path]:
     """The engine's config with another connect time-out, and cluster-2 down or not."""
 
     def written(down: bool) -> Path:
-        document: dict[str, Any] = yaml.safe_load(ENGINE.config_file.read_text())
-        assert document[SALT_KEY]
-        document["config"]["fedmesh:clusters"][1]["down"] = down
-        document["config"]["fedmesh:failover"] = {"connectTimeout": "1100ms"}
-        file = tmp_path_factory.mktemp("config") / "Pulumi.lab.yaml"
-        file.write_text(yaml.safe_dump(document))
-        return file
+        def changed(config: dict[str, Any]) -> None:
+            config["fedmesh:clusters"][1]["down"] = down
+            config["fedmesh:failover"] = {"connectTimeout": "1100ms"}
+
+        return stack_file(tmp_path_factory.mktemp("config"), "lab", changed)
 
     return written
 

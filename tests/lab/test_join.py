@@ -14,21 +14,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from calls import Calls
-from conftest import PROJECT
+from conftest import PROJECT, pulumi, stack_file
 
 from fedmesh.drain import follows
 from fedmesh.kube import Json
 from fedmesh.stack import load
 from fedmesh.verify.command import examine as verify
 from fedmesh.verify.runner import failures
-from testbed.engine import SALT_KEY
-from testbed.lab.stack import LabEngine
 from testbed.waiting import wait_until
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(2400)]
-ENGINE = LabEngine("lab3", PROJECT)
 FIRST, LAST = "cluster-1", "cluster-3"
 OTHERS = ("cluster-1", "cluster-2")
 
@@ -38,11 +34,10 @@ def topology() -> Any:
     return load(PROJECT, "lab3")
 
 
-def engine(*arguments: str) -> float:
+def up(*arguments: str) -> float:
+    """Seconds that `up` takes."""
     began = time.monotonic()
-    line = [sys.executable, "-m", "testbed.lab", "pulumi", "-q", *arguments]
-    done = subprocess.run(line, cwd=PROJECT, check=False, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
+    pulumi("-q", "up", *arguments)
     return time.monotonic() - began
 
 
@@ -93,13 +88,7 @@ def calls(patient: Any, tmp_path: Path) -> Iterator[Calls]:
 @pytest.fixture
 def two(tmp_path: Path) -> Path:
     """The stack without the last cluster."""
-    ENGINE.prepare()
-    document: dict[str, Any] = yaml.safe_load(ENGINE.config_file.read_text())
-    assert document[SALT_KEY]
-    document["config"]["fedmesh:clusters"].pop()
-    file = tmp_path / "Pulumi.lab3.yaml"
-    file.write_text(yaml.safe_dump(document))
-    return file
+    return stack_file(tmp_path, "lab3", lambda config: config["fedmesh:clusters"].pop())
 
 
 def test_a_cluster_is_drained_returns_leaves_and_joins_and_nobody_notices(
@@ -111,26 +100,26 @@ def test_a_cluster_is_drained_returns_leaves_and_joins_and_nobody_notices(
     try:
         command("drain", LAST)
         drained = len(calls.answers())
-        engine("up")
-        engine("unchanged")
+        up()
+        pulumi("-q", "unchanged")
         assert Counter(calls.answers(drained + 5)).keys() == {"v2"}, "cluster-2 alone answers"
         assert faults() == []
         command("undrain", LAST)
-        engine("up")
+        up()
         back = len(calls.answers())
         time.sleep(5)
         assert set(calls.answers(back)) == {"v1", "v2"}
         command("drain", LAST)
-        engine("up")
+        up()
     finally:
         stack.write_text(before)
-    engine("up", "--config-file", str(two))
-    took = engine("up")
+    up("--config-file", str(two))
+    took = up()
     print(f"\n{LAST} joined in {took:.0f} s")
     wait_until(lambda: not faults(), 180, lambda: f"verify finds {faults()}", pause=5)
     for name in OTHERS:
         assert follows(patient.clusters[name], LAST, drained=False)
-    engine("unchanged")
+    pulumi("-q", "unchanged")
     assert calls.lost() == []
     new = pods(patient)
     assert {name: new.get(name) for name in old} == old, "nothing of the others restarted"

@@ -1,25 +1,13 @@
 """What the clusters' own programs changed since `up` is no change of the stack's, and what people changed is one."""
 
 import json
-import subprocess
-import sys
 
 import pytest
-import yaml
-from conftest import PROJECT, kubectl
-
-from testbed.lab.stack import LabEngine
+from conftest import kubectl, pulumi, stack_file
 
 pytestmark = pytest.mark.timeout(600)
 RULE = ("destinationrule/failover", "-n", "istio-system")
 NOTE = "example.com/note"
-
-
-def engine(*arguments):
-    line = [sys.executable, "-m", "testbed.lab", "pulumi", *arguments]
-    done = subprocess.run(line, cwd=PROJECT, check=False, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
 
 
 def change_by_hand(connect_timeout):
@@ -40,27 +28,25 @@ def rule():
 
 
 def test_after_a_refresh_up_has_nothing_to_change():
-    engine("refresh")
-    engine("unchanged")
+    pulumi("refresh")
+    pulumi("unchanged")
 
 
 def test_up_goes_over_what_was_changed_by_hand_and_leaves_what_is_not_its_own(tmp_path):
     ours, _ = rule()
     try:
         change_by_hand("9s")
-        document = yaml.safe_load(LabEngine("lab", PROJECT).config_file.read_text())
-        document["config"]["fedmesh:failover"] = {"connectTimeout": "1100ms"}
-        file = tmp_path / "Pulumi.lab.yaml"
-        file.write_text(yaml.safe_dump(document))
-        engine("up", "--config-file", str(file))  # without a refresh, which would tell the engine of the hand
+        slower = {"fedmesh:failover": {"connectTimeout": "1100ms"}}
+        file = stack_file(tmp_path, "lab", lambda config: config.update(slower))
+        pulumi("up", "--config-file", str(file))  # without a refresh, which would tell the engine of the hand
         assert rule() == ("1100ms", "incident 7")
         change_by_hand("9s")
-        told = engine("preview", "--refresh", "--diff", "--config-file", str(file))
+        told = pulumi("preview", "--refresh", "--diff", "--config-file", str(file))
         assert "9s" in told, told
         assert "failover" in told, told
-        engine("up", "--refresh")
+        pulumi("up", "--refresh")
         assert rule() == (ours, "incident 7")
     finally:
         kubectl("cluster-1", "annotate", *RULE, f"{NOTE}-")
-        engine("up", "--refresh")
-    engine("unchanged")
+        pulumi("up", "--refresh")
+    pulumi("unchanged")
