@@ -85,13 +85,14 @@ def analyse(samples: Sequence[Sample], start: float, end: float) -> Findings:
     )
 
 
-def lost_late(samples: Sequence[Sample], start: float, allowed: float) -> int:
+def lost_late(samples: Sequence[Sample], start: float, allowed: float, complete: float = 0.0) -> int:
     """The lost requests but for those that were under way in the first `allowed` seconds of the fault.
 
-    A kubelet kills a pod up to EFFECT seconds after it was told to: the fault begins with the first loss until then.
+    A kubelet kills a pod up to EFFECT seconds after it was told to: the fault begins with the first loss until then,
+    or when it was `complete`, if that is later.
     """
     losses = [sample.at for sample in samples if sample.lost and start <= sample.at]
-    end = min([start + EFFECT, *losses]) + allowed
+    end = max(min([start + EFFECT, *losses]), complete) + allowed
     return sum(
         sample.lost and not (sample.at <= end and sample.at + sample.latency >= start and allowed)
         for sample in samples

@@ -65,12 +65,19 @@ def calls_go_to_the_peer(scene: Scene) -> None:
 
 
 def take_ingress_gateways(scene: Scene) -> None:
-    """Scales the ingress gateways of the users' cluster to 0, then kills their pods."""
+    """Scales the ingress gateways of the users' cluster to 0, ends their pods and waits until the last has gone."""
+    pods = f"/api/v1/namespaces/{GATEWAY_NAMESPACE}/pods"
+
+    def left() -> list[Json]:
+        return scene.peer.api.items(pods, labelSelector="istio=ingressgateway")
+
     collection = f"/apis/apps/v1/namespaces/{GATEWAY_NAMESPACE}/deployments"
     for item in scene.peer.api.items(collection):
         if item["spec"]["template"]["metadata"].get("labels", {}).get("istio") == "ingressgateway":
             scale(scene, scene.peer, f"{collection}/{item['metadata']['name']}", item, 0)
-    _kill(scene.peer, GATEWAY_NAMESPACE, "istio=ingressgateway")
+    # Only of pods with a grace period the API server knows when the last process has ended.
+    _delete(scene.peer, left(), grace=1)
+    wait_for(lambda: None if left() else True, f"ingress gateways remain on {scene.peer.name}", 30.0)
 
 
 def kill_istiod(scene: Scene) -> None:

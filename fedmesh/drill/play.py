@@ -103,6 +103,7 @@ def play(
         say(f"fault: {drill.title}")
         start = time.time() - origin
         drill.inject(scene)
+        complete = time.time() - origin if drill.gradual else 0.0
         if drill.degrades:
             new = [complaint for complaint in scene.means.complaints() if complaint not in known]
             scene.remarks.extend(f"during the fault: {complaint}" for complaint in new)
@@ -118,12 +119,11 @@ def play(
         retried = {source: source.retries() for source in sources}
         for running in loads:
             load, source = running.load, running.source
-            skew = ahead[source]
             if load.lasting:
-                found = analyse_connections(source.connections(load, origin + skew), start, seconds)
+                found = analyse_connections(source.connections(load, origin + ahead[source]), start, seconds)
                 lasting.append(LastingReport(load.name, load.title, found))
                 continue
-            samples = source.collect(load, origin + skew)
+            samples = source.collect(load, origin + ahead[source])
             more = retried[source].get(load.upstream, 0) - retries[source].get(load.upstream, 0)
             reports.append(
                 LoadReport(
@@ -167,6 +167,7 @@ def play(
         loads=tuple(reports),
         lasting=tuple(lasting),
         objective=drill.objective,
+        complete=complete,
         remarks=(*scene.remarks, *([drill.hopeless] if drill.hopeless else [])),
         notes=tuple(notes),
     )

@@ -60,7 +60,7 @@ class LastingReport:
 
 @dataclass(frozen=True)
 class DrillReport:
-    """One drill. Times are in seconds since the start of the loads.
+    """One drill. Times are in seconds since the start of the loads; `complete` is 0 where the fault is sudden.
 
     `remarks` are observations, `notes` are faults of the drill itself: a drill with notes has failed.
     """
@@ -80,6 +80,7 @@ class DrillReport:
     loads: tuple[LoadReport, ...]
     lasting: tuple[LastingReport, ...] = ()
     objective: Objective = NOTHING_LOST
+    complete: float = 0.0
     remarks: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -119,7 +120,9 @@ def missed(report: DrillReport) -> list[str]:
         if not load.judged:
             continue
         findings, window = load.findings, load.findings.window
-        late = not report.objective.goodput and lost_late(load.samples, report.start, load.may_lose_for)
+        late = not report.objective.goodput and lost_late(
+            load.samples, report.start, load.may_lose_for, report.complete
+        )
         if late and load.may_lose_for:
             found.append(
                 f"{load.name}: {late} lost later than {load.may_lose_for:g} s after the start of the fault"

@@ -88,6 +88,8 @@ class Drill:
         hopeless: why calls that nobody declared safe to repeat are lost while the fault lasts; "": they are not.
         in_use: the peer is the cluster that answers most calls after the preparation.
         users: the peer is the cluster that users outside the mesh reach first; callers in the mesh are elsewhere.
+        gradual: the fault takes one pod after the other, and is complete when `inject` returns: what may be lost
+            afterwards is counted from then.
         times: the callers' rate is multiplied by it.
         everywhere: whether callers on all clusters send the load.
     """
@@ -108,5 +110,6 @@ class Drill:
     hopeless: str = ""
     in_use: bool = False
     users: bool = False
+    gradual: bool = False
     times: int = 1
     everywhere: bool = False

@@ -127,6 +127,7 @@ DRILLS = (
             destructive=True,
             contained=True,
             users=True,
+            gradual=inject is take_ingress_gateways,
             objective=USERS,
         )
         for name, title, inject in (

@@ -148,6 +148,8 @@ def test_what_was_under_way_at_the_cut_is_not_lost_late():
     assert lost_late([*early, *late, sample(14.0)], 10.0, 3.0) == 1
     assert lost_late([sample(2.0, status=503)], 10.0, 3.0) == 1
     assert lost_late(early, 10.0, 0.0) == 2
+    assert lost_late([*early, *late, sample(14.0)], 10.0, 3.0, complete=14.0) == 0
+    assert lost_late([sample(17.2, status=503)], 10.0, 3.0, complete=14.0) == 1
 
 
 def test_a_pod_that_is_killed_a_moment_later_loses_what_it_had_then():
