@@ -1,6 +1,6 @@
 """What teams run in the mesh goes on working: slow, silent, big, stateful, with Istio objects of their own.
 
-LONG=300 makes the long calls take five minutes.
+LONG=300 makes the long calls take five minutes; CALLS=1000 makes so many calls beside a healthy pod.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import sysconfig
+import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -33,7 +34,9 @@ APPS = Path(__file__).parent / "apps"
 ONE, OTHER = (cluster.name for cluster in config.load().clusters[:2])
 SPACE = "lab-services"
 LONG = float(os.environ.get("LONG", "35"))
+CALLS = int(os.environ.get("CALLS", "100"))
 NEAR, FAR = f"near.{SPACE}", f"far.{SPACE}"
+HOST = f"{NEAR}.svc.cluster.local"
 Document = dict[str, Any]
 
 
@@ -126,7 +129,22 @@ def team() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def long_calls() -> dict[str, str]:
-    return json.loads(in_client("/usr/bin/python3", "/app/client.py", str(LONG), NEAR, FAR))
+    """The answers to long calls, while the caller's proxy is sent new configuration all the time."""
+    over = threading.Event()
+
+    def push() -> None:
+        while not over.wait(3.0):
+            apply(ONE, rule(HOST, {}))
+            kubectl(ONE, "delete", "destinationrule", "owners", "-n", SPACE)
+
+    pushing = threading.Thread(target=push)
+    pushing.start()
+    try:
+        found = json.loads(in_client("/usr/bin/python3", "/app/client.py", str(LONG), NEAR, FAR))
+    finally:
+        over.set()
+        pushing.join()
+    return found
 
 
 @pytest.mark.parametrize(
@@ -177,22 +195,47 @@ def rule(host: str, policy: Document, **spec: Any) -> Document:
     ids=["none", "pool", "sticky", "round robin"],
 )
 def test_calls_stay_with_a_healthy_pod_of_their_cluster(policy: Document) -> None:
+    stay_with_the_healthy_pod(*([rule(HOST, policy)] if policy else []))
+
+
+def test_calls_to_a_subset_stay_with_a_healthy_pod_of_their_cluster() -> None:
+    subset = {"name": "all", "labels": {"app": "near"}}
+    route = {
+        "apiVersion": "networking.istio.io/v1",
+        "kind": "VirtualService",
+        "metadata": {"name": "owners"},
+        "spec": {
+            "hosts": [HOST],
+            "exportTo": ["."],
+            "http": [{"route": [{"destination": {"host": HOST, "subset": "all"}}]}],
+        },
+    }
+    stay_with_the_healthy_pod(rule(HOST, {}, subsets=[subset]), route)
+
+
+def stay_with_the_healthy_pod(*rules: Document) -> None:
     (own,) = pods(ONE, "near")
-    if policy:
-        apply(ONE, rule(f"near.{SPACE}.svc.cluster.local", policy))
+    if rules:
+        apply(ONE, *rules)
         time.sleep(3)
     try:
-        assert set(answers(100, f"http://{NEAR}:8080/answer", "-H", "user: me")) == {own}
+        for _ in range(CALLS // 100):
+            assert set(answers(100, f"http://{NEAR}:8080/answer", "-H", "user: me")) == {own}
     finally:
-        kubectl(ONE, "delete", "destinationrule", "owners", "-n", SPACE, "--ignore-not-found")
+        for kind in ("destinationrule", "virtualservice"):
+            kubectl(ONE, "delete", kind, "owners", "-n", SPACE, "--ignore-not-found")
 
 
 def test_neither_slow_calls_nor_the_apps_own_errors_move_calls_away() -> None:
     (own,) = pods(ONE, "near")
-    slow = [word for _ in range(20) for word in ("-o", "/dev/null", f"http://{NEAR}:8080/answer?pause=6")]
-    in_client("curl", "-sS", "--parallel", "--parallel-max", "20", *slow)
+    slow = [
+        word
+        for _ in range(max(20, CALLS // 10))
+        for word in ("-o", "/dev/null", f"http://{NEAR}:8080/answer?pause=6")
+    ]
+    in_client("curl", "-sS", "--parallel", "--parallel-max", "100", *slow)
     mixed = f"http://{NEAR}:8080/answer?status=500"
-    for _ in range(10):
+    for _ in range(CALLS // 10):
         assert set(answers(9, f"http://{NEAR}:8080/answer")) == {own}
         assert set(answers(3, mixed)) == {own}
 
@@ -233,6 +276,41 @@ def test_headless_services_and_aliases_have_names() -> None:
         until(lambda name=name: curl(f"http://{name}.{SPACE}:8080/answer").endswith(" 200"), 20)
 
 
+def test_a_server_outside_the_mesh_is_called_by_a_service_entry() -> None:
+    """The mesh has the host by an address of its owner's; a proxy of the mesh is not asked for there."""
+    *_, outside = made = named("outside")
+    outside["spec"]["template"]["metadata"]["labels"]["sidecar.istio.io/inject"] = "false"
+    apply(ONE, *made)
+    kubectl(ONE, "rollout", "status", "-n", SPACE, "deploy/outside", "--timeout=60s")
+    pod = json.loads(kubectl(ONE, "get", "pods", "-n", SPACE, "-l", "app=outside", "-o", "json"))["items"][0]
+    entry = {
+        "apiVersion": "networking.istio.io/v1",
+        "kind": "ServiceEntry",
+        "metadata": {"name": "outside"},
+        "spec": {
+            "hosts": ["api.outside.example"],
+            "exportTo": ["."],
+            "location": "MESH_EXTERNAL",
+            "resolution": "STATIC",
+            "addresses": ["240.9.9.1"],
+            "ports": [{"number": 80, "name": "http", "protocol": "HTTP", "targetPort": 8080}],
+            "endpoints": [{"address": pod["status"]["podIP"]}],
+        },
+    }
+    apply(ONE, entry)
+    said = f"{pod['metadata']['name']} 200"
+    until(lambda: curl("http://api.outside.example/answer") == said, 20)
+
+
+def test_an_apps_own_metrics_are_read_through_its_proxy() -> None:
+    """A Prometheus has no identity of the mesh, and the app's port takes mutual TLS only."""
+    (pod,) = pods(ONE, "near")
+    path = f"/api/v1/namespaces/{SPACE}/pods/{pod}"
+    refused = kubectl(ONE, "get", "--raw", f"{path}:8080/proxy/metrics", check=False)
+    assert "app_up 1" not in refused
+    assert "app_up 1" in kubectl(ONE, "get", "--raw", f"{path}:15020/proxy/stats/prometheus")
+
+
 CALL = ["curl", "-sSf", "--retry", "20", "--retry-all-errors", "--retry-delay", "1"]
 
 
@@ -255,7 +333,7 @@ def task(name: str, command: list[str], **pod: Any) -> Document:
     }
 
 
-def test_a_job_calls_from_its_init_container_too_and_completes() -> None:
+def test_a_job_calls_from_its_init_container_and_its_own_sidecar_too_and_completes() -> None:
     call = [*CALL, f"http://{FAR}:8080/answer"]
     first = {
         "name": "first",
@@ -263,7 +341,15 @@ def test_a_job_calls_from_its_init_container_too_and_completes() -> None:
         "imagePullPolicy": "IfNotPresent",
         "command": call,
     }
-    apply(ONE, task("job", call, initContainers=[first]))
+    # the job begins when its sidecar has called
+    beside = {
+        **first,
+        "name": "beside",
+        "restartPolicy": "Always",
+        "command": ["sh", "-c", f"{' '.join(call)} && touch /tmp/called; sleep 1000"],
+        "startupProbe": {"exec": {"command": ["ls", "/tmp/called"]}, "periodSeconds": 1},  # noqa: S108
+    }
+    apply(ONE, task("job", call, initContainers=[first, beside]))
     kubectl(ONE, "wait", "-n", SPACE, "job/job", "--for=condition=Complete", "--timeout=90s")
 
 

@@ -48,6 +48,8 @@ class Web(http.server.BaseHTTPRequestHandler):
                 self.wfile.write(b"%x\r\n%s\r\n0\r\n\r\n" % (len(NAME), NAME.encode()))
             case "/header":
                 self.respond(200, NAME, Long="x" * int(asked["size"]))
+            case "/metrics":
+                self.respond(200, "# TYPE app_up gauge\napp_up 1\n", **{"Content-Type": "text/plain"})
             case "/posts":
                 self.respond(200, "\n".join(POSTS))
             case "/socket":
