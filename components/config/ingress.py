@@ -186,19 +186,18 @@ def _check_acm(acm: AcmSpec, clusters: Sequence[ClusterSpec], aws: AwsSettings, 
         raise refusal("needs the AWS Load Balancer Controller: enable it", "ingress", "acm")
     if istio.ingress_tls:
         raise refusal("must be false with ingress.acm: the load balancers end TLS", "istio", "ingressTls")
-    wanted = {cluster.region: cluster.name for cluster in clusters}
-    found = {region_of(arn): arn for arn in acm.certificate_arns}
+    regions = {region_of(arn) for arn in acm.certificate_arns}
     path = ("ingress", "acm", "certificateArns")
-    missing = [region for region in wanted if region not in found]
-    if missing:
+    without = next((cluster for cluster in clusters if cluster.region not in regions), None)
+    if without:
         raise refusal(
-            f"lacks a certificate in {missing[0]}, the region of {wanted[missing[0]]}; load balancers take "
+            f"lacks a certificate in {without.region}, the region of {without.name}; load balancers take "
             "certificates of their own region",
             *path,
         )
     for place, arn in enumerate(acm.certificate_arns):
         region = region_of(arn)
-        if region not in wanted:
+        if region not in {cluster.region for cluster in clusters}:
             raise refusal(f"{arn} is in {region}, where the stack has no cluster", *path, place)
         if arn.split(":")[1] != partition_of(region):
             raise refusal(f"{arn} is not of the partition {partition_of(region)}", *path, place)
