@@ -32,10 +32,11 @@ class LabEngine(engine.Engine):
     def run(self, verb: str, *arguments: Any, **options: Any) -> engine.Outcome:
         """Runs a command; after an `up`, the clusters have the issuer of users' certificates that the stack names."""
         outcome = super().run(verb, *arguments, **options)
-        config = yaml.safe_load(self.config_file.read_text(encoding="utf-8"))["config"]
-        if verb == "up" and "fedmesh:ingress" in config:
-            names = [each["name"] for each in config["fedmesh:clusters"] if not each.get("down")]
-            users_ca.give(State(self.folder), names)
+        if verb == "up":
+            config = yaml.safe_load(self.config_file.read_text(encoding="utf-8"))["config"]
+            if "fedmesh:ingress" in config:
+                names = [each["name"] for each in config["fedmesh:clusters"] if not each.get("down")]
+                users_ca.give(State(self.folder), names)
         return outcome
 
     def after_interruption(self, deployment: Mapping[str, Any]) -> None:

@@ -15,18 +15,25 @@ NAME, NAMESPACE = "users-ca", "istio-gateways"
 
 
 def give(state: State, clusters: Sequence[str]) -> None:
-    """Makes what is missing of the CAs, and the issuer `users-ca` in the gateways' namespace of each cluster."""
-    if any(not (state.users / f"{cluster}.crt").exists() for cluster in clusters):
-        state.users.mkdir(mode=0o700, exist_ok=True)
-        authority = Authority("users", state.users)
-        for file in state.root.glob("clusters/*"):
-            authority.intermediate(file.name)
+    """Makes the CAs where they are missing, and the issuer `users-ca` in the gateways' namespace of each cluster."""
+    make(state)
     for cluster in clusters:
         line = [str(cache() / "bin" / "kubectl"), f"--kubeconfig={state.kubeconfig(cluster)}"]
         line += ["apply", "--server-side", "--force-conflicts", "--field-manager=lab", "-f", "-"]
         subprocess.run(
             line, check=True, capture_output=True, text=True, input=json.dumps(issuer(state, cluster))
         )
+
+
+def make(state: State) -> None:
+    """Makes the root, and a CA below it for each cluster of the lab, once."""
+    names = sorted(folder.name for folder in state.root.glob("clusters/*"))
+    if all((state.users / f"{name}.crt").exists() for name in names):
+        return
+    state.users.mkdir(mode=0o700, exist_ok=True)
+    authority = Authority("users", state.users)
+    for name in names:
+        authority.intermediate(name)
 
 
 def issuer(state: State, cluster: str) -> dict[str, Any]:
