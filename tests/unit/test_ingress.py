@@ -47,6 +47,16 @@ def existing(folder: Path, **sections: Any) -> dict[str, Any]:
     return {"clusters": members(2, folder), "storage": LOCAL, **sections}
 
 
+@pytest.fixture(scope="module")
+def hosted(folder: Path) -> Program:
+    hosts = {
+        "hello.example.com": {"namespace": "helloworld"},
+        SHOP: {},
+        APPS: {"routes": "http-routes"},
+    }
+    return run(existing(folder, ingress={"hosts": hosts, **ISSUER}))
+
+
 class TestConfig:
     @pytest.mark.parametrize("source", [ISSUER, ACME, ACM])
     def test_each_source_of_certificates_is_taken_on_eks(self, source: dict[str, Any]) -> None:
@@ -213,15 +223,6 @@ class TestObjects:
 
 
 class TestProgram:
-    @pytest.fixture(scope="class")
-    def hosted(self, folder: Path) -> Program:
-        hosts = {
-            "hello.example.com": {"namespace": "helloworld"},
-            SHOP: {},
-            APPS: {"routes": "http-routes"},
-        }
-        return run(existing(folder, ingress={"hosts": hosts, **ISSUER}))
-
     def test_the_gateways_account_has_no_right_for_it(self, hosted: Program) -> None:
         gateway = hosted.one("cluster-1-gateways-ingress-gateway")
         assert gateway.inputs["values"]["rbac"] == {"enabled": False}
