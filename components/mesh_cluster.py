@@ -16,6 +16,7 @@ from components.mesh.cert_manager import CertManager, CertManagerArgs
 from components.mesh.federation import FederationMember
 from components.mesh.gateway_api import GatewayApi, GatewayApiArgs
 from components.mesh.gateways import IstioGateways, IstioGatewaysArgs
+from components.mesh.ingress import Ingress, IngressArgs
 from components.mesh.istio import Istio, IstioArgs, image_hub
 from components.mesh.istio_cni import IstioCni, IstioCniArgs
 from components.mesh.namespaces import TeamNamespaces, TeamNamespacesArgs
@@ -38,6 +39,7 @@ class MeshClusterArgs:
         storage_class: StorageClass of the volumes, None for the cluster's default.
         load_balancers: settings of the cluster's Services of type LoadBalancer.
         last_known_state: state of the cluster if it is declared down.
+        dns_solver: cert-manager's identity in AWS, None for none.
     """
 
     spec: ClusterSpec
@@ -47,6 +49,7 @@ class MeshClusterArgs:
     storage_class: pulumi.Input[str] | None
     load_balancers: LoadBalancerSettings
     last_known_state: ClusterState | None
+    dns_solver: pulumi.Resource | None = None
 
 
 class MeshCluster:
@@ -70,7 +73,7 @@ class MeshCluster:
         self._declarations()
 
     def install_gateways(self, after: Sequence[pulumi.Resource]) -> IstioGateways:
-        """Installs the ingress gateway and the east-west gateway, after the resources that their proxies need."""
+        """Installs both gateways, after the resources that their proxies need, and the hosts that users call."""
         args = IstioGatewaysArgs(
             istio_namespace=self.istio.namespace,
             network=self.args.spec.network,
@@ -80,7 +83,17 @@ class MeshCluster:
             load_balancers=self.args.load_balancers,
             last_known_state=self.args.last_known_state,
         )
-        return IstioGateways(f"{self.args.spec.name}-gateways", args, self.options)
+        made = IstioGateways(f"{self.args.spec.name}-gateways", args, self.options)
+        if self.args.settings.ingress.hosts:
+            hosts = IngressArgs(
+                settings=self.args.settings.ingress,
+                region=self.args.spec.region,
+                namespace=made.namespace,
+                gateways=made,
+                cert_manager=self.cert_manager.webhooks,
+            )
+            Ingress(f"{self.args.spec.name}-ingress", hosts, self.options)
+        return made
 
     def install_samples(
         self, version: str, gateways: IstioGateways, after: Sequence[pulumi.Resource]
@@ -93,6 +106,7 @@ class MeshCluster:
             registry=self.args.settings.registry,
             revision=self.args.settings.istio.revision,
             gateway_api=self.args.settings.gateway_api.install,
+            ingress=self.args.settings.ingress,
         )
         return Samples(f"{self.args.spec.name}-samples", args, self.options)
 
@@ -141,7 +155,9 @@ class MeshCluster:
 
     def _cert_manager(self) -> CertManager:
         args = CertManagerArgs(
-            chart=self.args.settings.charts.cert_manager, registry=self.args.settings.registry
+            chart=self.args.settings.charts.cert_manager,
+            registry=self.args.settings.registry,
+            identity=self.args.dns_solver,
         )
         return CertManager(f"{self.args.spec.name}-cert-manager", args, self.options)
 

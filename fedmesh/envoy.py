@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from cryptography import x509
@@ -14,17 +14,22 @@ from fedmesh.certs import parse_chain
 # Names of Istio's SDS secrets: the workload's certificate and its trust bundles.
 OWN_CERTIFICATE = "default"
 TRUSTED_ROOTS = "ROOTCA"
+# What Secrets of Kubernetes are called, such as kubernetes-gateway://istio-gateways/users-hosts.
+OF_KUBERNETES = "://"
 
 
 @dataclass(frozen=True)
 class ProxySecrets:
     """A proxy's certificate chain (leaf first) and the roots it accepts, by trust domain.
 
-    Roots without SPIFFE validation are under the empty name.
+    Roots without SPIFFE validation are under the empty name. `served` holds the chains of Secrets, by their SDS name.
     """
 
     chain: tuple[x509.Certificate, ...]
     trusted: dict[str, tuple[x509.Certificate, ...]]
+    served: dict[str, tuple[x509.Certificate, ...]] = field(
+        default_factory=dict[str, tuple[x509.Certificate, ...]]
+    )
 
 
 @dataclass(frozen=True)
@@ -43,13 +48,16 @@ def parse_secrets(dump: dict[str, Any]) -> ProxySecrets:
     """Active secrets of a `config_dump`; the chain is empty when the proxy has no certificate."""
     chain: tuple[x509.Certificate, ...] = ()
     trusted: dict[str, tuple[x509.Certificate, ...]] = {}
+    served: dict[str, tuple[x509.Certificate, ...]] = {}
     for name, secret in _active_secrets(dump):
-        if name == OWN_CERTIFICATE and "tls_certificate" in secret:
-            pem = _inline(secret["tls_certificate"].get("certificate_chain", {}))
-            chain = tuple(parse_chain(pem))
+        found = tuple(parse_chain(_inline(secret.get("tls_certificate", {}).get("certificate_chain", {}))))
+        if name == OWN_CERTIFICATE:
+            chain = found
+        elif OF_KUBERNETES in name and found:
+            served[name] = found
         elif name == TRUSTED_ROOTS:
             trusted = _trusted(secret.get("validation_context", {}))
-    return ProxySecrets(chain, trusted)
+    return ProxySecrets(chain, trusted, served)
 
 
 def parse_endpoints(clusters: dict[str, Any], cluster_name: str) -> list[Endpoint]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import pulumi
 import pulumi_aws as aws
 
-from components.aws.iam import ROLE_PATH, document_json
+from components.aws.iam import document_json, pod_identity
 from components.config.aws_facts import partition_of
 
 
@@ -46,33 +46,20 @@ class ControllerIdentity(pulumi.ComponentResource):
         partition = partition_of(args.region) or "aws"
         account = aws.get_caller_identity_output(opts=pulumi.InvokeOutputOptions(parent=self)).account_id
         vpc_arn = pulumi.Output.concat(f"arn:{partition}:ec2:{args.region}:", account, ":vpc/", args.vpc_id)
-        child = pulumi.ResourceOptions(parent=self)
-        role = aws.iam.Role(
-            f"{name}-role",
-            assume_role_policy=document_json("trust-pod-identity"),
-            path=ROLE_PATH,
-            permissions_boundary=args.permissions_boundary or None,
-            tags=dict(args.tags),
-            opts=child,
-        )
-        policy = aws.iam.RolePolicy(
-            f"{name}-policy",
-            role=role.id,
+        pod_identity(
+            name,
+            cluster=args.cluster,
+            cluster_name=args.cluster_name,
+            namespace=args.namespace,
+            service_account=args.service_account,
             policy=vpc_arn.apply(
                 lambda arn: document_json(
                     "load-balancer-controller",
                     {"PARTITION": partition, "VPC_ARN": arn, "CLUSTER_NAME": args.cluster_name},
                 )
             ),
-            opts=child,
-        )
-        aws.eks.PodIdentityAssociation(
-            f"{name}-identity",
-            cluster_name=args.cluster_name,
-            namespace=args.namespace,
-            service_account=args.service_account,
-            role_arn=role.arn,
-            tags=dict(args.tags),
-            opts=pulumi.ResourceOptions(parent=self, depends_on=[policy, args.cluster]),
+            boundary=args.permissions_boundary,
+            tags=args.tags,
+            parent=self,
         )
         self.register_outputs({})

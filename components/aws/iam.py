@@ -69,6 +69,50 @@ def role(
     ]
 
 
+def pod_identity(
+    name: str,
+    *,
+    cluster: pulumi.Resource,
+    cluster_name: str,
+    namespace: str,
+    service_account: str,
+    policy: pulumi.Input[str],
+    boundary: str,
+    tags: Mapping[str, str],
+    parent: pulumi.Resource,
+) -> None:
+    """Creates a role with one policy, and gives it to the pods of a service account.
+
+    Args:
+        name: Pulumi name of the resources, each with its kind behind it.
+        cluster: the control plane, and `cluster_name`, its name in EKS.
+        namespace, service_account: of the pods.
+        policy: what they may do, as JSON.
+        boundary: ARN of the permissions boundary, "" for none.
+        tags: tags of all resources.
+        parent: the component that they belong to.
+    """
+    child = pulumi.ResourceOptions(parent=parent)
+    made = aws.iam.Role(
+        f"{name}-role",
+        assume_role_policy=document_json("trust-pod-identity"),
+        path=ROLE_PATH,
+        permissions_boundary=boundary or None,
+        tags=dict(tags),
+        opts=child,
+    )
+    allowed = aws.iam.RolePolicy(f"{name}-policy", role=made.id, policy=policy, opts=child)
+    aws.eks.PodIdentityAssociation(
+        f"{name}-identity",
+        cluster_name=cluster_name,
+        namespace=namespace,
+        service_account=service_account,
+        role_arn=made.arn,
+        tags=dict(tags),
+        opts=pulumi.ResourceOptions(parent=parent, depends_on=[allowed, cluster]),
+    )
+
+
 def _replaced(node: object, words: Mapping[str, str]) -> object:
     if isinstance(node, str):
         for word, value in words.items():

@@ -14,6 +14,8 @@ from components.aws.load_balancers import (
     GATEWAY_HEALTH_PORT,
     load_balancer_name,
     nlb_annotations,
+    plain_ports,
+    tls_annotations,
 )
 from components.config.aws import ControllerSpec
 from components.kube.load_balancers import LoadBalancerService, LoadBalancerSettings
@@ -38,6 +40,7 @@ class LoadBalancerControllerArgs:
         provider: AWS in the cluster's region.
         registry: registry that holds all images ("": the official one).
         permissions_boundary: ARN of the boundary of the controller's role, "" for none.
+        certificate_arn: certificate with which the ingress load balancer ends TLS, "" where the gateway does.
     """
 
     cluster: pulumi.Resource
@@ -51,6 +54,7 @@ class LoadBalancerControllerArgs:
     provider: aws.Provider
     registry: str = ""
     permissions_boundary: str = ""
+    certificate_arn: str = ""
 
 
 class LoadBalancerController(pulumi.ComponentResource):
@@ -109,9 +113,11 @@ class LoadBalancerController(pulumi.ComponentResource):
             tags=args.tags,
             health_port=None if label == "spire" else GATEWAY_HEALTH_PORT,
         )
+        ends_tls = label == "ingress" and args.certificate_arn
         return LoadBalancerService(
-            annotations=annotations,
+            annotations={**annotations, **(tls_annotations(args.certificate_arn) if ends_tls else {})},
             source_ranges=() if label == "ingress" else args.mesh_ranges,
+            ports=plain_ports() if ends_tls else (),
             drain_seconds=DRAIN_SECONDS,
         )
 
@@ -146,6 +152,7 @@ def _args_by_cluster(fleet: EksFleet) -> dict[str, LoadBalancerControllerArgs]:
     settings = fleet.settings.aws
     if not (fleet.resources and settings.controller.enabled and settings.mesh):
         return {}
+    acm = fleet.settings.ingress.acm
     return {
         name: LoadBalancerControllerArgs(
             cluster=fleet.resources.clusters[name].control_plane,
@@ -159,6 +166,7 @@ def _args_by_cluster(fleet: EksFleet) -> dict[str, LoadBalancerControllerArgs]:
             provider=fleet.providers[cluster.region],
             registry=fleet.settings.registry,
             permissions_boundary=settings.permissions_boundary,
+            certificate_arn=acm.arn(cluster.region) if acm else "",
         )
         for name, cluster in fleet.specs.items()
     }

@@ -14,6 +14,10 @@ DIGEST_LENGTH = 6
 # An NLB routes new connections to a deregistered target for a while: a gateway keeps serving that long.
 DRAIN_SECONDS = 60
 
+# Where a load balancer ends TLS: TLS 1.2 and 1.3 with forward secrecy, and the gateway's port that it calls by HTTP.
+TLS_POLICY = "ELBSecurityPolicy-TLS13-1-2-2021-06"
+PLAIN_PORT = 8443
+
 
 @dataclass(frozen=True)
 class HealthCheck:
@@ -86,3 +90,22 @@ def nlb_annotations(
         f"{PREFIX}-healthcheck-unhealthy-threshold": str(check.unhealthy),
         f"{PREFIX}-additional-resource-tags": ",".join(f"{key}={value}" for key, value in tags.items()),
     }
+
+
+def tls_annotations(certificate_arn: str) -> dict[str, str]:
+    """Returns the annotations by which an NLB ends TLS on port 443; its pods get HTTP/1.1 or HTTP/2 without TLS."""
+    return {
+        f"{PREFIX}-ssl-cert": certificate_arn,
+        f"{PREFIX}-ssl-ports": "443",
+        f"{PREFIX}-ssl-negotiation-policy": TLS_POLICY,
+        f"{PREFIX}-alpn-policy": "HTTP2Preferred",
+    }
+
+
+def plain_ports() -> tuple[dict[str, str | int], ...]:
+    """Returns the ports of a gateway's Service whose load balancer ends TLS."""
+    ports = {"status-port": (GATEWAY_HEALTH_PORT,) * 2, "http2": (80, 80), "https": (443, PLAIN_PORT)}
+    return tuple(
+        {"name": name, "port": port, "targetPort": target, "protocol": "TCP"}
+        for name, (port, target) in ports.items()
+    )

@@ -295,8 +295,9 @@ class IstioSettings(Model):
     """A revision that stays as it is beside `revision` until all pods have moved."""
 
     ingress_tls: Flag = setting(False, example=True, since="0.2")
-    """Whether the ingress gateway serves certificates from Secrets of `istio-gateways` (`credentialName`). Its
-    account may then read the Secrets of that namespace; its pods have no token of the account."""
+    """Whether Gateways of teams may have the ingress gateway serve certificates from Secrets of `istio-gateways`
+    (`credentialName`). Its account may then read the Secrets of that namespace; its pods have no token of the
+    account. The hosts of `fedmesh:ingress` need no such right."""
     scope_gateways: Flag = setting(False, example=True, since="0.2")
     """Whether gateways serve only the `Gateway` objects of their own namespace. With false, the `Gateway`
     objects of teams in other namespaces may select the ingress gateway too."""

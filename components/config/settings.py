@@ -19,6 +19,7 @@ from components.config.aws import AwsSettings
 from components.config.clusters import ClusterSpec, check_clusters
 from components.config.errors import ConfigError, validated
 from components.config.fields import Model, Rule, keys_of, refusal, setting
+from components.config.ingress import IngressSettings, check_ingress
 from components.config.mesh import (
     ChartSettings,
     FailoverSettings,
@@ -87,6 +88,12 @@ class Settings(Model):
     that is in them when they are removed from here."""
     gateway_api: GatewayApiSettings = setting({}, example={"install": False}, since="0.2")
     """The CRDs of Gateway API."""
+    ingress: IngressSettings = setting(
+        {},
+        example={"hosts": {"shop.example.com": {"namespace": "shop"}}, "issuer": {"name": "users-ca"}},
+        since="0.2",
+    )
+    """Hosts that users call by HTTPS at the ingress gateways, and their certificates."""
     samples: SampleSettings = setting({}, example={"enabled": False})
     """The sample applications."""
     observability: ObservabilitySettings = setting(
@@ -108,6 +115,7 @@ class Settings(Model):
         check_clusters(self.clusters, self.aws)
         names = tuple(cluster.name for cluster in self.clusters)
         check_services(self.services, names, tuple(self.failover.hosts))
+        check_ingress(self.ingress, self.clusters, self.aws, self.istio)
         without = [cluster.name for cluster in self.clusters if not cluster.istio_cni.enabled]
         for name, namespace in self.namespaces.items():
             if without and namespace.pod_security in ("baseline", "restricted"):

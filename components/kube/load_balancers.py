@@ -14,17 +14,20 @@ class LoadBalancerService:
     Attributes:
         annotations: annotations that the cloud's controller reads.
         source_ranges: IPv4 ranges that may connect; empty for no restriction.
+        ports: ports in place of those that the chart gives the Service.
         drain_seconds: time for which a pod that stops keeps serving, until no new connection is routed to it.
     """
 
     annotations: Mapping[str, pulumi.Input[str]] = field(default_factory=dict[str, pulumi.Input[str]])
     source_ranges: tuple[str, ...] = ()
+    ports: tuple[Mapping[str, Any], ...] = ()
     drain_seconds: int = 3
 
     @property
     def spec(self) -> dict[str, Any]:
-        """The part of the Service's spec that restricts who may connect."""
-        return {"loadBalancerSourceRanges": list(self.source_ranges)} if self.source_ranges else {}
+        """The part of the Service's spec that says who may connect, and to which ports."""
+        ranges = {"loadBalancerSourceRanges": list(self.source_ranges)} if self.source_ranges else {}
+        return {**ranges, **({"ports": [dict(port) for port in self.ports]} if self.ports else {})}
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import pulumi_kubernetes as k8s
 
 from components.config.mesh import ChartSpec
 from components.kube.charts import release
-from components.kube.manifests import load, load_one, merged
+from components.kube.manifests import Document, load, load_one
 from components.kube.objects import MANAGED, child_of, register, register_all
 
 NAMESPACE = "cert-manager"
@@ -17,10 +17,17 @@ POD_SECURITY = {"pod-security.kubernetes.io/enforce": "restricted"}
 
 @dataclass(frozen=True)
 class CertManagerArgs:
-    """Args of CertManager: its chart, and the registry that holds all images ("": the official ones)."""
+    """Args of CertManager.
+
+    Attributes:
+        chart: its chart.
+        registry: registry that holds all images ("": the official ones).
+        identity: what gives its pods an identity in AWS, which their Issuers may use; None for none.
+    """
 
     chart: ChartSpec
     registry: str
+    identity: pulumi.Resource | None = None
 
 
 class CertManager(pulumi.ComponentResource):
@@ -40,14 +47,17 @@ class CertManager(pulumi.ComponentResource):
             opts=pulumi.ResourceOptions(parent=self),
         )
         register_all(name, load("cert_manager/network-policies.yaml"), child_of(self, namespace))
-        mirror = {"imageRegistry": args.registry} if args.registry else {}
+        values: Document = {"imageRegistry": args.registry} if args.registry else {}
+        if args.identity:
+            values["extraArgs"] = ["--issuer-ambient-credentials"]
         installed = release(
             f"{name}-release",
             args.chart,
             name="cert-manager",
             namespace=namespace.metadata.name,
-            values=merged(load_one("cert_manager/values.yaml"), mirror),
-            opts=pulumi.ResourceOptions(parent=self),
+            values=load_one("cert_manager/values.yaml", values),
+            # a pod that started before its identity stays without
+            opts=child_of(self, *([args.identity] if args.identity else [])),
         )
         self.webhooks = [
             register(name, document, child_of(self, installed))

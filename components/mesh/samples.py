@@ -1,14 +1,16 @@
 """Sample applications of one cluster: the client sleep, and helloworld, whose answers name their version."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pulumi
 
-from components.kube.manifests import Document, load, merged, with_registry
-from components.kube.objects import child_of, register_all
+from components.config.ingress import IngressSettings
+from components.kube.manifests import Document, load, load_one, merged, with_registry
+from components.kube.objects import child_of, register, register_all
 from components.mesh.istio import injected_by
 
+SERVER = "helloworld"
 IMAGE = "docker.io/istio/examples-helloworld-{}:1.0"
 
 
@@ -23,6 +25,7 @@ class SamplesArgs:
         registry: registry that holds all images ("": the official ones).
         revision: revision of the istiod that injects their proxies, "" for the one without a name.
         gateway_api: whether the cluster has Gateway API's CRDs.
+        ingress: the hosts that users call by HTTPS; helloworld answers those that are its namespace's.
     """
 
     version: str
@@ -31,6 +34,7 @@ class SamplesArgs:
     registry: str = ""
     revision: str = ""
     gateway_api: bool = True
+    ingress: IngressSettings = field(default_factory=IngressSettings)
 
 
 class Samples(pulumi.ComponentResource):
@@ -52,6 +56,10 @@ class Samples(pulumi.ComponentResource):
         if args.gateway_api:
             attached = {"Gateway/helloworld": {"metadata": {"namespace": args.gateways_namespace}}}
             register_all(name, load("samples/http-route.yaml", attached), inside)
+        named = args.ingress.hosts
+        own = [host for host in args.ingress.served_by("virtual-services") if named[host].namespace == SERVER]
+        if own:
+            register(name, load_one("samples/https.yaml", {"spec": {"hosts": own}}), inside)
         self.register_outputs({})
 
 

@@ -28,6 +28,11 @@ class State:
         """The administrator's kubeconfig."""
         return self.cluster(cluster) / "admin.kubeconfig"
 
+    @property
+    def users(self) -> Path:
+        """The CA that the lab's users trust."""
+        return self.root / "users"
+
     def node(self, cluster: str, node: str) -> Path:
         return self.cluster(cluster) / "nodes" / node
 

@@ -82,12 +82,24 @@ class Authority:
         self.folder = folder
         self.key = ec.generate_private_key(ec.SECP256R1())
         self.subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"{name}-ca")])
-        usage = x509.KeyUsage(True, False, False, False, False, True, True, False, False)
         builder = self._builder(self.subject, self.key.public_key())
-        builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        self.certificate = builder.add_extension(usage, critical=True).sign(self.key, hashes.SHA256())
+        builder = _signing(builder, self.key)
+        self.certificate = builder.sign(self.key, hashes.SHA256())
         _write_key(folder / "ca.key", self.key)
         (folder / "ca.crt").write_bytes(self.certificate.public_bytes(serialization.Encoding.PEM))
+
+    def intermediate(self, name: str) -> None:
+        """Writes <name>.key, and <name>.crt with the chain, of a CA that this one signs."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"{name}-ca")])
+        issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key())
+        builder = _signing(self._builder(subject, key.public_key()), key).add_extension(
+            issuer, critical=False
+        )
+        chain = (builder.sign(self.key, hashes.SHA256()), self.certificate)
+        _write_key(self.folder / f"{name}.key", key)
+        pem = b"".join(each.public_bytes(serialization.Encoding.PEM) for each in chain)
+        (self.folder / f"{name}.crt").write_bytes(pem)
 
     def _builder(self, subject: x509.Name, key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
         # an hour ago, for clocks that are slow
@@ -149,6 +161,13 @@ class Authority:
         _write_secret(
             self.folder / f"{program}.kubeconfig", yaml.safe_dump(document, sort_keys=False).encode()
         )
+
+
+def _signing(builder: x509.CertificateBuilder, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
+    usage = x509.KeyUsage(True, False, False, False, False, True, True, False, False)
+    builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+    identifier = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
+    return builder.add_extension(usage, critical=True).add_extension(identifier, critical=False)
 
 
 def _write_key(path: Path, key: ec.EllipticCurvePrivateKey) -> None:

@@ -8,8 +8,12 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from testbed import engine
+from testbed.lab import users_ca
 from testbed.lab.interrupted import forget_lost_releases
+from testbed.lab.paths import State
 
 FOLDER = ".lab"
 
@@ -24,6 +28,16 @@ class LabEngine(engine.Engine):
 
     def __init__(self, name: str, project: Path) -> None:
         super().__init__(project, name, project / FOLDER)
+
+    def run(self, verb: str, *arguments: Any, **options: Any) -> engine.Outcome:
+        """Runs a command; after an `up`, the clusters have the issuer of users' certificates that the stack names."""
+        outcome = super().run(verb, *arguments, **options)
+        if verb == "up":
+            config = yaml.safe_load(self.config_file.read_text(encoding="utf-8"))["config"]
+            if "fedmesh:ingress" in config:
+                names = [each["name"] for each in config["fedmesh:clusters"] if not each.get("down")]
+                users_ca.give(State(self.folder), names)
+        return outcome
 
     def after_interruption(self, deployment: Mapping[str, Any]) -> None:
         """Lets Helm install again what the killed engine was installing."""

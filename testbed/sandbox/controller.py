@@ -65,10 +65,10 @@ class Controller:
         for port, target in targets.items():
             self._elb.create_listener(
                 LoadBalancerArn=balancer["LoadBalancerArn"],
-                Protocol="TCP",
                 Port=port,
                 DefaultActions=[{"Type": "forward", "TargetGroupArn": target}],
                 Tags=tag_list(tags),
+                **listener(service, port),
             )
         return str(balancer["DNSName"])
 
@@ -145,3 +145,18 @@ class Controller:
         if not found:
             raise LookupError(f"unable to resolve at least one subnet for {service.namespace}/{service.name}")
         return sorted(subnet["SubnetId"] for subnet in found)
+
+
+def listener(service: Service, port: int) -> dict[str, object]:
+    """The protocol of a listener, and its TLS where annotations ask for it; target groups stay TCP."""
+    ports = [each for each in service.annotation("ssl-ports").split(",") if each]
+    certificates = [each for each in service.annotation("ssl-cert").split(",") if each]
+    if not certificates or (ports and str(port) not in ports):
+        return {"Protocol": "TCP"}
+    alpn = service.annotation("alpn-policy")
+    return {
+        "Protocol": "TLS",
+        "Certificates": [{"CertificateArn": each} for each in certificates],
+        "SslPolicy": service.annotation("ssl-negotiation-policy", "ELBSecurityPolicy-2016-08"),
+        **({"AlpnPolicy": [alpn]} if alpn else {}),
+    }

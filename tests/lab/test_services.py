@@ -5,8 +5,12 @@ LONG=300 makes the long calls take five minutes; CALLS=1000 makes so many calls 
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
+import socket
+import ssl
+import subprocess
 import sysconfig
 import threading
 import time
@@ -17,7 +21,7 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import kubectl
+from conftest import PROJECT, kubectl
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -27,6 +31,7 @@ from components.kube.manifests import merged
 from fedmesh.connect import connect
 from fedmesh.verify.in_force import in_force
 from testbed.lab import config
+from testbed.lab.paths import State
 from testbed.waiting import wait_until
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(900)]
@@ -437,6 +442,173 @@ def test_a_gateway_of_istios_chart_serves_as_it_is() -> None:
     kubectl(ONE, "rollout", "status", "-n", SPACE, "deploy/team-gateway", "--timeout=90s")
     call = ("-H", "Host: team.example", f"http://team-gateway.{SPACE}/answer")
     until(lambda: curl(*call).endswith(" 200"), 30)
+
+
+USERS_CA = State(PROJECT / ".lab").users / "ca.crt"
+NAMED, ROUTED = "helloworld.lab.example", "near.apps.lab.example"
+GATEWAYS = "istio-gateways"
+
+
+@pytest.fixture(scope="module")
+def ingress() -> str:
+    service = json.loads(kubectl(ONE, "get", "service", "-n", GATEWAYS, "istio-ingressgateway", "-o", "json"))
+    return service["status"]["loadBalancer"]["ingress"][0]["ip"]
+
+
+def users(ingress: str, url: str, *words: str, ca: Path | None = USERS_CA) -> tuple[int, str]:
+    """Exit code and answer of a user's curl, which trusts the users' CA alone, or what the system does."""
+    host = url.split("/")[2]
+    line = ["curl", "-sS", "--max-time", "10", "--tlsv1.2", "-w", " %{http_code} HTTP/%{http_version}"]
+    line += ["--resolve", f"{host}:443:{ingress}", "--resolve", f"{host}:80:{ingress}"]
+    done = subprocess.run(
+        [*line, *(["--cacert", str(ca)] if ca else []), *words, url],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    return done.returncode, done.stdout
+
+
+def strict() -> ssl.SSLContext:
+    """Trusts the users' CA alone, and asks of a chain what RFC 5280 does."""
+    context = ssl.create_default_context(cafile=str(USERS_CA))
+    context.verify_flags |= ssl.VERIFY_X509_STRICT
+    return context
+
+
+def handshake(ingress: str, name: str, context: ssl.SSLContext) -> tuple[bytes, str | None]:
+    """The certificate that a client of a name is served, and the protocol."""
+    with (
+        socket.create_connection((ingress, 443), 10) as plain,
+        context.wrap_socket(plain, server_hostname=name) as secure,
+    ):
+        return secure.getpeercert(binary_form=True) or b"", secure.version()
+
+
+def test_users_call_a_named_host_by_https(ingress: str) -> None:
+    code, answer = users(ingress, f"https://{NAMED}/hello", "--http2")
+    assert code == 0
+    assert answer.startswith("Hello version")
+    assert answer.endswith(" 200 HTTP/2")
+    assert handshake(ingress, NAMED, strict())[1] == "TLSv1.3"
+
+
+def test_users_are_served_no_certificate_that_they_can_not_trust(ingress: str) -> None:
+    url = f"https://{NAMED}/hello"
+    assert users(ingress, url)[0] == 0
+    # 60: the certificate can't be verified
+    assert users(ingress, url, ca=None)[0] == 60
+    assert users(ingress, f"https://two.{ROUTED}/", "-v")[0] == 60, "a wildcard stands for one label"
+    with pytest.raises(ssl.SSLCertVerificationError, match="self-signed certificate in certificate chain"):
+        handshake(ingress, NAMED, ssl.create_default_context())
+    with pytest.raises((ConnectionResetError, ssl.SSLEOFError)):
+        handshake(ingress, "other.lab.example", strict())
+
+
+def test_users_need_tls_1_2(ingress: str) -> None:
+    def spoken(newest: ssl.TLSVersion) -> str | None:
+        context = strict()
+        # OpenSSL offers TLS 1.1 at its lowest level of security alone
+        context.set_ciphers("DEFAULT:@SECLEVEL=0")
+        context.minimum_version, context.maximum_version = ssl.TLSVersion.TLSv1, newest
+        return handshake(ingress, NAMED, context)[1]
+
+    assert spoken(ssl.TLSVersion.TLSv1_2) == "TLSv1.2"
+    with pytest.raises(ssl.SSLError, match="alert protocol version"):
+        spoken(ssl.TLSVersion.TLSv1_1)
+
+
+def test_http_calls_to_named_hosts_are_redirected_and_no_others(ingress: str) -> None:
+    location = ("-w", " %{http_code} %{redirect_url}")
+    assert users(ingress, f"http://{NAMED}/hello?x=1", *location)[1] == f" 301 https://{NAMED}/hello?x=1"
+    assert users(ingress, f"http://{ROUTED}/", *location)[1] == f" 301 https://{ROUTED}/"
+    assert users(ingress, "http://any.example/hello")[1].endswith(" 200 HTTP/1.1")
+
+
+def test_a_team_serves_a_named_host_by_an_http_route(ingress: str) -> None:
+    route = {
+        "apiVersion": "gateway.networking.k8s.io/v1",
+        "kind": "HTTPRoute",
+        "metadata": {"name": "users"},
+        "spec": {
+            "parentRefs": [{"name": "https-routes", "namespace": GATEWAYS}],
+            "hostnames": [ROUTED],
+            "rules": [{"backendRefs": [{"name": "near", "port": 8080}]}],
+        },
+    }
+    apply(ONE, route)
+    until(lambda: users(ingress, f"https://{ROUTED}/answer")[1].endswith(" 200 HTTP/2"), 20)
+
+
+def test_a_team_serves_a_certificate_of_its_own(ingress: str) -> None:
+    name, host = f"{SPACE}-own", "team.example"
+    secret = tls_secret()
+    secret["metadata"] = {"name": name, "namespace": GATEWAYS}
+    server = {
+        "port": {"number": 443, "name": "https", "protocol": "HTTPS"},
+        "tls": {"mode": "SIMPLE", "credentialName": name},
+        "hosts": [host],
+    }
+    gateway = {
+        "apiVersion": "networking.istio.io/v1",
+        "kind": "Gateway",
+        "metadata": {"name": "own"},
+        "spec": {"selector": {"istio": "ingressgateway"}, "servers": [server]},
+    }
+    trusting = ssl.create_default_context()
+    trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE
+    der = ssl.PEM_cert_to_DER_cert(secret["stringData"]["tls.crt"])
+
+    def served() -> bool:
+        try:
+            return handshake(ingress, host, trusting)[0] == der
+        except OSError:
+            return False
+
+    try:
+        kubectl(ONE, "apply", "-f", "-", given=yaml.safe_dump(secret))
+        apply(ONE, gateway)
+        until(served, 20)
+    finally:
+        kubectl(ONE, "delete", "secret", "-n", GATEWAYS, name, "--ignore-not-found")
+        kubectl(ONE, "delete", "gateways.networking.istio.io", "-n", SPACE, "own", "--ignore-not-found")
+
+
+def test_a_renewed_certificate_costs_no_connection(ingress: str) -> None:
+    lost: list[str] = []
+    served: set[bytes] = set()
+    done = threading.Event()
+
+    def connect_on_and_on() -> None:
+        while not done.is_set():
+            try:
+                served.add(handshake(ingress, NAMED, strict())[0])
+            except OSError as error:
+                lost.append(str(error))
+
+    caller = threading.Thread(target=connect_on_and_on)
+    caller.start()
+    try:
+        with socket.create_connection((ingress, 443), 10) as plain:
+            # one that lasts, by the protocol that can be written by hand
+            lasting = http.client.HTTPConnection(NAMED)
+            lasting.sock = strict().wrap_socket(plain, server_hostname=NAMED)
+            assert _hello(lasting) == 200
+            until(lambda: len(served) == 1, 10)
+            kubectl(ONE, "delete", "secret", "-n", GATEWAYS, "users-hosts")
+            until(lambda: len(served) == 2, 30)
+            assert _hello(lasting) == 200
+    finally:
+        done.set()
+        caller.join()
+    assert lost == []
+
+
+def _hello(connection: http.client.HTTPConnection) -> int:
+    connection.request("GET", "/hello")
+    answer = connection.getresponse()
+    answer.read()
+    return answer.status
 
 
 def test_verify_shows_what_is_in_force_for_a_service(topology: Any) -> None:

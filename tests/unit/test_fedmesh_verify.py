@@ -28,7 +28,7 @@ from fedmesh.probe import COLLECTIONS, LABEL, Janitor, outsider, remove_stale
 from fedmesh.reading import LiveCluster
 from fedmesh.topology import Member, Topology
 from fedmesh.verify import command, traffic
-from fedmesh.verify.certificates import judge_certificates, judge_issuers
+from fedmesh.verify.certificates import judge_certificates, judge_issuers, judge_served
 from fedmesh.verify.checks import ALL
 from fedmesh.verify.cluster import judge_nodes
 from fedmesh.verify.identity import judge_secrets, waiting_for_identity
@@ -94,6 +94,30 @@ def test_the_first_certificate_to_expire_is_told():
 def test_a_certificate_that_is_not_well_is_named(broken, complaint):
     with pytest.raises(Failed, match=complaint):
         judge_certificates([broken], NOW)
+
+
+@pytest.mark.parametrize(
+    ("left", "issued", "fault"),
+    [
+        (None, NOW, "has no certificate of users' hosts"),
+        (timedelta(days=20), NOW - timedelta(days=1), None),
+        (
+            timedelta(days=10),
+            NOW - timedelta(hours=2),
+            "still serves the certificate before the newest, which is 2h old",
+        ),
+        (timedelta(days=10), NOW - timedelta(seconds=5), None),
+    ],
+)
+def test_a_gateway_without_the_newest_certificate_of_users_hosts_is_named(left, issued, fault):
+    root = Authority("users")
+    leaf = [] if left is None else [root.issue("spiffe://x/y", left=left, life=timedelta(days=30))]
+    name = "kubernetes-gateway://istio-gateways/users-hosts"
+    dump = secrets_dump(leaf, {})
+    dump["configs"][0]["name"] = name
+    status = {"notAfter": (NOW + timedelta(days=20)).isoformat(), "notBefore": issued.isoformat()}
+    said = judge_served("gw", envoy.parse_secrets(dump).served.get(name, ()), {"status": status}, NOW)
+    assert said == (f"gw {fault}" if fault else None)
 
 
 def test_no_issuers_and_no_certificates_are_failures():

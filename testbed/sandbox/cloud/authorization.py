@@ -103,9 +103,13 @@ class Statement(IAMPolicyStatement):
     def _holds(self, operator: str, key: str, expected: Sequence[str], context: Mapping[str, str]) -> bool:
         if operator == "Null":
             return (key not in context) == (str(expected[0]).lower() == "true")
-        if operator not in self.OPERATORS:
+        # a request has one value of each key here: several are several requests, which must all be allowed
+        plain = operator.removeprefix("ForAllValues:")
+        if plain not in self.OPERATORS:
             raise LookupError(f"the condition operator {operator} is not known to the sandbox")
-        return key in context and any(self.OPERATORS[operator](each, context[key]) for each in expected)
+        if key not in context:
+            return plain != operator
+        return any(self.OPERATORS[plain](each, context[key]) for each in expected)
 
 
 def allowed(documents: Sequence[Json], request: Request) -> bool:
@@ -291,6 +295,7 @@ class Call:
             "eks": self._in_eks,
             "logs": self._in_logs,
             "kms": self._in_kms,
+            "route53": self._in_route53,
         }.get(self._service)
         return (found() if found else []) or [("*", {})]
 
@@ -321,6 +326,24 @@ class Call:
     def _in_logs(self) -> list[tuple[str, Json]]:
         name = self._params.get("logGroupName")
         return [(self._arn(f"log-group:{name}"), {})] if name else []
+
+    def _in_route53(self) -> list[tuple[str, Json]]:
+        id_ = str(self._params.get("HostedZoneId") or self._params.get("Id") or "").rsplit("/", 1)[-1]
+        if self._operation == "GetChange":
+            return [(f"arn:aws:route53:::change/{id_}", {})]
+        zone = f"arn:aws:route53:::hostedzone/{id_}"
+        changes = (self._params.get("ChangeBatch") or {}).get("Changes") or []
+        keys = "route53:ChangeResourceRecordSets"
+        return [
+            (
+                zone,
+                {
+                    f"{keys}RecordTypes": each["ResourceRecordSet"]["Type"],
+                    f"{keys}NormalizedRecordNames": each["ResourceRecordSet"]["Name"].rstrip(".").lower(),
+                },
+            )
+            for each in changes
+        ] or ([(zone, {})] if id_ else [])
 
     def _in_kms(self) -> list[tuple[str, Json]]:
         key = self._params.get("KeyId") or self._params.get("TargetKeyId")

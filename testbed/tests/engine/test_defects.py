@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
 
+import boto3
 import pulumi
 import pulumi_aws as aws
 import pytest
 import yaml
+from botocore.exceptions import ClientError
 
 from components.aws import clusters as aws_clusters
 from components.aws import controller_identity, edge, eks, load_balancer_controller
@@ -111,6 +113,63 @@ def test_a_sound_stack_is_made_and_destroyed_and_nothing_is_left(cloud: str, edg
     assert open_groups(cloud) == {"internet-facing"}
     life.destroy()
     assert left(cloud) == before
+
+
+USERS = "shop.example.com"
+
+
+def test_load_balancers_end_users_tls_with_a_certificate_of_acm(cloud: str) -> None:
+    arn = account.observer(cloud, "acm").request_certificate(DomainName=USERS)["CertificateArn"]
+    ingress = {"hosts": {USERS: {}}, "acm": {"certificateArns": [arn]}}
+    rehearsed({**dev(), "fedmesh:ingress": ingress}, cloud).create()
+    elb = account.observer(cloud, "elbv2")
+    listeners = [
+        each
+        for balancer in elb.describe_load_balancers()["LoadBalancers"]
+        if balancer["Scheme"] == "internet-facing"
+        for each in elb.describe_listeners(LoadBalancerArn=balancer["LoadBalancerArn"])["Listeners"]
+    ]
+    assert {each["Port"]: each["Protocol"] for each in listeners} == {15021: "TCP", 80: "TCP", 443: "TLS"}
+    for each in listeners:
+        if each["Port"] == 443:
+            assert each["Certificates"] == [{"CertificateArn": arn}]
+            assert each["SslPolicy"] == "ELBSecurityPolicy-TLS13-1-2-2021-06"
+
+
+def test_cert_manager_proves_hosts_of_one_zone_and_changes_nothing_else(cloud: str) -> None:
+    zones = [
+        account.observer(cloud, "route53").create_hosted_zone(Name=name, CallerReference=name)["HostedZone"][
+            "Id"
+        ]
+        for name in ("example.com", "other.example")
+    ]
+    own, other = (zone.rsplit("/", 1)[1] for zone in zones)
+    ingress = {"hosts": {USERS: {}}, "acme": {"hostedZoneId": own}}
+    rehearsed({**dev(), "fedmesh:ingress": ingress}, cloud).create()
+    pod = boto3.Session(
+        aws_access_key_id="pod.istio-eks-cluster-1.cert-manager.cert-manager",
+        aws_secret_access_key="pod",
+        region_name=REGION,
+    ).client("route53", endpoint_url=cloud)
+
+    def change(zone: str, name: str, kind: str, value: str) -> str:
+        record = {"Name": name, "Type": kind, "TTL": 60, "ResourceRecords": [{"Value": value}]}
+        batch = {"Changes": [{"Action": "UPSERT", "ResourceRecordSet": record}]}
+        return pod.change_resource_record_sets(HostedZoneId=zone, ChangeBatch=batch)["ChangeInfo"]["Id"]
+
+    proof = ("TXT", '"proof"')
+    pod.get_change(Id=change(own, f"_acme-challenge.{USERS}", *proof))
+    pod.list_resource_record_sets(HostedZoneId=own)
+    refused: list[tuple[str, str, str, str]] = [
+        (other, "_acme-challenge.other.example", *proof),
+        (own, USERS, *proof),
+        (own, f"_acme-challenge.{USERS}", "A", "192.0.2.1"),
+    ]
+    for call in refused:
+        with pytest.raises(ClientError, match="AccessDenied"):
+            change(*call)
+    with pytest.raises(ClientError, match="AccessDenied"):
+        pod.list_resource_record_sets(HostedZoneId=other)
 
 
 ROWS = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from ipaddress import IPv4Address
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,9 +11,10 @@ from typing import Any
 import pytest
 import yaml
 from cryptography import x509
+from cryptography.hazmat.primitives import serialization
 from cryptography.x509.oid import NameOID
 
-from testbed.lab import config, journey, pki
+from testbed.lab import config, journey, pki, users_ca
 from testbed.lab.config import Cluster, Node
 from testbed.lab.controller import assigned, next_address
 from testbed.lab.interrupted import recorded_releases
@@ -41,6 +43,26 @@ def test_every_certificate_is_signed_by_the_clusters_authority(certificates: Pat
     authority = certificate(certificates, "ca")
     for file in certificates.glob("*.crt"):
         certificate(certificates, file.stem).verify_directly_issued_by(authority)
+
+
+def test_a_ca_of_each_cluster_signs_for_users_and_the_root_stays_outside(tmp_path: Path) -> None:
+    state = State(tmp_path)
+    for name in ("one", "two"):
+        state.cluster(name).mkdir(parents=True)
+    users_ca.make(state)
+    root = certificate(state.users, "ca")
+    for name in ("one", "two"):
+        secret, issuer = users_ca.issuer(state, name)["items"]
+        data = {key: base64.b64decode(value) for key, value in secret["data"].items()}
+        signer, top = x509.load_pem_x509_certificates(data["tls.crt"])
+        signer.verify_directly_issued_by(root)
+        assert top == root
+        assert signer.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+        key = serialization.load_pem_private_key(data["tls.key"], None)
+        assert key.public_key() == signer.public_key() != root.public_key()
+        assert issuer["spec"]["ca"]["secretName"] == secret["metadata"]["name"]
+    users_ca.make(state)
+    assert certificate(state.users, "ca") == root, "users trust the root that they have"
 
 
 def test_the_api_servers_certificate_names_its_service_and_its_address(
