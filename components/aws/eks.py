@@ -43,7 +43,7 @@ class EksClusterArgs:
         peer_addresses: public addresses of the peers' NAT gateways. The name of a public endpoint resolves to public
             addresses outside its own VPC, so that peers connect from these.
         mesh_cidrs: further ranges whose hosts belong to the mesh.
-        permissions_boundary: ARN of the boundary of all roles, "" for none.
+        permissions_boundary: ARN of the boundary of all roles, None for none.
         tags: tags of all resources.
     """
 
@@ -59,7 +59,7 @@ class EksClusterArgs:
     tags: Mapping[str, str]
     network: pulumi.Resource | None = None
     mesh_cidrs: Sequence[str] = ()
-    permissions_boundary: str = ""
+    permissions_boundary: pulumi.Input[str] | None = None
 
 
 class EksCluster(pulumi.ComponentResource):
@@ -94,7 +94,10 @@ class EksCluster(pulumi.ComponentResource):
 
         ready = pulumi.Output.all(*(group.id for group in groups.values()), *(addon.id for addon in addons))
         raw = pulumi.Output.all(cluster.kubeconfig_json, ready).apply(lambda both: str(both[0]))
-        self.kubeconfig = pulumi.Output.secret(raw.apply(lambda text: named_kubeconfig(text, args.alias)))
+        profile = args.spec.account.profile if args.spec.account else ""
+        self.kubeconfig = pulumi.Output.secret(
+            raw.apply(lambda text: named_kubeconfig(text, args.alias, profile))
+        )
         self.endpoint = raw.apply(server_of)
         self.register_outputs({"kubeconfig": self.kubeconfig, "endpoint": self.endpoint})
 
@@ -164,7 +167,9 @@ class EksCluster(pulumi.ComponentResource):
             coredns_addon_options=eks.CoreDnsAddonOptionsArgs(enabled=False),
             deletion_protection=spec.deletion_protection,
             upgrade_policy=aws.eks.ClusterUpgradePolicyArgs(support_type=spec.support_type.upper()),
-            provider_credential_opts=eks.KubeconfigOptionsArgs(),
+            provider_credential_opts=eks.KubeconfigOptionsArgs(role_arn=spec.account.role_arn or None)
+            if spec.account
+            else eks.KubeconfigOptionsArgs(),
             tags=dict(self._args.tags),
             cluster_tags={OWNER: pulumi.get_stack()},
             opts=pulumi.ResourceOptions(parent=self, depends_on=self._log_group(), transforms=[transform]),
@@ -433,16 +438,16 @@ def check_owner(tags: Mapping[str, str], stack: str, name: str) -> bool:
 
 
 def child_transform(
-    *, creator_is_admin: bool, boundary: str
+    *, creator_is_admin: bool, boundary: pulumi.Input[str] | None
 ) -> Callable[[pulumi.ResourceTransformArgs], pulumi.ResourceTransformResult | None]:
     """Returns a transform of the resources inside pulumi-eks' component, which has no arguments for these inputs.
 
     Args:
         creator_is_admin: whether EKS itself creates an access entry for the cluster's creator. With listed admins it
             must not: an entry of the creator in that list would be refused as a duplicate.
-        boundary: ARN of the permissions boundary of roles, "" for none.
+        boundary: ARN of the permissions boundary of roles, None for none.
     """
-    role_inputs = {"path": ROLE_PATH, **({"permissionsBoundary": boundary} if boundary else {})}
+    role_inputs = {"path": ROLE_PATH, **({} if boundary is None else {"permissionsBoundary": boundary})}
 
     def transform(args: pulumi.ResourceTransformArgs) -> pulumi.ResourceTransformResult | None:
         if args.type_ == "aws:iam/role:Role":
@@ -460,9 +465,14 @@ def child_transform(
     return transform
 
 
-def named_kubeconfig(text: str, alias: str) -> str:
-    """Returns the kubeconfig (JSON) with its one context, cluster and user named by the alias."""
+def named_kubeconfig(text: str, alias: str, profile: str = "") -> str:
+    """Returns the kubeconfig (JSON) with its one context, cluster and user named by the alias.
+
+    With a profile, its token is that profile's: pulumi-eks leaves profiles out of the kubeconfig that it gives.
+    """
     config = cast(dict[str, Any], json.loads(text))
+    if profile:
+        config["users"][0]["user"]["exec"]["args"] += ["--profile", profile]
     for kind in ("clusters", "users", "contexts"):
         config[kind][0]["name"] = alias
     config["contexts"][0]["context"] |= {"cluster": alias, "user": alias}

@@ -37,7 +37,7 @@ class LoadBalancerControllerArgs:
         tags: tags of all resources, those of the controller included.
         provider: AWS in the cluster's region.
         registry: registry that holds all images ("": the official one).
-        permissions_boundary: ARN of the boundary of the controller's role, "" for none.
+        permissions_boundary: ARN of the boundary of the controller's role, None for none.
     """
 
     cluster: pulumi.Resource
@@ -50,7 +50,7 @@ class LoadBalancerControllerArgs:
     tags: Mapping[str, str]
     provider: aws.Provider
     registry: str = ""
-    permissions_boundary: str = ""
+    permissions_boundary: pulumi.Input[str] | None = None
 
 
 class LoadBalancerController(pulumi.ComponentResource):
@@ -156,9 +156,9 @@ def _args_by_cluster(fleet: EksFleet) -> dict[str, LoadBalancerControllerArgs]:
             mesh_ranges=(*(other.spec.vpc_cidr for other in fleet.specs.values()), *settings.mesh_cidrs),
             chart=settings.controller,
             tags=settings.tags,
-            provider=fleet.providers[cluster.region],
+            provider=fleet.providers[name],
             registry=fleet.settings.registry,
-            permissions_boundary=settings.permissions_boundary,
+            permissions_boundary=fleet.resources.boundary(name),
         )
         for name, cluster in fleet.specs.items()
     }

@@ -14,6 +14,7 @@ from pydantic import (
     model_validator,
 )
 
+from components.config.accounts import AccountSpec
 from components.config.aws_facts import (
     KUBERNETES_VERSIONS,
     LOG_DAYS,
@@ -308,6 +309,15 @@ class EksSpec(Model):
     support_type: Literal["standard", "extended"] = setting("standard", example="extended", since="0.2")
     """Whether EKS keeps the version past its standard support, at extra cost. With `standard` EKS upgrades the
     cluster by itself when standard support ends."""
+    account: AccountSpec | None = setting(
+        None,
+        example={"roleArn": "arn:aws:iam::123456789012:role/fedmesh-deployer"},
+        default_text="that of the credentials at hand",
+        replaces="the network and the cluster",
+        since="0.2",
+    )
+    """The AWS account of the cluster, where it is not that of the credentials at hand. Clusters of one account have the
+    same. The first EKS cluster's account also holds the private zone and the edge."""
     vpc_cidr: Cidr = setting(example="10.2.0.0/16", replaces="the network and the cluster")
     """The private range of the VPC, a /16 to a /22 in the ranges of RFC 1918, disjoint from all other clusters'
     ranges."""
@@ -460,6 +470,11 @@ class EksSpec(Model):
             if arn in admins[:place]:
                 raise refusal(f"must differ from the others: {arn} is listed twice", place)
         return admins
+
+    @property
+    def account_label(self) -> str:
+        """What tells the cluster's account apart from the stack's others, "" for that of the credentials at hand."""
+        return self.account.label if self.account else ""
 
     @property
     def nat_gateways(self) -> int:

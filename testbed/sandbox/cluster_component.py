@@ -66,7 +66,12 @@ class ClusterComponent(pulumi.ComponentResource):
         self._addons(cluster)
         config = pulumi.Output.all(
             cluster.name, cluster.endpoint, cluster.certificate_authority, cluster.arn
-        ).apply(lambda all_: kubeconfig(all_[0], all_[1], all_[2]["data"], all_[3].split(":")[3]))
+        ).apply(
+            lambda all_: _with_role(
+                kubeconfig(all_[0], all_[1], all_[2]["data"], all_[3].split(":")[3]),
+                (inputs.get("providerCredentialOpts") or {}).get("roleArn"),
+            )
+        )
         issuer = cluster.identities.apply(lambda found: found[0]["oidcs"][0]["issuer"])
         group = cluster.vpc_config.apply(lambda vpc: vpc["cluster_security_group_id"])
         self.state = {
@@ -195,6 +200,14 @@ class ClusterComponent(pulumi.ComponentResource):
             tags=self._inputs.get("tags"),
             opts=self._child,
         )
+
+
+def _with_role(kubeconfig: dict[str, Any], role: str | None) -> dict[str, Any]:
+    """With tokens of a role, where they come from the command aws. A profile is left out, as pulumi-eks has it."""
+    for each in kubeconfig["users"]:
+        if role and "exec" in each["user"]:
+            each["user"]["exec"]["args"] = [*each["user"]["exec"]["args"], "--role", role]
+    return kubeconfig
 
 
 class ServiceRole(pulumi.ComponentResource):

@@ -1,6 +1,7 @@
 """Judges every call to the simulated AWS by action, resource and condition, as IAM does, before it is carried out.
 
 The key id says who calls. `sandbox` is the user who runs Pulumi, with the policy document in $FEDMESH_SANDBOX_POLICY.
+A session of a role may do what the role's policies allow.
 `pod.<cluster>.<namespace>.<service account>` is a pod: its role comes from its pod identity, and its calls arrive only
 while its nodes have a way to AWS. `expired` stands for a session that has ended. Other callers, such as tests that look
 at what was made, may do everything.
@@ -26,7 +27,8 @@ from moto.iam.access_control import IAMPolicyStatement
 from moto.iam.models import iam_backends
 from moto.kms.models import kms_backends
 
-from testbed.sandbox.aws import Aws
+from testbed.sandbox.aws import Aws, Identity
+from testbed.sandbox.cloud.accounts import OBSERVER, POD
 from testbed.sandbox.cloud.running import POLICY_FILE
 from testbed.sandbox.permissions import IAM_ACTIONS, IAM_NAMES
 from testbed.sandbox.reach import UnreachableError, require_way_out
@@ -34,7 +36,6 @@ from testbed.sandbox.reach import UnreachableError, require_way_out
 Json = dict[str, Any]
 DEPLOYER = "sandbox"
 EXPIRED = "expired"
-POD = "pod."
 
 
 @dataclass(frozen=True)
@@ -147,11 +148,15 @@ def _judge(response: Any) -> None:
     elif key.startswith(POD):
         cluster, namespace, account = key.removeprefix(POD).split(".")
         try:
-            require_way_out(Aws(response.region), cluster, response.boto3_service_name)
+            observer = Identity(key=f"{OBSERVER}{response.current_account}")
+            require_way_out(Aws(response.region, observer), cluster, response.boto3_service_name)
         except UnreachableError as error:
             raise NoWayError(error) from None
         role = _role_of(response, cluster, namespace, account)
         _require(key, _documents_of(response, role), response)
+    elif key in (keys := _iam(response).access_keys):
+        role = _iam(response).get_role_by_arn(keys[key].role_arn)
+        _require(role.arn, _documents_of(response, role), response)
 
 
 def _key_of(response: Any) -> str:
@@ -291,6 +296,7 @@ class Call:
             "eks": self._in_eks,
             "logs": self._in_logs,
             "kms": self._in_kms,
+            "sts": lambda: [(str(self._params.get("RoleArn")), {})],
         }.get(self._service)
         return (found() if found else []) or [("*", {})]
 

@@ -20,7 +20,7 @@ import pytest
 import yaml
 
 from components.aws import clusters as aws_clusters
-from components.aws import controller_identity, edge, eks, load_balancer_controller
+from components.aws import controller_identity, dns, edge, eks, links, load_balancer_controller
 from components.aws.fleet import EksFleet
 from components.aws.iam import document_json
 from components.config import aws_facts
@@ -29,7 +29,7 @@ from components.config.errors import ConfigError
 from components.config.settings import parse
 from components.kube import clusters as kube_clusters
 from testbed.sandbox import account, changes, inventory
-from testbed.sandbox import aws as aws_clients
+from testbed.sandbox.aws import Identity, forget
 from testbed.sandbox.cloud import running
 from testbed.sandbox.rehearsal import PROJECT, RefusedError, Rehearsal, record
 from testbed.tests.unit.plugin_client import REGION, Plugin
@@ -77,6 +77,7 @@ def cloud(server: str) -> str:
     """The URL of a simulated AWS that holds what an administrator makes first, and nothing else."""
     urlopen(Request(f"{server}/moto-api/reset", method="POST")).close()  # noqa: S310 - on this machine
     account.prepare(server)
+    forget()
     return server
 
 
@@ -84,15 +85,10 @@ def rehearsed(config: Config, endpoint: str) -> Rehearsal:
     return Rehearsal(record(config, templates), CALLER, endpoint)
 
 
-def clear_clients() -> None:
-    """Has the plugin read its credentials again."""
-    aws_clients._client.cache_clear()
-
-
-def left(endpoint: str) -> dict[str, int]:
+def left(endpoint: str, number: str = account.HOME) -> dict[str, int]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AWS_ENDPOINT_URL", endpoint)
-        return inventory.take((REGION,)).left
+        return inventory.take((REGION,), Identity(key=f"observer.{number}")).left
 
 
 @pytest.mark.parametrize("edge", ["none", "route53", "origin-failover"])
@@ -234,14 +230,125 @@ def test_an_up_whose_session_ends_goes_on_with_the_next_one(
     life.create(until="aws:ec2/natGateway:NatGateway")
     with monkeypatch.context() as patch:
         patch.setenv("AWS_ACCESS_KEY_ID", "expired")
-        clear_clients()
+        forget()
         with pytest.raises(
             RefusedError, match=r"ExpiredToken.*The security token included in the request is expired"
         ):
             life.create()
-    clear_clients()
+    forget()
     life.create(until="aws:eks/nodeGroup:NodeGroup")
     assert len(account.observer(cloud, "ec2").describe_nat_gateways()["NatGateways"]) == 2
+
+
+OTHER = "210987654321"
+
+
+def in_two_accounts(
+    endpoint: str, folder: Path, patch: pytest.MonkeyPatch, *, profile: bool = False
+) -> Config:
+    """With the second cluster in another account, by a role or by a profile that assumes it."""
+    role = account.prepare_other(endpoint, OTHER)
+    profiles = folder / "config"
+    profiles.write_text(
+        f"[profile payments]\nrole_arn = {role}\ncredential_source = Environment\n", encoding="utf-8"
+    )
+    patch.setenv("AWS_CONFIG_FILE", str(profiles))
+    config = dev()
+    by = {"profile": "payments"} if profile else {"roleArn": role}
+    config[changes.CLUSTERS][1]["eks"]["account"] = by
+    return config
+
+
+@pytest.mark.parametrize("profile", [False, True])
+def test_a_stack_in_two_accounts_is_made_and_destroyed_and_nothing_is_left_in_either(
+    cloud: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, profile: bool
+) -> None:
+    config = in_two_accounts(cloud, tmp_path, monkeypatch, profile=profile)
+    before = left(cloud), left(cloud, OTHER)
+    life = rehearsed(config, cloud)
+    life.create()
+    for number, name in ((account.HOME, "cluster-1"), (OTHER, "cluster-2")):
+        assert account.observer(cloud, "eks", number=number).list_clusters()["clusters"] == [
+            f"istio-eks-{name}"
+        ]
+        balancers = account.observer(cloud, "elbv2", number=number).describe_load_balancers()
+        assert len(balancers["LoadBalancers"]) == 3
+        (vpc,) = [
+            each
+            for each in account.observer(cloud, "ec2", number=number).describe_vpcs()["Vpcs"]
+            if not each["IsDefault"]
+        ]
+        zones = account.observer(cloud, "route53", number=number).list_hosted_zones_by_vpc(
+            VPCId=vpc["VpcId"], VPCRegion=REGION
+        )
+        assert [zone["Name"] for zone in zones["HostedZoneSummaries"]] == ["mesh.internal."]
+        for role in account.observer(cloud, "iam", number=number).list_roles(PathPrefix="/fedmesh/")["Roles"]:
+            bound = role["PermissionsBoundary"]["PermissionsBoundaryArn"]
+            assert bound == f"arn:aws:iam::{number}:policy/fedmesh-boundary"
+    life.destroy()
+    assert (left(cloud), left(cloud, OTHER)) == before
+
+
+def test_two_profiles_of_one_account_are_refused_before_anything_is_made(
+    cloud: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = in_two_accounts(cloud, tmp_path, monkeypatch, profile=True)
+    role = f"arn:aws:iam::{OTHER}:role/{account.DEPLOYER}"
+    config[changes.CLUSTERS][0]["eks"]["account"] = {"roleArn": role}
+    with pytest.raises(
+        ConfigError, match=f"cluster-2].eks.account in .*: {OTHER} is the account of cluster-1 too"
+    ):
+        record(config, templates)
+
+
+def accepted_by_the_requester(patch: pytest.MonkeyPatch) -> None:
+    original = aws.ec2.VpcPeeringConnectionAccepter
+
+    def accepter(name: str, *, opts: pulumi.ResourceOptions, **given: Any) -> Any:
+        return original(name, opts=pulumi.ResourceOptions(parent=opts.parent), **given)
+
+    patch.setattr(links.aws.ec2, "VpcPeeringConnectionAccepter", accepter)
+
+
+def associated_without_leave(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(dns.aws.route53, "VpcAssociationAuthorization", lambda *_, **__: None)
+    original = aws.route53.ZoneAssociation
+
+    def association(name: str, *, opts: pulumi.ResourceOptions, **given: Any) -> Any:
+        alone = pulumi.ResourceOptions(parent=opts.parent, provider=opts.provider)
+        return original(name, opts=alone, **given)
+
+    patch.setattr(dns.aws.route53, "ZoneAssociation", association)
+
+
+@pytest.mark.parametrize(
+    ("put", "refusal"),
+    [
+        (accepted_by_the_requester, "OperationNotPermitted"),
+        (associated_without_leave, "has not authorized the association"),
+    ],
+)
+def test_what_only_the_other_account_may_do_is_refused_to_the_first(
+    cloud: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, put: "Put", refusal: str
+) -> None:
+    config = in_two_accounts(cloud, tmp_path, monkeypatch)
+    with monkeypatch.context() as patch:
+        put(patch)
+        life = rehearsed(config, cloud)
+    with pytest.raises(RefusedError, match=refusal):
+        life.create()
+
+
+def test_a_role_that_does_not_trust_the_caller_is_not_assumed(
+    cloud: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = in_two_accounts(cloud, tmp_path, monkeypatch)
+    stranger = '{"Statement": [{"Effect": "Allow", "Principal": {"AWS": "arn:aws:iam::333333333333:root"}}]}'
+    account.observer(cloud, "iam", number=OTHER).update_assume_role_policy(
+        RoleName=account.DEPLOYER, PolicyDocument=stranger
+    )
+    with pytest.raises(Exception, match="not authorized to perform: sts:AssumeRole"):
+        record(config, templates)
 
 
 def test_another_stack_with_the_same_names_is_refused_before_anything_is_made(cloud: str) -> None:
@@ -490,8 +597,11 @@ def test_the_first_of_all_clusters_has_no_say_where_it_is_none_of_eks(
     cloud: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = mixed(dev(), tmp_path, monkeypatch)
-    monkeypatch.setattr(EksFleet, "home_region", property(lambda self: self.settings.clusters[0].region))
-    with pytest.raises(KeyError, match="dc-1"):
+    first = property(
+        lambda self: pulumi.ResourceOptions(providers=[self.providers[self.settings.clusters[0].name]])
+    )
+    monkeypatch.setattr(EksFleet, "home", first)
+    with pytest.raises(KeyError, match="on-premises"):
         record(config, templates)
 
 
