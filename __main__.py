@@ -24,7 +24,11 @@ clusters = {**existing_clusters(settings), **fleet.clusters}
 providers = kubernetes_providers(clusters, last_known)
 options = {name: pulumi.ResourceOptions(providers=[each]) for name, each in providers.items()}
 storage = {
-    spec.name: Storage(f"{spec.name}-storage", StorageArgs(settings.storage_of(spec)), options[spec.name])
+    spec.name: Storage(
+        f"{spec.name}-storage",
+        StorageArgs(settings.storage_of(spec), settings.has_auto_storage(spec)),
+        options[spec.name],
+    )
     for spec in settings.clusters
 }
 load_balancers = install_controllers(fleet, options)
@@ -37,7 +41,7 @@ mesh = {
             settings=settings,
             provider=providers[spec.name],
             api_server=clusters[spec.name].api_server,
-            storage_class=storage[spec.name].class_name,
+            storage=storage[spec.name],
             load_balancers=load_balancers[spec.name],
             last_known_state=last_known.of(spec.name),
         )

@@ -24,6 +24,9 @@ NODE_POLICIES = (
 EBS_CSI = "aws-ebs-csi-driver"
 DEDICATED = "dedicated"
 OWNER = "fedmesh:stack"  # a tag of every EKS cluster, with the name of the stack that created it
+AUTO_MODE = eks.AutoModeOptionsArgs(
+    enabled=True, compute_config=eks.ClusterComputeConfigArgs(node_pools=["general-purpose"])
+)
 AUTOSCALED = pulumi.ResourceOptions(ignore_changes=["scalingConfig.desiredSize"])
 LONGEST_GROUP_PREFIX = 36  # the provider adds 26 characters, and EKS takes 63
 
@@ -83,14 +86,17 @@ class EksCluster(pulumi.ComponentResource):
         self._args = args
         self._child = pulumi.ResourceOptions(parent=self)
         self._partition = partition_of(args.region) or "aws"
+        self._network = [args.network] if args.network else []
 
         self.control_plane = cluster = self._cluster(self._key())
         after_cluster = pulumi.ResourceOptions(parent=self, depends_on=[cluster])
         self.security_group_id = cluster.cluster_security_group_id
         self._api_rules()
         groups = self._node_groups(after_cluster)
-        # CoreDNS stays DEGRADED until EKS gives up if no node can run it: the general nodes come first.
-        addons = self._addons(pulumi.ResourceOptions(parent=self, depends_on=[groups[GENERAL]]))
+        # CoreDNS stays DEGRADED until EKS gives up if no node can run it: the general nodes come first, or what Auto
+        # Mode needs to make nodes for it.
+        nodes = [groups[GENERAL]] if GENERAL in groups else [cluster, *self._network]
+        addons = self._addons(pulumi.ResourceOptions(parent=self, depends_on=nodes))
 
         ready = pulumi.Output.all(*(group.id for group in groups.values()), *(addon.id for addon in addons))
         raw = pulumi.Output.all(cluster.kubeconfig_json, ready).apply(lambda both: str(both[0]))
@@ -146,7 +152,7 @@ class EksCluster(pulumi.ComponentResource):
             version=spec.version,
             vpc_id=self._args.vpc_id,
             private_subnet_ids=list(self._args.private_subnet_ids),
-            public_subnet_ids=list(self._args.public_subnet_ids),
+            public_subnet_ids=self._public_subnets(),
             authentication_mode=eks.AuthenticationMode.API,
             access_entries=self._admins(),
             endpoint_private_access=True,
@@ -163,7 +169,12 @@ class EksCluster(pulumi.ComponentResource):
             vpc_cni_options=eks.VpcCniOptionsArgs(
                 addon_version=self._pin("vpc-cni"), enable_network_policy=True
             ),
-            kube_proxy_addon_options=eks.KubeProxyAddonOptionsArgs(version=self._pin("kube-proxy")),
+            kube_proxy_addon_options=eks.KubeProxyAddonOptionsArgs(
+                version=self._pin("kube-proxy"), enabled=True if spec.auto_mode else None
+            ),
+            # the nodes of managed groups need the addons that Auto Mode's own nodes do without
+            use_default_vpc_cni=False if spec.auto_mode else None,
+            auto_mode=AUTO_MODE if spec.auto_mode else None,
             coredns_addon_options=eks.CoreDnsAddonOptionsArgs(enabled=False),
             deletion_protection=spec.deletion_protection,
             upgrade_policy=aws.eks.ClusterUpgradePolicyArgs(support_type=spec.support_type.upper()),
@@ -174,6 +185,12 @@ class EksCluster(pulumi.ComponentResource):
             cluster_tags={OWNER: pulumi.get_stack()},
             opts=pulumi.ResourceOptions(parent=self, depends_on=self._log_group(), transforms=[transform]),
         )
+
+    def _public_subnets(self) -> list[pulumi.Input[str]] | None:
+        """Auto Mode makes nodes in all subnets of the cluster, and in a public one, without a public address, they have
+        no way to AWS. Load balancers find their subnets by tags.
+        """
+        return None if self._args.spec.auto_mode else list(self._args.public_subnet_ids)
 
     def _public_cidrs(self) -> list[pulumi.Input[str]]:
         peers = [pulumi.Output.concat(address, "/32") for address in self._args.peer_addresses]
@@ -247,9 +264,8 @@ class EksCluster(pulumi.ComponentResource):
             opts=self._child,
         )
         # without its routes a node neither joins nor, on destroy, releases its network interfaces
-        network = [self._args.network] if self._args.network else []
         opts = pulumi.ResourceOptions.merge(
-            after_cluster, pulumi.ResourceOptions(depends_on=[*attachments, *network])
+            after_cluster, pulumi.ResourceOptions(depends_on=[*attachments, *self._network])
         )
         return {
             group_name: self._node_group(group_name, group, node_role, opts)
@@ -331,10 +347,13 @@ class EksCluster(pulumi.ComponentResource):
             tags=self._tags("ebs-csi"),
             opts=self._child,
         )
-        identity = self._addon("eks-pod-identity-agent", after_nodes)
-        with_role = pulumi.ResourceOptions(parent=self, depends_on=[identity, *attachments])
+        # Auto Mode's nodes have the agent, and no pod of the managed ones has an identity
+        agent = [] if self._args.spec.auto_mode else [self._addon("eks-pod-identity-agent", after_nodes)]
+        with_role = pulumi.ResourceOptions.merge(
+            after_nodes, pulumi.ResourceOptions(depends_on=[*agent, *attachments])
+        )
         return [
-            identity,
+            *agent,
             self._addon("coredns", after_nodes),
             self._addon(
                 EBS_CSI,

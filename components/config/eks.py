@@ -353,9 +353,12 @@ class EksSpec(Model):
     which cost money per zone; `s3`: S3 alone, which is free, and the others through NAT."""
     endpoint: EndpointSpec = setting({}, example={"public": True, "cidrs": ["<your address>/32"]})
     """From where the API server can be reached. The networks of the mesh always reach it."""
+    auto_mode: Flag = setting(False, example=True, since="0.2")
+    """Whether EKS Auto Mode makes, patches and removes the nodes that pods need, by its node pool `general-purpose`.
+    The group `spire-server` stays a managed one."""
     node_groups: Mapping[DnsLabel, NodeGroupSpec] = setting(
-        description=f"The managed node groups by name. `{GENERAL}` and `{SPIRE_SERVER}` are required, `{{}}` gives "
-        f"them their defaults. Only SPIRE's server runs on `{SPIRE_SERVER}`.",
+        description=f"The managed node groups by name. `{GENERAL}` (not with `autoMode`) and `{SPIRE_SERVER}` are "
+        f"required, `{{}}` gives them their defaults. Only SPIRE's server runs on `{SPIRE_SERVER}`.",
         example={GENERAL: {"instanceTypes": ["m5.large"], "max": 6}, SPIRE_SERVER: {}},
         replaces="nothing; node groups are added or removed",
     )
@@ -446,11 +449,11 @@ class EksSpec(Model):
 
     @field_validator("node_groups", mode="before")
     @classmethod
-    def _required_groups(cls, groups: object) -> object:
+    def _required_groups(cls, groups: object, info: ValidationInfo) -> object:
         if not isinstance(groups, Mapping):
             return groups
         given = cast(Mapping[str, object], groups)
-        for name in (GENERAL, SPIRE_SERVER):
+        for name in (SPIRE_SERVER,) if info.data.get("auto_mode") else (GENERAL, SPIRE_SERVER):
             if given.get(name) is None:
                 raise refusal(
                     f"is missing: every cluster needs the node groups {GENERAL} and {SPIRE_SERVER}", name

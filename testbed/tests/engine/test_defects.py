@@ -240,6 +240,32 @@ def test_an_up_whose_session_ends_goes_on_with_the_next_one(
     assert len(account.observer(cloud, "ec2").describe_nat_gateways()["NatGateways"]) == 2
 
 
+def with_auto_mode() -> Config:
+    config = dev()
+    for cluster in config[changes.CLUSTERS]:
+        eks = cluster["eks"]
+        eks |= {"autoMode": True, "nodeGroups": {"spire-server": eks["nodeGroups"]["spire-server"]}}
+    return config
+
+
+def test_clusters_of_auto_mode_are_made_and_destroyed_and_nothing_is_left(cloud: str) -> None:
+    before = left(cloud)
+    life = rehearsed(with_auto_mode(), cloud)
+    life.create()
+    eks = account.observer(cloud, "eks")
+    found = eks.describe_cluster(name="istio-eks-cluster-1")["cluster"]
+    assert found["computeConfig"]["nodePools"] == ["general-purpose"]
+    assert found["storageConfig"] == {"blockStorage": {"enabled": True}}
+    assert found["kubernetesNetworkConfig"]["elasticLoadBalancing"] == {"enabled": True}
+    (group,) = eks.list_nodegroups(clusterName=found["name"])["nodegroups"]
+    assert group.startswith("spire-server-")
+    assert eks.list_addons(clusterName=found["name"])["addons"] == [
+        *("aws-ebs-csi-driver", "coredns", "kube-proxy", "vpc-cni")
+    ]
+    life.destroy()
+    assert left(cloud) == before
+
+
 OTHER = "210987654321"
 
 
@@ -486,7 +512,29 @@ def with_caller_as_admin() -> Config:
     return with_admins(dev(), changes.ADMIN)
 
 
+def load_balancing_off(patch: pytest.MonkeyPatch) -> None:
+    """Auto Mode without its load balancing, as our controller makes the load balancers."""
+    original = aws.eks.Cluster
+
+    def cluster(name: str, **given: Any) -> Any:
+        network = {
+            k: v for k, v in given["kubernetes_network_config"].items() if k != "elastic_load_balancing"
+        }
+        return original(name, **{**given, "kubernetes_network_config": network})
+
+    patch.setattr(aws.eks, "Cluster", cluster)
+
+
+def nodes_in_public_subnets(patch: pytest.MonkeyPatch) -> None:
+    """Auto Mode makes nodes in public subnets too, where they have no public address."""
+    patch.setattr(eks.EksCluster, "_public_subnets", lambda self: list(self._args.public_subnet_ids))
+
+
 DEFECTS = {
+    "Auto Mode in part": Defect(load_balancing_off, "must be all enabled or all disabled", with_auto_mode),
+    "Auto Mode in public subnets": Defect(
+        nodes_in_public_subnets, "no route from subnet-[0-9a-f]+ to", with_auto_mode
+    ),
     "D1": Defect(no_timeout, "Health check timeout '10' must be smaller than"),
     "D2": Defect(exits_go_first, "no route from subnet-[0-9a-f]+ to elbv2", on_destroy=True),
     "D5": Defect(webhook_for_services, "failed calling webhook"),
