@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pulumi
 import pulumi_aws as aws
@@ -14,6 +15,7 @@ from components.aws.network import INTERFACE_ENDPOINTS, Network, NetworkArgs
 from components.config.accounts import check_accounts, in_account
 from components.config.aws import AwsSettings
 from components.config.eks import EksSpec, name_in_eks
+from components.config.networks import check_gateway
 from components.config.zones import verified_zones
 
 
@@ -65,6 +67,7 @@ class AwsClusters(pulumi.ComponentResource):
         super().__init__("fedmesh:aws:AwsClusters", name, None, opts)
         self._args = args
         self._numbers = self._account_numbers()
+        self._gateway = self._transit_gateway()
         self.networks = {cluster.name: self._network(cluster) for cluster in args.clusters}
         self.links = NetworkLinks(
             f"{name}-links",
@@ -72,6 +75,7 @@ class AwsClusters(pulumi.ComponentResource):
                 ends=[self._end(cluster) for cluster in args.clusters],
                 join=args.settings.join,
                 tags=args.settings.tags,
+                transit_gateway=self._gateway,
             ),
             self._in(args.clusters[0]),
         )
@@ -121,6 +125,22 @@ class AwsClusters(pulumi.ComponentResource):
             label: pulumi.Output.all(number, checked).apply(lambda both: str(both[0]))
             for label, number in numbers.items()
         }
+
+    def _transit_gateway(self) -> pulumi.Output[str] | None:
+        """Returns the id of the transit gateway that the stack names, once it is known to be of use."""
+        id_ = self._args.settings.transit_gateway_id
+        if not id_:
+            return None
+        opts = self._invoke(self._args.clusters[0])
+        wanted = [
+            {"name": "transit-gateway-id", "values": [id_]},
+            {"name": "state", "values": ["available"]},
+        ]
+        found = aws.ec2transitgateway.get_transit_gateway_output(filters=wanted, opts=opts)
+        account = aws.get_caller_identity_output(opts=opts).account_id
+        return pulumi.Output.all(found, account).apply(
+            lambda both: id_ if check_gateway(_gateway_facts(both[0]), both[1], self._args.source) else ""
+        )
 
     def _in(self, cluster: AwsCluster) -> pulumi.ResourceOptions:
         return pulumi.ResourceOptions(parent=self, providers=[self._args.providers[cluster.name]])
@@ -193,7 +213,7 @@ class AwsClusters(pulumi.ComponentResource):
         return pulumi.Output.all(zones, self._unowned(cluster)).apply(lambda both: both[0])
 
     def _unowned(self, cluster: AwsCluster) -> pulumi.Output[bool]:
-        """Known when no other stack has an EKS cluster of the name, and the accounts are what they seem."""
+        """Known when no other stack has an EKS cluster of the name, and accounts and gateway have been checked."""
         opts = self._invoke(cluster)
         tags = aws.eks.get_clusters_output(opts=opts).names.apply(
             lambda names: (
@@ -202,7 +222,7 @@ class AwsClusters(pulumi.ComponentResource):
                 else pulumi.Output.from_input(dict[str, str]())
             )
         )
-        return pulumi.Output.all(tags, *self._numbers.values()).apply(
+        return pulumi.Output.all(tags, self._gateway, *self._numbers.values()).apply(
             lambda known: check_owner(known[0], pulumi.get_stack(), cluster.eks_name)
         )
 
@@ -243,3 +263,14 @@ class AwsClusters(pulumi.ComponentResource):
             ),
             self._in(cluster),
         )
+
+
+def _gateway_facts(found: aws.ec2transitgateway.GetTransitGatewayResult) -> dict[str, Any]:
+    return {
+        "id": found.id,
+        "owner": found.owner_id,
+        "association": found.default_route_table_association == "enable",
+        "propagation": found.default_route_table_propagation == "enable",
+        "dns": found.dns_support == "enable",
+        "auto_accept": found.auto_accept_shared_attachments == "enable",
+    }

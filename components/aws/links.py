@@ -33,15 +33,24 @@ class NetworkEnd:
 
 @dataclass(frozen=True)
 class NetworkLinksArgs:
-    """Args of NetworkLinks: the networks (their ranges disjoint), the way to join them, and tags."""
+    """Args of NetworkLinks.
+
+    Attributes:
+        ends: the networks, their ranges disjoint.
+        join: the way to join them.
+        tags: tags of all resources.
+        transit_gateway: the id of a gateway in the networks' one region that exists, None where it is made.
+    """
 
     ends: Sequence[NetworkEnd]
     join: Join
     tags: Mapping[str, str]
+    transit_gateway: pulumi.Input[str] | None = None
 
 
 class NetworkLinks(pulumi.ComponentResource):
-    """VPC peering of every pair, or one transit gateway per region with the gateways peered, or nothing.
+    """VPC peering of every pair, or one transit gateway per region with the gateways peered, or one that exists, or
+    nothing.
 
     Outputs:
         routes: the ids of all routes made; what talks across networks may depend on them.
@@ -128,11 +137,13 @@ class NetworkLinks(pulumi.ComponentResource):
 
     def _transit(self) -> list[pulumi.Output[str]]:
         regions = sorted({end.region for end in self._args.ends})
-        gateways = {region: self._gateway(region) for region in regions}
-        attached = {end.name: self._attach(end, gateways[end.region]) for end in self._args.ends}
+        given = self._args.transit_gateway
+        gateways = {} if given is not None else {region: self._gateway(region) for region in regions}
+        ids = {region: gateways[region].id if given is None else given for region in regions}
+        attached = {end.name: self._attach(end, ids[end.region]) for end in self._args.ends}
         across = [
             route
-            for one, other in combinations(regions, 2)
+            for one, other in combinations(gateways, 2)
             for route in self._peer_gateways(one, other, gateways)
         ]
         return [
@@ -143,7 +154,7 @@ class NetworkLinks(pulumi.ComponentResource):
                     region=end.region,
                     route_table_id=table,
                     destination_cidr_block=peer.cidr,
-                    transit_gateway_id=gateways[end.region].id,
+                    transit_gateway_id=ids[end.region],
                     opts=pulumi.ResourceOptions(parent=self, depends_on=[attached[end.name]]),
                 ).id
                 for end, peer in permutations(self._args.ends, 2)
@@ -162,13 +173,11 @@ class NetworkLinks(pulumi.ComponentResource):
             opts=self._child,
         )
 
-    def _attach(
-        self, end: NetworkEnd, gateway: aws.ec2transitgateway.TransitGateway
-    ) -> aws.ec2transitgateway.VpcAttachment:
+    def _attach(self, end: NetworkEnd, gateway: pulumi.Input[str]) -> aws.ec2transitgateway.VpcAttachment:
         return aws.ec2transitgateway.VpcAttachment(
             f"{self._name}-{end.name}",
             region=end.region,
-            transit_gateway_id=gateway.id,
+            transit_gateway_id=gateway,
             vpc_id=end.vpc_id,
             subnet_ids=list(end.subnet_ids),
             dns_support="enable",

@@ -191,6 +191,7 @@ def check_clusters(clusters: Sequence[ClusterSpec], aws: AwsSettings) -> None:
     _check_ranges(made)
     _check_callers(made)
     _check_routes(made, aws)
+    _check_gateway(made, aws)
     _check_edge(made, aws)
     _check_accounts(made, aws)
 
@@ -264,6 +265,16 @@ def _check_routes(made: Made, aws: AwsSettings) -> None:
                 "set fedmesh:aws: {join: none} where something else joins them",
                 *path,
             )
+
+
+def _check_gateway(made: Made, aws: AwsSettings) -> None:
+    regions = sorted({cluster.region for _, cluster, _ in made})
+    if aws.transit_gateway_id and len(regions) > 1:
+        raise refusal(
+            f"joins the networks of one region, and the stack's are in {', '.join(regions)}: leave it out, and a "
+            "gateway is made in each; or use peering, or none where something else joins them",
+            *("aws", "transitGatewayId"),
+        )
 
 
 def _check_edge(made: Made, aws: AwsSettings) -> None:

@@ -240,6 +240,37 @@ def test_an_up_whose_session_ends_goes_on_with_the_next_one(
     assert len(account.observer(cloud, "ec2").describe_nat_gateways()["NatGateways"]) == 2
 
 
+def test_a_transit_gateway_that_exists_joins_the_networks_and_stays(cloud: str) -> None:
+    ec2 = account.observer(cloud, "ec2")
+    gateway = ec2.create_transit_gateway()["TransitGateway"]["TransitGatewayId"]
+    config = dev(join="transit-gateway", transitGatewayId=gateway)
+    before = left(cloud)
+    life = rehearsed(config, cloud)
+    life.create()
+    attached = ec2.describe_transit_gateway_vpc_attachments()["TransitGatewayVpcAttachments"]
+    assert {each["TransitGatewayId"] for each in attached} == {gateway}
+    assert len(attached) == 2
+    life.destroy()
+    assert left(cloud) == before
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"DefaultRouteTableAssociation": "disable"}, "needs default route table association, which is off"),
+        ({"DnsSupport": "disable"}, "needs DNS support, which is off"),
+        (None, "no matching EC2 Transit Gateway found"),
+    ],
+)
+def test_a_transit_gateway_that_does_not_do_is_refused_before_anything_is_made(
+    cloud: str, options: Config | None, reason: str
+) -> None:
+    ec2 = account.observer(cloud, "ec2", REGION if options else "eu-west-1")
+    gateway = ec2.create_transit_gateway(Options=options or {})["TransitGateway"]["TransitGatewayId"]
+    with pytest.raises(Exception, match=reason):
+        record(dev(join="transit-gateway", transitGatewayId=gateway), templates)
+
+
 def with_auto_mode() -> Config:
     config = dev()
     for cluster in config[changes.CLUSTERS]:
