@@ -91,9 +91,11 @@ def left(endpoint: str, number: str = account.HOME) -> dict[str, int]:
         return inventory.take((REGION,), Identity(key=f"observer.{number}")).left
 
 
-@pytest.mark.parametrize("edge", ["none", "route53", "origin-failover"])
+@pytest.mark.parametrize("edge", ["none", "route53", "origin-failover", "global-accelerator"])
 def test_a_sound_stack_is_made_and_destroyed_and_nothing_is_left(cloud: str, edge: str) -> None:
-    """Peering with users led from an apex by Route 53; transit gateways, also with users led by CloudFront."""
+    """Peering with users led from an apex by Route 53; transit gateways, also with users led by CloudFront and by
+    Global Accelerator.
+    """
     config = (
         route53(cloud, "example.com")
         if edge == "route53"
@@ -517,6 +519,34 @@ def large_ranges_pass(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(eks.EksCluster, "_public_cidrs", lambda _: ["0.0.0.0/1"])
 
 
+def accelerator_does_not_wait(patch: pytest.MonkeyPatch) -> None:
+    """Endpoints are looked up by their names alone, whether the controller has made the load balancers or not."""
+
+    def arn(_: edge.Edge, target: edge.EdgeTarget) -> pulumi.Output[str]:
+        return aws.lb.get_load_balancer_output(name=target.load_balancer, region=target.region).arn
+
+    patch.setattr(edge.Edge, "_load_balancer_arn", arn)
+
+
+def accelerator_in_one_region(patch: pytest.MonkeyPatch) -> None:
+    """Global Accelerator takes an endpoint in the group of its own region alone."""
+    original = edge.aws.globalaccelerator.EndpointGroup
+
+    def group(name: str, **given: Any) -> Any:
+        return original(name, **{**given, "endpoint_group_region": "eu-west-1"})
+
+    patch.setattr(edge.aws.globalaccelerator, "EndpointGroup", group)
+
+
+def accelerator_checks_too_often(patch: pytest.MonkeyPatch) -> None:
+    """Global Accelerator checks every 10 or every 30 seconds."""
+    patch.setattr(edge, "CHECK_SECONDS", 5)
+
+
+def with_accelerator() -> Config:
+    return dev(edge={"mode": "global-accelerator"})
+
+
 def with_r8gb() -> Config:
     config = dev()
     for cluster in config[changes.CLUSTERS]:
@@ -573,6 +603,15 @@ DEFECTS = {
     "D11": Defect(zones_unseen, "use1-az3 is not supported", in_a_refused_zone),
     "D15": Defect(names_cut, "A load balancer with the same name|DuplicateLoadBalancerName", with_long_names),
     "D26": Defect(identity_before_cluster, "No cluster found for name"),
+    "accelerator before load balancers": Defect(
+        accelerator_does_not_wait, "LoadBalancerNotFound", with_accelerator
+    ),
+    "accelerator of another region": Defect(
+        accelerator_in_one_region, "is no load balancer of eu-west-1", with_accelerator
+    ),
+    "accelerator that checks too often": Defect(
+        accelerator_checks_too_often, "HealthCheckIntervalSeconds must be 10 or 30", with_accelerator
+    ),
     "image of another architecture": Defect(wrong_image, "is not a valid instance type", with_r8gb),
     "half the internet": Defect(large_ranges_pass, "not allowed in publicAccessCidrs"),
 }
