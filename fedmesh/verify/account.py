@@ -14,7 +14,7 @@ from pathlib import Path
 from components.config.accounts import AccountSpec, in_account
 from components.config.eks import LATEST, EksSpec, is_listed, name_in_eks
 from components.config.errors import ConfigError
-from components.config.networks import check_network
+from components.config.networks import check_gateway, check_network
 from components.config.zones import verified_zones
 from fedmesh.kube import Json
 from fedmesh.stack import settings_of
@@ -95,6 +95,7 @@ class Account:
     Attributes:
         boundary: ARN of the permissions boundary of the stack's roles, "" for none.
         project: the folder of the Pulumi program.
+        gateway: id of the transit gateway that exists and joins the networks, "" for none.
         aws: calls AWS with the account's credentials; the aws command with those at hand by default.
     """
 
@@ -103,6 +104,7 @@ class Account:
     boundary: str
     project: Path
     aws: Aws = field(default=aws_command)
+    gateway: str = ""
 
     @cached_property
     def caller(self) -> str:
@@ -135,7 +137,14 @@ def load(project: Path, stack: str) -> list[Account]:
         cluster = NewCluster(spec.name, name_in_eks(spec.name), spec.region, spec.eks)
         account = accounts.setdefault(
             spec.eks.account_label,
-            Account(stack, [], settings.aws.permissions_boundary, project, aws_in(spec.eks.account)),
+            Account(
+                stack,
+                [],
+                settings.aws.permissions_boundary,
+                project,
+                aws_in(spec.eks.account),
+                settings.aws.transit_gateway_id,
+            ),
         )
         account.clusters.append(cluster)
     return list(accounts.values())
@@ -251,6 +260,31 @@ def _subnets(account: Account, cluster: NewCluster, ids: Sequence[str]) -> dict[
         }
         for each in found
     }
+
+
+@check("the transit gateway that exists can be used", "Change the gateway's options, or name another.")
+def gateway_is_usable(account: Account, cluster: NewCluster) -> str:
+    """The gateway is in the cluster's region, and associates and propagates what is attached to it."""
+    if not account.gateway:
+        return "none is named"
+    words = ("ec2", "describe-transit-gateways", "--transit-gateway-ids", account.gateway)
+    (found,) = account.aws(*words, region=cluster.region)["TransitGateways"]
+    if found["State"] != "available":
+        raise Failed(f"{account.gateway} is {found['State']}")
+    options = {name: value == "enable" for name, value in found["Options"].items()}
+    facts = {
+        "id": account.gateway,
+        "owner": found["OwnerId"],
+        "association": options["DefaultRouteTableAssociation"],
+        "propagation": options["DefaultRouteTablePropagation"],
+        "dns": options["DnsSupport"],
+        "auto_accept": options["AutoAcceptSharedAttachments"],
+    }
+    try:
+        check_gateway(facts, account.caller.split(":")[4], account.stack)
+    except ConfigError as error:
+        raise Failed(str(error)) from None
+    return account.gateway
 
 
 @check("the zones have the instance types", "Choose other instance types or zones.")
@@ -392,6 +426,7 @@ CHECKS = (
     versions_exist,
     zones_are_usable,
     network_is_usable,
+    gateway_is_usable,
     instances_are_offered,
     quotas_leave_room,
     permissions_suffice,

@@ -295,3 +295,29 @@ def test_the_boundary_of_an_account_is_its_own() -> None:
     contexts = [word for words in asked.asked for word in words if "iam:PermissionsBoundary" in word]
     assert contexts
     assert all(word.endswith("=arn:aws:iam::210987654321:policy/fedmesh-boundary") for word in contexts)
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({}, None),
+        ({"State": "deleting"}, "tgw-1 is deleting"),
+        ({"Options": {"DnsSupport": "disable"}}, "tgw-1 needs DNS support, which is off"),
+        ({"OwnerId": "210987654321"}, "tgw-1 needs auto-accept shared attachments, which is off"),
+    ],
+)
+def test_a_transit_gateway_that_exists_is_asked_for_what_joins_networks(
+    changed: dict[str, Any], said: str | None
+) -> None:
+    on = ("DefaultRouteTableAssociation", "DefaultRouteTablePropagation", "DnsSupport")
+    options = {
+        **dict.fromkeys(on, "enable"),
+        "AutoAcceptSharedAttachments": "disable",
+        **changed.pop("Options", {}),
+    }
+    gateway = {"State": "available", "OwnerId": "123456789012", "Options": options, **changed}
+    aws = FakeAws(ec2_describe_transit_gateways={"TransitGateways": [gateway]})
+    found = examine(Account("dev", [new_cluster()], "", PROJECT, aws, gateway="tgw-1"))
+    (result,) = [each for each in found if each.name == "the transit gateway that exists can be used"]
+    assert result.ok == (said is None)
+    assert said is None or said in result.detail
