@@ -220,6 +220,7 @@ def record(
         try:
             runpy.run_path(str(PROJECT / "__main__.py"))
             asyncio.get_event_loop().run_until_complete(wait_for_rpcs())
+            _settle(recording)
         except BaseException:
             # a later program would wait for what this one began
             SETTINGS.rpc_manager.clear()  # pyright: ignore[reportAttributeAccessIssue]
@@ -228,6 +229,14 @@ def record(
         finally:
             os.chdir(before)
     return recording.resources
+
+
+def _settle(recording: Recording) -> None:
+    """Puts values in the place of the outputs that transforms have left among inputs."""
+    for resource in recording.resources.values():
+        for name, value in resource.inputs.items():
+            if isinstance(value, pulumi.Output):
+                resource.inputs[name] = asyncio.get_event_loop().run_until_complete(value.future())
 
 
 def _camel(args: type, arguments: Mapping[str, Any]) -> Json:

@@ -5,15 +5,15 @@ options of its own side), and CreateVPCAssociationAuthorization and AssociateVPC
 """
 
 import json
+import re
 from typing import Any
 
 from moto.core.exceptions import ServiceException
-from moto.core.responses import ActionResult
+from moto.core.responses import ActionResult, BaseResponse
 from moto.core.utils import utcnow
 from moto.ec2.exceptions import EC2ClientError
 from moto.ec2.models import EC2Backend, ec2_backends
 from moto.eks.models import eks_backends
-from moto.iam import models as iam_models
 from moto.iam.models import iam_backends
 from moto.route53 import urls
 from moto.route53.models import Route53Backend, route53_backends
@@ -46,16 +46,17 @@ class ConflictingDomainError(ServiceException):
 
 def install() -> None:
     """Adds the rules, and what moto lacks of Route 53."""
-    original = iam_models.get_account_id_from
+    original = BaseResponse.get_current_account
 
-    def account_of(key: str) -> str:
+    def account_of(self: Any) -> str:
+        key = key_of(self)
         if key.startswith(OBSERVER):
             return key.removeprefix(OBSERVER)
         if key.startswith(POD):
-            return _account_of_cluster(key.split(".")[1]) or original(key)
-        return original(key)
+            return _account_of_cluster(key.split(".")[1]) or original(self)
+        return original(self)
 
-    iam_models.get_account_id_from = account_of
+    BaseResponse.get_current_account = account_of
     check_before(STSBackend, "assume_role", _require_trust)
     check_before(EC2Backend, "modify_vpc_peering_connection_options", _require_own_side)
     for path in PATHS:
@@ -74,6 +75,12 @@ def install() -> None:
         return [zone for backend in every for zone in by_vpc(backend, vpc_id)]
 
     Route53Backend.list_hosted_zones_by_vpc = by_vpc_everywhere
+
+
+def key_of(response: Any) -> str:
+    """The key id of a call, which says who calls."""
+    found = re.search(r"Credential=([^/]+)/", response.headers.get("Authorization", ""))
+    return found[1] if found else ""
 
 
 def _account_of_cluster(cluster: str) -> str:

@@ -9,7 +9,6 @@ at what was made, may do everything.
 
 import json
 import os
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -28,7 +27,7 @@ from moto.iam.models import iam_backends
 from moto.kms.models import kms_backends
 
 from testbed.sandbox.aws import Aws, Identity
-from testbed.sandbox.cloud.accounts import OBSERVER, POD
+from testbed.sandbox.cloud.accounts import OBSERVER, POD, key_of
 from testbed.sandbox.cloud.running import POLICY_FILE
 from testbed.sandbox.permissions import IAM_ACTIONS, IAM_NAMES
 from testbed.sandbox.reach import UnreachableError, require_way_out
@@ -139,7 +138,7 @@ def install() -> None:
 
 
 def _judge(response: Any) -> None:
-    key = _key_of(response)
+    key = key_of(response)
     if key == EXPIRED:
         raise ExpiredTokenError
     if key == DEPLOYER and os.environ.get(POLICY_FILE):
@@ -157,11 +156,6 @@ def _judge(response: Any) -> None:
     elif key in (keys := _iam(response).access_keys):
         role = _iam(response).get_role_by_arn(keys[key].role_arn)
         _require(role.arn, _documents_of(response, role), response)
-
-
-def _key_of(response: Any) -> str:
-    found = re.search(r"Credential=([^/]+)/", response.headers.get("Authorization", ""))
-    return found[1] if found else ""
 
 
 def _require(who: str, layers: Sequence[Sequence[Json]], response: Any) -> None:
