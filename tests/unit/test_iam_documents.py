@@ -95,3 +95,10 @@ def test_the_boundary_gives_no_role_a_way_to_other_identities() -> None:
         "ec2.amazonaws.com",
         "ec2.amazonaws.com.cn",
     ]
+
+
+@pytest.mark.parametrize(("document", "most"), [("iam-policy.json", 10240), ("iam-boundary.json", 6144)])
+def test_documents_are_no_longer_than_iam_takes(document: str, most: int) -> None:
+    """An inline policy of a role, and a managed policy, without their white space."""
+    text = (DOCS / document).read_text(encoding="utf-8")
+    assert len("".join(text.split())) <= most
