@@ -63,11 +63,15 @@ def install() -> None:
         urls.url_paths[rf"{{0}}/(?P<api_version>[\d_-]+)/hostedzone/(?P<zone_id>[^/]+)/{path}/?$"] = (
             Route53.dispatch
         )
-    Route53.create_vpc_association_authorization = _authorize
-    Route53.delete_vpc_association_authorization = _unauthorize
-    Route53.list_vpc_association_authorizations = _authorized
-    Route53.associate_vpc_with_hosted_zone = _associate
-    Route53.disassociate_vpc_from_hosted_zone = _disassociate
+    calls = {
+        "create_vpc_association_authorization": _authorize,
+        "delete_vpc_association_authorization": _unauthorize,
+        "list_vpc_association_authorizations": _authorized,
+        "associate_vpc_with_hosted_zone": _associate,
+        "disassociate_vpc_from_hosted_zone": _disassociate,
+    }
+    for name, call in calls.items():
+        setattr(Route53, name, call)
     by_vpc = Route53Backend.list_hosted_zones_by_vpc
 
     def by_vpc_everywhere(_: Any, vpc_id: str) -> list[dict[str, Any]]:
