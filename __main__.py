@@ -8,7 +8,7 @@ from components.aws.load_balancer_controller import install_controllers
 from components.config.settings import load_settings
 from components.kube.clusters import existing_clusters, kubernetes_providers
 from components.kube.last_known import LastKnownState
-from components.kube.storage import Storage, StorageArgs
+from components.kube.storage import create_storage
 from components.mesh.federation import Federation, FederationArgs
 from components.mesh.remote_secrets import RemoteSecrets, RemoteSecretsArgs
 from components.mesh_cluster import MeshCluster, MeshClusterArgs
@@ -23,14 +23,7 @@ fleet = create_fleet(settings)
 clusters = {**existing_clusters(settings), **fleet.clusters}
 providers = kubernetes_providers(clusters, last_known)
 options = {name: pulumi.ResourceOptions(providers=[each]) for name, each in providers.items()}
-storage = {
-    spec.name: Storage(
-        f"{spec.name}-storage",
-        StorageArgs(settings.storage_of(spec), settings.has_auto_storage(spec)),
-        options[spec.name],
-    )
-    for spec in settings.clusters
-}
+storage = create_storage(settings, options)
 load_balancers = install_controllers(fleet, options)
 
 # The layers of each cluster: cert-manager, SPIRE and Istio's control plane.

@@ -1,10 +1,12 @@
 """The StorageClass of the volumes of SPIRE and Prometheus."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import pulumi
 
 from components.config.mesh import StorageSettings
+from components.config.settings import Settings
 from components.kube.manifests import load_one
 from components.kube.objects import register
 
@@ -55,3 +57,15 @@ class Storage(pulumi.ComponentResource):
                 f"{name}-auto-mode", document, pulumi.ResourceOptions(parent=self)
             ).id
         self.register_outputs({"className": self.class_name})
+
+
+def create_storage(settings: Settings, options: Mapping[str, pulumi.ResourceOptions]) -> dict[str, Storage]:
+    """Creates the StorageClasses of all clusters, with the options of each by its name."""
+    return {
+        spec.name: Storage(
+            f"{spec.name}-storage",
+            StorageArgs(settings.storage_of(spec), settings.has_auto_storage(spec)),
+            options[spec.name],
+        )
+        for spec in settings.clusters
+    }
