@@ -382,6 +382,7 @@ class Call:
         names = ("roleArn", "nodeRole", "DeliverLogsPermissionArn")
         identities = self._params.get("podIdentityAssociations") or []
         roles = [self._params.get(name) for name in names] + [each.get("roleArn") for each in identities]
+        roles.append((self._params.get("computeConfig") or {}).get("nodeRoleArn"))
         for role in filter(None, roles):
             if service:
                 yield Request("iam:PassRole", role, {"iam:PassedToService": service})
