@@ -20,6 +20,7 @@ from components.kube.load_balancers import LoadBalancerService, LoadBalancerSett
 from components.kube.manifests import Document, from_registry, load_one
 
 NAMESPACE = "kube-system"
+CLASS = "service.k8s.aws/nlb"  # the controller's own
 SERVICE_ACCOUNT = "aws-load-balancer-controller"
 IMAGE = "public.ecr.aws/eks/aws-load-balancer-controller"
 
@@ -36,6 +37,7 @@ class LoadBalancerControllerArgs:
         chart: the controller's chart.
         tags: tags of all resources, those of the controller included.
         provider: AWS in the cluster's region.
+        auto_mode: whether EKS Auto Mode, too, makes load balancers in the cluster.
         registry: registry that holds all images ("": the official one).
         permissions_boundary: ARN of the boundary of the controller's role, None for none.
     """
@@ -49,6 +51,7 @@ class LoadBalancerControllerArgs:
     chart: ControllerSpec
     tags: Mapping[str, str]
     provider: aws.Provider
+    auto_mode: bool = False
     registry: str = ""
     permissions_boundary: pulumi.Input[str] | None = None
 
@@ -113,6 +116,8 @@ class LoadBalancerController(pulumi.ComponentResource):
             annotations=annotations,
             source_ranges=() if label == "ingress" else args.mesh_ranges,
             drain_seconds=DRAIN_SECONDS,
+            # without a class Auto Mode takes every Service
+            class_name=CLASS if args.auto_mode else "",
         )
 
 
@@ -157,6 +162,7 @@ def _args_by_cluster(fleet: EksFleet) -> dict[str, LoadBalancerControllerArgs]:
             chart=settings.controller,
             tags=settings.tags,
             provider=fleet.providers[name],
+            auto_mode=cluster.spec.auto_mode,
             registry=fleet.settings.registry,
             permissions_boundary=fleet.resources.boundary(name),
         )

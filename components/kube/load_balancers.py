@@ -14,17 +14,20 @@ class LoadBalancerService:
     Attributes:
         annotations: annotations that the cloud's controller reads.
         source_ranges: IPv4 ranges that may connect; empty for no restriction.
+        class_name: the loadBalancerClass, "" where the cloud has no other than the controller's.
         drain_seconds: time for which a pod that stops keeps serving, until no new connection is routed to it.
     """
 
     annotations: Mapping[str, pulumi.Input[str]] = field(default_factory=dict[str, pulumi.Input[str]])
     source_ranges: tuple[str, ...] = ()
     drain_seconds: int = 3
+    class_name: str = ""
 
     @property
     def spec(self) -> dict[str, Any]:
-        """The part of the Service's spec that restricts who may connect."""
-        return {"loadBalancerSourceRanges": list(self.source_ranges)} if self.source_ranges else {}
+        """The part of the Service's spec that says who may connect, and who makes the load balancer."""
+        ranges = {"loadBalancerSourceRanges": list(self.source_ranges)} if self.source_ranges else {}
+        return {**ranges, **({"loadBalancerClass": self.class_name} if self.class_name else {})}
 
 
 @dataclass(frozen=True)

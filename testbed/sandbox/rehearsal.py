@@ -42,6 +42,7 @@ RELEASE = "kubernetes:helm.sh/v3:Release"
 CLUSTER = "aws:eks/cluster:Cluster"
 PROVIDER = "pulumi:providers:aws"
 SERVICE = "kubernetes:core/v1:Service"
+CONTROLLER_CLASS = "service.k8s.aws/nlb"
 CHART = "aws-load-balancer-controller"
 SECRET = "1b47061264138c4ac30d75fd1eb44270"  # noqa: S105 - Pulumi's mark of a secret, none itself
 MARK = "4dabf18193072939515e22adb298388d"
@@ -360,6 +361,7 @@ class Rehearsal:
             self._controllers[cluster] = Controller(cluster, aws.region, values["vpcId"], self._endpoint)
         service = service_of(self._resolved(resource.inputs), resource.kind)
         self._require_no_webhook_in_the_way(resource, cluster, service)
+        self._require_no_auto_mode_in_the_way(resource, service)
         if service and service.annotation("type") == "external":
             self._controllers[cluster].create(service)
             self._services[resource.key] = service
@@ -374,6 +376,15 @@ class Rehearsal:
             raise ConnectionError(
                 f'failed calling webhook "mservice.elbv2.k8s.aws": no endpoints available for service "{CHART}" '
                 f"in {cluster}: nothing makes {service.name} wait for {release.name}"
+            )
+
+    def _require_no_auto_mode_in_the_way(self, resource: Registered, service: Service | None) -> None:
+        """EKS Auto Mode sets its own class on Services that have none (user guide, auto-configure-nlb)."""
+        compute = self._made[f"{CLUSTER}|{resource.provider}-eks-eksCluster"][1].get("computeConfig") or {}
+        if service and compute.get("enabled") and service.class_name != CONTROLLER_CLASS:
+            taken = service.class_name or "eks.amazonaws.com/nlb"
+            raise ValueError(
+                f"{service.name} has the loadBalancerClass {taken}, which is not {CONTROLLER_CLASS}"
             )
 
     def _release(self, provider: str) -> Registered | None:
@@ -509,6 +520,7 @@ def service_of(inputs: Mapping[str, Any], kind: str) -> Service | None:
         dict(annotations or {}),
         tuple(ports),
         tuple(spec.get("loadBalancerSourceRanges", ())),
+        spec.get("loadBalancerClass", ""),
     )
 
 

@@ -586,6 +586,11 @@ def load_balancing_off(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(aws.eks, "Cluster", cluster)
 
 
+def no_class(patch: pytest.MonkeyPatch) -> None:
+    """Services without a class, which Auto Mode takes for its own."""
+    patch.setattr(load_balancer_controller, "CLASS", "")
+
+
 def nodes_in_public_subnets(patch: pytest.MonkeyPatch) -> None:
     """Auto Mode makes nodes in public subnets too, where they have no public address."""
     patch.setattr(eks.EksCluster, "_public_subnets", lambda self: list(self._args.public_subnet_ids))
@@ -593,6 +598,9 @@ def nodes_in_public_subnets(patch: pytest.MonkeyPatch) -> None:
 
 DEFECTS = {
     "Auto Mode in part": Defect(load_balancing_off, "must be all enabled or all disabled", with_auto_mode),
+    "load balancers of Auto Mode": Defect(
+        no_class, r"has the loadBalancerClass eks\.amazonaws\.com/nlb, which is not", with_auto_mode
+    ),
     "Auto Mode in public subnets": Defect(
         nodes_in_public_subnets, "no route from subnet-[0-9a-f]+ to", with_auto_mode
     ),
