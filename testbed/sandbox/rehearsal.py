@@ -361,8 +361,8 @@ class Rehearsal:
             self._controllers[cluster] = Controller(cluster, aws.region, values["vpcId"], self._endpoint)
         service = service_of(self._resolved(resource.inputs), resource.kind)
         self._require_no_webhook_in_the_way(resource, cluster, service)
-        self._require_no_auto_mode_in_the_way(resource, service)
         if service and service.annotation("type") == "external":
+            self._require_no_auto_mode_in_the_way(resource, service)
             self._controllers[cluster].create(service)
             self._services[resource.key] = service
 
@@ -378,10 +378,10 @@ class Rehearsal:
                 f"in {cluster}: nothing makes {service.name} wait for {release.name}"
             )
 
-    def _require_no_auto_mode_in_the_way(self, resource: Registered, service: Service | None) -> None:
+    def _require_no_auto_mode_in_the_way(self, resource: Registered, service: Service) -> None:
         """EKS Auto Mode sets its own class on Services that have none (user guide, auto-configure-nlb)."""
         compute = self._made[f"{CLUSTER}|{resource.provider}-eks-eksCluster"][1].get("computeConfig") or {}
-        if service and compute.get("enabled") and service.class_name != CONTROLLER_CLASS:
+        if compute.get("enabled") and service.class_name != CONTROLLER_CLASS:
             taken = service.class_name or "eks.amazonaws.com/nlb"
             raise ValueError(
                 f"{service.name} has the loadBalancerClass {taken}, which is not {CONTROLLER_CLASS}"
