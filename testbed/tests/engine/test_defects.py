@@ -341,7 +341,9 @@ def test_a_stack_in_two_accounts_is_made_and_destroyed_and_nothing_is_left_in_ei
             VPCId=vpc["VpcId"], VPCRegion=REGION
         )
         assert [zone["Name"] for zone in zones["HostedZoneSummaries"]] == ["mesh.internal."]
-        for role in account.observer(cloud, "iam", number=number).list_roles(PathPrefix="/fedmesh/")["Roles"]:
+        iam = account.observer(cloud, "iam", number=number)
+        for each in iam.list_roles(PathPrefix="/fedmesh/")["Roles"]:
+            role = iam.get_role(RoleName=each["RoleName"])["Role"]
             bound = role["PermissionsBoundary"]["PermissionsBoundaryArn"]
             assert bound == f"arn:aws:iam::{number}:policy/fedmesh-boundary"
     life.destroy()
