@@ -71,7 +71,8 @@ class ClusterComponent(pulumi.ComponentResource):
         self._child = pulumi.ResourceOptions(parent=self)
         refuse_unsupported(inputs)
         self._auto = bool((inputs.get("autoMode") or {}).get("enabled"))
-        cluster = self._control_plane(self._service_role(), self._auto_node_role())
+        nodes = self._auto_node_role()
+        cluster = self._control_plane(self._service_role(), nodes)
         self._access_entries(cluster)
         self._addons(cluster)
         config = pulumi.Output.all(
@@ -97,9 +98,7 @@ class ClusterComponent(pulumi.ComponentResource):
             "oidcProviderArn": "",
             "oidcProviderUrl": issuer,
             "oidcIssuer": issuer.apply(lambda url: url.removeprefix("https://")),
-            "autoModeNodeRoleName": cluster.compute_config.apply(
-                lambda found: found["node_role_arn"].rsplit("/", 1)[1] if found else ""
-            ),
+            "autoModeNodeRoleName": nodes.role.name if nodes else "",
             "instanceRoles": [],
         }
         self.register_outputs(self.state)
