@@ -9,7 +9,7 @@ from components.aws.load_balancer_controller import install_controllers
 from components.config.settings import load_settings
 from components.kube.clusters import existing_clusters, kubernetes_providers
 from components.kube.last_known import LastKnownState
-from components.kube.storage import Storage, StorageArgs
+from components.kube.storage import create_storage
 from components.mesh.federation import Federation, FederationArgs
 from components.mesh.remote_secrets import RemoteSecrets, RemoteSecretsArgs
 from components.mesh_cluster import MeshCluster, MeshClusterArgs
@@ -24,10 +24,7 @@ fleet = create_fleet(settings)
 clusters = {**existing_clusters(settings), **fleet.clusters}
 providers = kubernetes_providers(clusters, last_known)
 options = {name: pulumi.ResourceOptions(providers=[each]) for name, each in providers.items()}
-storage = {
-    spec.name: Storage(f"{spec.name}-storage", StorageArgs(settings.storage_of(spec)), options[spec.name])
-    for spec in settings.clusters
-}
+storage = create_storage(settings, options)
 load_balancers = install_controllers(fleet, options)
 solvers = dns_solvers(fleet)
 
@@ -39,7 +36,7 @@ mesh = {
             settings=settings,
             provider=providers[spec.name],
             api_server=clusters[spec.name].api_server,
-            storage_class=storage[spec.name].class_name,
+            storage=storage[spec.name],
             load_balancers=load_balancers[spec.name],
             last_known_state=last_known.of(spec.name),
             dns_solver=solvers.get(spec.name),

@@ -10,6 +10,7 @@ from components.config.clusters import ClusterSpec
 from components.config.settings import Settings
 from components.kube.last_known import ClusterState
 from components.kube.load_balancers import LoadBalancerSettings
+from components.kube.storage import Storage
 from components.mesh.admission import Admission, AdmissionArgs
 from components.mesh.authorization import Authorization, AuthorizationArgs
 from components.mesh.cert_manager import CertManager, CertManagerArgs
@@ -36,7 +37,7 @@ class MeshClusterArgs:
         settings: settings of the stack.
         provider: access to the cluster.
         api_server: URL under which the other clusters reach its API server.
-        storage_class: StorageClass of the volumes, None for the cluster's default.
+        storage: the StorageClasses of the volumes.
         load_balancers: settings of the cluster's Services of type LoadBalancer.
         last_known_state: state of the cluster if it is declared down.
         dns_solver: cert-manager's identity in AWS, None for none.
@@ -46,7 +47,7 @@ class MeshClusterArgs:
     settings: Settings
     provider: k8s.Provider
     api_server: pulumi.Input[str]
-    storage_class: pulumi.Input[str] | None
+    storage: Storage
     load_balancers: LoadBalancerSettings
     last_known_state: ClusterState | None
     dns_solver: pulumi.Resource | None = None
@@ -143,7 +144,7 @@ class MeshCluster:
     def observability_member(self) -> ObservabilityMember:
         """Returns the cluster's part of the monitoring."""
         return ObservabilityMember(
-            storage_class=self.args.storage_class,
+            storage_class=self.args.storage.general_class_name,
             api_server=self.args.api_server,
             provider=self.args.provider,
         )
@@ -165,7 +166,7 @@ class MeshCluster:
         args = SpireArgs(
             cluster=self.args.spec,
             cert_manager=self.cert_manager.webhooks,
-            storage_class=self.args.storage_class,
+            storage_class=self.args.storage.class_name,
             crds=self.args.settings.charts.spire_crds,
             settings=self.args.settings.spire,
             registry=self.args.settings.registry,

@@ -223,7 +223,7 @@ def verify(
         timeout=timeout,
         wait=wait,
         reads_only=read_only,
-        account=account.load(folder, topology.stack) if pre else None,
+        accounts=account.load(folder, topology.stack) if pre else (),
     )
 
 

@@ -10,7 +10,12 @@ from policies.inputs import Config, Inputs, list_of
 MANAGED_POLICIES = (
     "arn:*:iam::aws:policy/AmazonEBSCSIDriverPolicyV2",
     "arn:*:iam::aws:policy/AmazonEC2ContainerRegistryPullOnly",
+    "arn:*:iam::aws:policy/AmazonEKSBlockStoragePolicy",
     "arn:*:iam::aws:policy/AmazonEKSClusterPolicy",
+    "arn:*:iam::aws:policy/AmazonEKSComputePolicy",
+    "arn:*:iam::aws:policy/AmazonEKSLoadBalancingPolicy",
+    "arn:*:iam::aws:policy/AmazonEKSNetworkingPolicy",
+    "arn:*:iam::aws:policy/AmazonEKSWorkerNodeMinimalPolicy",
     "arn:*:iam::aws:policy/AmazonEKSWorkerNodePolicy",
     "arn:*:iam::aws:policy/AmazonEKS_CNI_Policy",
     "arn:*:iam::aws:policy/AmazonSSMManagedInstanceCore",

@@ -13,6 +13,8 @@ MACHINES = (
     "aws:ec2/launchConfiguration:LaunchConfiguration",
     "aws:ec2/spotInstanceRequest:SpotInstanceRequest",
 )
+# provisioners of EBS volumes: the addon's, and that of EKS Auto Mode
+EBS = ("ebs.csi.aws.com", "ebs.csi.eks.amazonaws.com")
 REQUIRED_TAGS = ("project", "environment", "owner")
 # Resources whose tags a bill or an audit needs.
 TAGGED = frozenset(
@@ -48,7 +50,7 @@ def encryption(kind: str, inputs: Inputs, _config: Config) -> Iterator[str]:
         yield "the volume is not encrypted"
     if kind == "aws:kms/key:Key" and not inputs.get("enableKeyRotation"):
         yield "the key is never rotated: set enableKeyRotation"
-    is_ebs = kind_of(kind) == "StorageClass" and inputs.get("provisioner") == "ebs.csi.aws.com"
+    is_ebs = kind_of(kind) == "StorageClass" and inputs.get("provisioner") in EBS
     if is_ebs and (inputs.get("parameters") or {}).get("encrypted") != "true":
         yield "volumes of this class are not encrypted: set the parameter encrypted"
 

@@ -42,7 +42,7 @@ def stable_address(
     if zone is None:
         return address
     args = MeshNameArgs(fqdn=f"{label}.{cluster}.{zone.domain}", zone_id=zone.zone_id, address=address)
-    return MeshName(f"{cluster}-{label}-name", args, fleet.in_region(fleet.home_region)).fqdn
+    return MeshName(f"{cluster}-{label}-name", args, fleet.home).fqdn
 
 
 def gateway_addresses(fleet: EksFleet, gateways: Mapping[str, IstioGateways]) -> GatewayAddresses:
@@ -66,4 +66,4 @@ def gateway_addresses(fleet: EksFleet, gateways: Mapping[str, IstioGateways]) ->
         for name, spec in fleet.specs.items()
     ]
     args = EdgeArgs(targets=targets, spec=aws.edge, tags=aws.tags)
-    return GatewayAddresses(east_west, Edge("edge", args, fleet.in_region(fleet.home_region)).address)
+    return GatewayAddresses(east_west, Edge("edge", args, fleet.home).address)

@@ -18,7 +18,7 @@ class ControllerIdentityArgs:
         cluster: the control plane, and `cluster_name`, its name in EKS.
         region, vpc_id: region and VPC in which the controller may open ports.
         namespace, service_account: of the controller's pods.
-        permissions_boundary: ARN of the role's boundary, "" for none.
+        permissions_boundary: ARN of the role's boundary, None for none.
         tags: tags of all resources.
     """
 
@@ -28,7 +28,7 @@ class ControllerIdentityArgs:
     vpc_id: pulumi.Input[str]
     namespace: str
     service_account: str
-    permissions_boundary: str
+    permissions_boundary: pulumi.Input[str] | None
     tags: Mapping[str, str]
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address
+from typing import Any
 
 import pulumi
 import pulumi_aws as aws
@@ -12,10 +13,12 @@ TTL_SECONDS = 30
 
 @dataclass(frozen=True)
 class ZoneNetwork:
-    """A VPC that resolves the names of the zone."""
+    """A VPC that resolves the names of the zone, and the provider of its account where that is not the zone's own."""
 
+    name: str
     region: str
     vpc_id: pulumi.Input[str]
+    provider: aws.Provider | None = None
 
 
 @dataclass(frozen=True)
@@ -40,17 +43,37 @@ class PrivateZone(pulumi.ComponentResource):
 
     def __init__(self, name: str, args: PrivateZoneArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("fedmesh:dns:PrivateZone", name, None, opts)
+        several_accounts = any(network.provider for network in args.networks)
+        # with associations of their own, the zone must not take away what it does not list
+        listed = args.networks[:1] if several_accounts else args.networks
         zone = aws.route53.Zone(
             f"{name}-zone",
             name=args.domain,
             comment="Gateways of the mesh",
-            vpcs=[{"vpc_id": network.vpc_id, "vpc_region": network.region} for network in args.networks],
+            vpcs=[{"vpc_id": network.vpc_id, "vpc_region": network.region} for network in listed],
             tags=dict(args.tags),
-            opts=pulumi.ResourceOptions(parent=self),
+            opts=pulumi.ResourceOptions(parent=self, ignore_changes=["vpcs"] if several_accounts else None),
         )
+        for network in args.networks[len(listed) :]:
+            self._associate(f"{name}-{network.name}", zone, network)
         self.zone_id = zone.zone_id
         self.domain = args.domain
         self.register_outputs({"zoneId": self.zone_id})
+
+    def _associate(self, name: str, zone: aws.route53.Zone, network: ZoneNetwork) -> None:
+        """Associates a network; that of another account associates itself, once the zone's account allows it."""
+        ends: dict[str, Any] = {
+            "zone_id": zone.zone_id,
+            "vpc_id": network.vpc_id,
+            "vpc_region": network.region,
+        }
+        allowed = (
+            [aws.route53.VpcAssociationAuthorization(name, **ends, opts=pulumi.ResourceOptions(parent=self))]
+            if network.provider
+            else []
+        )
+        opts = pulumi.ResourceOptions(parent=self, provider=network.provider, depends_on=[*allowed])
+        aws.route53.ZoneAssociation(name, **ends, opts=opts)
 
 
 @dataclass(frozen=True)

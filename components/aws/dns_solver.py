@@ -21,7 +21,7 @@ class DnsSolverArgs:
         cluster: the control plane, and `cluster_name`, its name in EKS.
         region: of the cluster.
         zone_id: id of the hosted zone of the hosts.
-        permissions_boundary: ARN of the role's boundary, "" for none.
+        permissions_boundary: ARN of the role's boundary, None for none.
         tags: tags of all resources.
     """
 
@@ -29,7 +29,7 @@ class DnsSolverArgs:
     cluster_name: str
     region: str
     zone_id: str
-    permissions_boundary: str
+    permissions_boundary: pulumi.Input[str] | None
     tags: Mapping[str, str]
 
 
@@ -66,10 +66,10 @@ def dns_solvers(fleet: EksFleet) -> dict[str, DnsSolver]:
                 cluster_name=cluster.eks_name,
                 region=cluster.region,
                 zone_id=acme.zone_id,
-                permissions_boundary=settings.permissions_boundary,
+                permissions_boundary=fleet.resources.boundary(name),
                 tags=settings.tags,
             ),
-            fleet.in_region(cluster.region),
+            pulumi.ResourceOptions(providers=[fleet.providers[name]]),
         )
         for name, cluster in fleet.specs.items()
     }

@@ -24,6 +24,9 @@ NODE_POLICIES = (
 EBS_CSI = "aws-ebs-csi-driver"
 DEDICATED = "dedicated"
 OWNER = "fedmesh:stack"  # a tag of every EKS cluster, with the name of the stack that created it
+AUTO_MODE = eks.AutoModeOptionsArgs(
+    enabled=True, compute_config=eks.ClusterComputeConfigArgs(node_pools=["general-purpose"])
+)
 AUTOSCALED = pulumi.ResourceOptions(ignore_changes=["scalingConfig.desiredSize"])
 LONGEST_GROUP_PREFIX = 36  # the provider adds 26 characters, and EKS takes 63
 
@@ -43,7 +46,7 @@ class EksClusterArgs:
         peer_addresses: public addresses of the peers' NAT gateways. The name of a public endpoint resolves to public
             addresses outside its own VPC, so that peers connect from these.
         mesh_cidrs: further ranges whose hosts belong to the mesh.
-        permissions_boundary: ARN of the boundary of all roles, "" for none.
+        permissions_boundary: ARN of the boundary of all roles, None for none.
         tags: tags of all resources.
     """
 
@@ -59,7 +62,7 @@ class EksClusterArgs:
     tags: Mapping[str, str]
     network: pulumi.Resource | None = None
     mesh_cidrs: Sequence[str] = ()
-    permissions_boundary: str = ""
+    permissions_boundary: pulumi.Input[str] | None = None
 
 
 class EksCluster(pulumi.ComponentResource):
@@ -83,18 +86,24 @@ class EksCluster(pulumi.ComponentResource):
         self._args = args
         self._child = pulumi.ResourceOptions(parent=self)
         self._partition = partition_of(args.region) or "aws"
+        self._network = [args.network] if args.network else []
 
         self.control_plane = cluster = self._cluster(self._key())
         after_cluster = pulumi.ResourceOptions(parent=self, depends_on=[cluster])
         self.security_group_id = cluster.cluster_security_group_id
         self._api_rules()
         groups = self._node_groups(after_cluster)
-        # CoreDNS stays DEGRADED until EKS gives up if no node can run it: the general nodes come first.
-        addons = self._addons(pulumi.ResourceOptions(parent=self, depends_on=[groups[GENERAL]]))
+        # CoreDNS stays DEGRADED until EKS gives up if no node can run it: the general nodes come first, or what Auto
+        # Mode needs to make nodes for it.
+        nodes = [groups[GENERAL]] if GENERAL in groups else [cluster, *self._network]
+        addons = self._addons(pulumi.ResourceOptions(parent=self, depends_on=nodes))
 
         ready = pulumi.Output.all(*(group.id for group in groups.values()), *(addon.id for addon in addons))
         raw = pulumi.Output.all(cluster.kubeconfig_json, ready).apply(lambda both: str(both[0]))
-        self.kubeconfig = pulumi.Output.secret(raw.apply(lambda text: named_kubeconfig(text, args.alias)))
+        profile = args.spec.account.profile if args.spec.account else ""
+        self.kubeconfig = pulumi.Output.secret(
+            raw.apply(lambda text: named_kubeconfig(text, args.alias, profile))
+        )
         self.endpoint = raw.apply(server_of)
         self.register_outputs({"kubeconfig": self.kubeconfig, "endpoint": self.endpoint})
 
@@ -143,7 +152,7 @@ class EksCluster(pulumi.ComponentResource):
             version=spec.version,
             vpc_id=self._args.vpc_id,
             private_subnet_ids=list(self._args.private_subnet_ids),
-            public_subnet_ids=list(self._args.public_subnet_ids),
+            public_subnet_ids=self._public_subnets(),
             authentication_mode=eks.AuthenticationMode.API,
             access_entries=self._admins(),
             endpoint_private_access=True,
@@ -160,15 +169,28 @@ class EksCluster(pulumi.ComponentResource):
             vpc_cni_options=eks.VpcCniOptionsArgs(
                 addon_version=self._pin("vpc-cni"), enable_network_policy=True
             ),
-            kube_proxy_addon_options=eks.KubeProxyAddonOptionsArgs(version=self._pin("kube-proxy")),
+            kube_proxy_addon_options=eks.KubeProxyAddonOptionsArgs(
+                version=self._pin("kube-proxy"), enabled=True if spec.auto_mode else None
+            ),
+            # the nodes of managed groups need the addons that Auto Mode's own nodes do without
+            use_default_vpc_cni=False if spec.auto_mode else None,
+            auto_mode=AUTO_MODE if spec.auto_mode else None,
             coredns_addon_options=eks.CoreDnsAddonOptionsArgs(enabled=False),
             deletion_protection=spec.deletion_protection,
             upgrade_policy=aws.eks.ClusterUpgradePolicyArgs(support_type=spec.support_type.upper()),
-            provider_credential_opts=eks.KubeconfigOptionsArgs(),
+            provider_credential_opts=eks.KubeconfigOptionsArgs(role_arn=spec.account.role_arn or None)
+            if spec.account
+            else eks.KubeconfigOptionsArgs(),
             tags=dict(self._args.tags),
             cluster_tags={OWNER: pulumi.get_stack()},
             opts=pulumi.ResourceOptions(parent=self, depends_on=self._log_group(), transforms=[transform]),
         )
+
+    def _public_subnets(self) -> list[pulumi.Input[str]] | None:
+        """Auto Mode makes nodes in all subnets of the cluster, and in a public one, without a public address, they have
+        no way to AWS. Load balancers find their subnets by tags.
+        """
+        return None if self._args.spec.auto_mode else list(self._args.public_subnet_ids)
 
     def _public_cidrs(self) -> list[pulumi.Input[str]]:
         peers = [pulumi.Output.concat(address, "/32") for address in self._args.peer_addresses]
@@ -242,9 +264,8 @@ class EksCluster(pulumi.ComponentResource):
             opts=self._child,
         )
         # without its routes a node neither joins nor, on destroy, releases its network interfaces
-        network = [self._args.network] if self._args.network else []
         opts = pulumi.ResourceOptions.merge(
-            after_cluster, pulumi.ResourceOptions(depends_on=[*attachments, *network])
+            after_cluster, pulumi.ResourceOptions(depends_on=[*attachments, *self._network])
         )
         return {
             group_name: self._node_group(group_name, group, node_role, opts)
@@ -326,10 +347,13 @@ class EksCluster(pulumi.ComponentResource):
             tags=self._tags("ebs-csi"),
             opts=self._child,
         )
-        identity = self._addon("eks-pod-identity-agent", after_nodes)
-        with_role = pulumi.ResourceOptions(parent=self, depends_on=[identity, *attachments])
+        # Auto Mode's nodes have the agent, and no pod of the managed ones has an identity
+        agent = [] if self._args.spec.auto_mode else [self._addon("eks-pod-identity-agent", after_nodes)]
+        with_role = pulumi.ResourceOptions.merge(
+            after_nodes, pulumi.ResourceOptions(depends_on=[*agent, *attachments])
+        )
         return [
-            identity,
+            *agent,
             self._addon("coredns", after_nodes),
             self._addon(
                 EBS_CSI,
@@ -433,16 +457,16 @@ def check_owner(tags: Mapping[str, str], stack: str, name: str) -> bool:
 
 
 def child_transform(
-    *, creator_is_admin: bool, boundary: str
+    *, creator_is_admin: bool, boundary: pulumi.Input[str] | None
 ) -> Callable[[pulumi.ResourceTransformArgs], pulumi.ResourceTransformResult | None]:
     """Returns a transform of the resources inside pulumi-eks' component, which has no arguments for these inputs.
 
     Args:
         creator_is_admin: whether EKS itself creates an access entry for the cluster's creator. With listed admins it
             must not: an entry of the creator in that list would be refused as a duplicate.
-        boundary: ARN of the permissions boundary of roles, "" for none.
+        boundary: ARN of the permissions boundary of roles, None for none.
     """
-    role_inputs = {"path": ROLE_PATH, **({"permissionsBoundary": boundary} if boundary else {})}
+    role_inputs = {"path": ROLE_PATH, **({} if boundary is None else {"permissionsBoundary": boundary})}
 
     def transform(args: pulumi.ResourceTransformArgs) -> pulumi.ResourceTransformResult | None:
         if args.type_ == "aws:iam/role:Role":
@@ -460,9 +484,14 @@ def child_transform(
     return transform
 
 
-def named_kubeconfig(text: str, alias: str) -> str:
-    """Returns the kubeconfig (JSON) with its one context, cluster and user named by the alias."""
+def named_kubeconfig(text: str, alias: str, profile: str = "") -> str:
+    """Returns the kubeconfig (JSON) with its one context, cluster and user named by the alias.
+
+    With a profile, its token is that profile's: pulumi-eks leaves profiles out of the kubeconfig that it gives.
+    """
     config = cast(dict[str, Any], json.loads(text))
+    if profile:
+        config["users"][0]["user"]["exec"]["args"] += ["--profile", profile]
     for kind in ("clusters", "users", "contexts"):
         config[kind][0]["name"] = alias
     config["contexts"][0]["context"] |= {"cluster": alias, "user": alias}

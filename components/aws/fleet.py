@@ -9,8 +9,11 @@ import pulumi
 import pulumi_aws as aws
 
 from components.aws.clusters import AwsCluster, AwsClusters, AwsClustersArgs
+from components.config.accounts import AccountSpec
 from components.config.aws_facts import support_warning
 from components.config.settings import Settings
+
+SESSION = "fedmesh"  # as which CloudTrail shows the calls of an assumed role
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,7 @@ class EksFleet:
     Attributes:
         settings: the stack's settings.
         specs: the EKS clusters by name.
-        providers: an AWS provider for each of their regions.
+        providers: the AWS provider of each, one for every account and region.
         resources: networks, clusters and private zone; None in an empty fleet.
     """
 
@@ -70,13 +73,9 @@ class EksFleet:
         }
 
     @property
-    def home_region(self) -> str:
-        """Region of the fleet's first cluster: resources that belong to no single cluster are created there."""
-        return next(iter(self.specs.values())).region
-
-    def in_region(self, region: str) -> pulumi.ResourceOptions:
-        """Resource options that place a resource in a region."""
-        return pulumi.ResourceOptions(providers=[self.providers[region]])
+    def home(self) -> pulumi.ResourceOptions:
+        """Options of resources that belong to no single cluster: they are where the fleet's first cluster is."""
+        return pulumi.ResourceOptions(providers=[self.providers[next(iter(self.specs))]])
 
 
 def create_fleet(settings: Settings) -> EksFleet:
@@ -90,11 +89,29 @@ def create_fleet(settings: Settings) -> EksFleet:
         warning = support_warning(spec.spec.version, spec.spec.support_type, date.today())
         if warning:
             pulumi.log.warn(f"{name} in {settings.source}: {warning}")
-    providers = {
-        region: aws.Provider(f"aws-{region}", region=region)
-        for region in sorted({spec.region for spec in specs.values()})
-    }
+    providers = aws_providers(specs)
     args = AwsClustersArgs(
         clusters=list(specs.values()), settings=settings.aws, providers=providers, source=settings.source
     )
     return EksFleet(settings, specs, providers, AwsClusters("aws", args) if specs else None)
+
+
+def aws_providers(clusters: Mapping[str, AwsCluster]) -> dict[str, aws.Provider]:
+    """Returns the AWS provider of each cluster; clusters of one account and region share theirs."""
+    made: dict[str, aws.Provider] = {}
+    chosen: dict[str, aws.Provider] = {}
+    for name, cluster in clusters.items():
+        key = "-".join(filter(None, ("aws", cluster.region, cluster.spec.account_label)))
+        if key not in made:
+            made[key] = _provider(key, cluster.region, cluster.spec.account)
+        chosen[name] = made[key]
+    return chosen
+
+
+def _provider(name: str, region: str, account: AccountSpec | None) -> aws.Provider:
+    if account is None:
+        return aws.Provider(name, region=region)
+    if account.profile:
+        return aws.Provider(name, region=region, profile=account.profile)
+    role = aws.ProviderAssumeRoleArgs(role_arn=account.role_arn, session_name=SESSION)
+    return aws.Provider(name, region=region, assume_roles=[role])

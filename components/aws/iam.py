@@ -36,7 +36,7 @@ def role(
     *,
     trust: str,
     policies: Sequence[str],
-    boundary: str,
+    boundary: pulumi.Input[str] | None,
     tags: Mapping[str, str],
     opts: pulumi.ResourceOptions,
 ) -> tuple[aws.iam.Role, list[aws.iam.RolePolicyAttachment]]:
@@ -46,7 +46,7 @@ def role(
         name: Pulumi name of the role; the attachments add a number.
         trust: name of the trust document in `manifests/iam`.
         policies: ARNs of managed policies.
-        boundary: ARN of the permissions boundary, "" for none.
+        boundary: ARN of the permissions boundary, None for none.
         tags: tags of the role.
         opts: options of every resource, the parent above all.
 
@@ -57,7 +57,7 @@ def role(
         name,
         assume_role_policy=document_json(trust),
         path=ROLE_PATH,
-        permissions_boundary=boundary or None,
+        permissions_boundary=boundary,
         tags=tags,
         opts=opts,
     )
@@ -77,7 +77,7 @@ def pod_identity(
     namespace: str,
     service_account: str,
     policy: pulumi.Input[str],
-    boundary: str,
+    boundary: pulumi.Input[str] | None,
     tags: Mapping[str, str],
     parent: pulumi.Resource,
 ) -> None:
@@ -88,7 +88,7 @@ def pod_identity(
         cluster: the control plane, and `cluster_name`, its name in EKS.
         namespace, service_account: of the pods.
         policy: what they may do, as JSON.
-        boundary: ARN of the permissions boundary, "" for none.
+        boundary: ARN of the permissions boundary, None for none.
         tags: tags of all resources.
         parent: the component that they belong to.
     """
@@ -97,7 +97,7 @@ def pod_identity(
         f"{name}-role",
         assume_role_policy=document_json("trust-pod-identity"),
         path=ROLE_PATH,
-        permissions_boundary=boundary or None,
+        permissions_boundary=boundary,
         tags=dict(tags),
         opts=child,
     )

@@ -13,7 +13,13 @@ Join = Literal["peering", "transit-gateway", "none"]
 
 @dataclass(frozen=True)
 class NetworkEnd:
-    """One network to be joined. `route_table_ids` are the tables that get a route to every other network."""
+    """One network to be joined.
+
+    Attributes:
+        route_table_ids: the tables that get a route to every other network.
+        account: the number of its AWS account where the networks are in several.
+        provider: makes what belongs into its account where that is not the component's own.
+    """
 
     name: str
     region: str
@@ -21,19 +27,30 @@ class NetworkEnd:
     vpc_id: pulumi.Input[str]
     subnet_ids: Sequence[pulumi.Input[str]]
     route_table_ids: Sequence[pulumi.Input[str]]
+    account: pulumi.Input[str] | None = None
+    provider: aws.Provider | None = None
 
 
 @dataclass(frozen=True)
 class NetworkLinksArgs:
-    """Args of NetworkLinks: the networks (their ranges disjoint), the way to join them, and tags."""
+    """Args of NetworkLinks.
+
+    Attributes:
+        ends: the networks, their ranges disjoint.
+        join: the way to join them.
+        tags: tags of all resources.
+        transit_gateway: the id of a gateway in the networks' one region that exists, None where it is made.
+    """
 
     ends: Sequence[NetworkEnd]
     join: Join
     tags: Mapping[str, str]
+    transit_gateway: pulumi.Input[str] | None = None
 
 
 class NetworkLinks(pulumi.ComponentResource):
-    """VPC peering of every pair, or one transit gateway per region with the gateways peered, or nothing.
+    """VPC peering of every pair, or one transit gateway per region with the gateways peered, or one that exists, or
+    nothing.
 
     Outputs:
         routes: the ids of all routes made; what talks across networks may depend on them.
@@ -57,6 +74,9 @@ class NetworkLinks(pulumi.ComponentResource):
     def _tags(self, part: str) -> dict[str, str]:
         return {**self._args.tags, "Name": f"{self._name}-{part}"}
 
+    def _of(self, end: NetworkEnd) -> pulumi.ResourceOptions:
+        return pulumi.ResourceOptions(parent=self, provider=end.provider)
+
     def _peer_pairs(self) -> list[pulumi.Output[str]]:
         links = {
             frozenset((one.name, other.name)): self._peer(one, other)
@@ -69,7 +89,7 @@ class NetworkLinks(pulumi.ComponentResource):
                 route_table_id=table,
                 destination_cidr_block=peer.cidr,
                 vpc_peering_connection_id=links[frozenset((end.name, peer.name))],
-                opts=self._child,
+                opts=self._of(end),
             ).id
             for end, peer in permutations(self._args.ends, 2)
             for number, table in enumerate(end.route_table_ids)
@@ -78,18 +98,20 @@ class NetworkLinks(pulumi.ComponentResource):
     def _peer(self, one: NetworkEnd, other: NetworkEnd) -> pulumi.Output[str]:
         """Peers two networks and gives the connection's id, known once it is accepted and resolves names."""
         pair = f"{self._name}-{one.name}-{other.name}"
-        same_region = one.region == other.region
+        same_account = one.account is other.account
+        accepts_itself = same_account and one.region == other.region
         asked = aws.ec2.VpcPeeringConnection(
             pair,
             region=one.region,
             vpc_id=one.vpc_id,
             peer_vpc_id=other.vpc_id,
-            peer_region=None if same_region else other.region,
-            auto_accept=True if same_region else None,
+            peer_region=None if one.region == other.region else other.region,
+            peer_owner_id=None if same_account else other.account,
+            auto_accept=True if accepts_itself else None,
             tags=self._tags(f"{one.name}-{other.name}"),
-            opts=self._child,
+            opts=self._of(one),
         )
-        accepted = asked.id if same_region else self._accept(pair, other, asked.id)
+        accepted = asked.id if accepts_itself else self._accept(pair, other, asked.id)
         resolved = [
             aws.ec2.PeeringConnectionOptions(
                 f"{pair}-{side}-dns",
@@ -97,7 +119,7 @@ class NetworkLinks(pulumi.ComponentResource):
                 vpc_peering_connection_id=accepted,
                 requester={"allow_remote_vpc_dns_resolution": True} if side == "requester" else None,
                 accepter={"allow_remote_vpc_dns_resolution": True} if side == "accepter" else None,
-                opts=self._child,
+                opts=self._of(end),
             ).vpc_peering_connection_id
             for side, end in (("requester", one), ("accepter", other))
         ]
@@ -110,16 +132,18 @@ class NetworkLinks(pulumi.ComponentResource):
             vpc_peering_connection_id=connection_id,
             auto_accept=True,
             tags=self._tags(pair),
-            opts=self._child,
+            opts=self._of(other),
         ).vpc_peering_connection_id
 
     def _transit(self) -> list[pulumi.Output[str]]:
         regions = sorted({end.region for end in self._args.ends})
-        gateways = {region: self._gateway(region) for region in regions}
-        attached = {end.name: self._attach(end, gateways[end.region]) for end in self._args.ends}
+        given = self._args.transit_gateway
+        gateways = {} if given is not None else {region: self._gateway(region) for region in regions}
+        ids = {region: gateways[region].id if given is None else given for region in regions}
+        attached = {end.name: self._attach(end, ids[end.region]) for end in self._args.ends}
         across = [
             route
-            for one, other in combinations(regions, 2)
+            for one, other in combinations(gateways, 2)
             for route in self._peer_gateways(one, other, gateways)
         ]
         return [
@@ -130,7 +154,7 @@ class NetworkLinks(pulumi.ComponentResource):
                     region=end.region,
                     route_table_id=table,
                     destination_cidr_block=peer.cidr,
-                    transit_gateway_id=gateways[end.region].id,
+                    transit_gateway_id=ids[end.region],
                     opts=pulumi.ResourceOptions(parent=self, depends_on=[attached[end.name]]),
                 ).id
                 for end, peer in permutations(self._args.ends, 2)
@@ -149,13 +173,11 @@ class NetworkLinks(pulumi.ComponentResource):
             opts=self._child,
         )
 
-    def _attach(
-        self, end: NetworkEnd, gateway: aws.ec2transitgateway.TransitGateway
-    ) -> aws.ec2transitgateway.VpcAttachment:
+    def _attach(self, end: NetworkEnd, gateway: pulumi.Input[str]) -> aws.ec2transitgateway.VpcAttachment:
         return aws.ec2transitgateway.VpcAttachment(
             f"{self._name}-{end.name}",
             region=end.region,
-            transit_gateway_id=gateway.id,
+            transit_gateway_id=gateway,
             vpc_id=end.vpc_id,
             subnet_ids=list(end.subnet_ids),
             dns_support="enable",

@@ -22,6 +22,7 @@ from components.kube.load_balancers import LoadBalancerService, LoadBalancerSett
 from components.kube.manifests import Document, from_registry, load_one
 
 NAMESPACE = "kube-system"
+CLASS = "service.k8s.aws/nlb"  # the controller's own
 SERVICE_ACCOUNT = "aws-load-balancer-controller"
 IMAGE = "public.ecr.aws/eks/aws-load-balancer-controller"
 
@@ -38,8 +39,9 @@ class LoadBalancerControllerArgs:
         chart: the controller's chart.
         tags: tags of all resources, those of the controller included.
         provider: AWS in the cluster's region.
+        auto_mode: whether EKS Auto Mode, too, makes load balancers in the cluster.
         registry: registry that holds all images ("": the official one).
-        permissions_boundary: ARN of the boundary of the controller's role, "" for none.
+        permissions_boundary: ARN of the boundary of the controller's role, None for none.
         certificate_arn: certificate with which the ingress load balancer ends TLS, "" where the gateway does.
     """
 
@@ -52,8 +54,9 @@ class LoadBalancerControllerArgs:
     chart: ControllerSpec
     tags: Mapping[str, str]
     provider: aws.Provider
+    auto_mode: bool = False
     registry: str = ""
-    permissions_boundary: str = ""
+    permissions_boundary: pulumi.Input[str] | None = None
     certificate_arn: str = ""
 
 
@@ -119,6 +122,8 @@ class LoadBalancerController(pulumi.ComponentResource):
             source_ranges=() if label == "ingress" else args.mesh_ranges,
             ports=plain_ports() if ends_tls else (),
             drain_seconds=DRAIN_SECONDS,
+            # without a class Auto Mode takes every Service
+            class_name=CLASS if args.auto_mode else "",
         )
 
 
@@ -163,9 +168,10 @@ def _args_by_cluster(fleet: EksFleet) -> dict[str, LoadBalancerControllerArgs]:
             mesh_ranges=(*(other.spec.vpc_cidr for other in fleet.specs.values()), *settings.mesh_cidrs),
             chart=settings.controller,
             tags=settings.tags,
-            provider=fleet.providers[cluster.region],
+            provider=fleet.providers[name],
+            auto_mode=cluster.spec.auto_mode,
             registry=fleet.settings.registry,
-            permissions_boundary=settings.permissions_boundary,
+            permissions_boundary=fleet.resources.boundary(name),
             certificate_arn=acm.arn(cluster.region) if acm else "",
         )
         for name, cluster in fleet.specs.items()

@@ -27,7 +27,7 @@ class NetworkArgs:
         nat_per_zone: one NAT gateway per zone (survives the loss of a zone) instead of one.
         flow_log_days: days for which flow logs are kept.
         interface_endpoints: services that have an interface endpoint; S3 always has its gateway endpoint.
-        permissions_boundary: ARN of the boundary of the flow logs' role, "" for none.
+        permissions_boundary: ARN of the boundary of the flow logs' role, None for none.
         tags: tags of all resources.
     """
 
@@ -37,7 +37,7 @@ class NetworkArgs:
     zones: tuple[str, ...]
     nat_per_zone: bool
     flow_log_days: int
-    permissions_boundary: str = ""
+    permissions_boundary: pulumi.Input[str] | None = None
     interface_endpoints: Sequence[str] = INTERFACE_ENDPOINTS
     verified_zones: pulumi.Input[Mapping[str, str]] | None = None
     tags: Mapping[str, str] = field(default_factory=dict[str, str])
@@ -249,7 +249,7 @@ class Network(pulumi.ComponentResource):
             f"{self._name}-flow-logs",
             assume_role_policy=document_json("trust-vpc-flow-logs"),
             path=ROLE_PATH,
-            permissions_boundary=self._args.permissions_boundary or None,
+            permissions_boundary=self._args.permissions_boundary,
             tags=self._tags("flow-logs"),
             opts=self._child,
         )

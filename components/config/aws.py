@@ -62,6 +62,9 @@ CertificateArn = Annotated[
         r"^(arn:aws[a-z-]*:acm:us-east-1:[0-9]{12}:certificate/[0-9a-f-]{36})?$",
     ),
 ]
+TransitGatewayId = Annotated[
+    str, Matching("a transit gateway's id such as tgw-0123456789abcdef0", r"^(tgw-[0-9a-f]{8,17})?$")
+]
 PathPattern = Annotated[
     str, Matching("a path pattern of CloudFront such as /api/*", r"^/[A-Za-z0-9_.*$/~\"'@:+&?-]{0,254}$")
 ]
@@ -168,6 +171,15 @@ class AwsSettings(Model):
     )
     """How the networks are joined: VPC peering, or a transit gateway in each region. `none` is for networks that
     something else joins, such as a transit gateway of yours: every network must have routes to all others."""
+    transit_gateway_id: TransitGatewayId = setting(
+        "",
+        example="tgw-0123456789abcdef0",
+        default_text="a gateway is made in each region",
+        replaces="the attachments and the routes",
+        since="0.2",
+    )
+    """With `transit-gateway`, and all EKS clusters in one region: a gateway that exists, in place of one to make. Its
+    default route table must associate and propagate attachments."""
     private_zone: Domain = setting(
         "mesh.internal", example="mesh.example.internal", replaces="the zone and its records"
     )
@@ -193,6 +205,12 @@ class AwsSettings(Model):
         True, example=False, replaces="nothing; all that belongs to the mesh is installed or removed"
     )
     """Whether the mesh is installed. `false` makes networks, clusters and storage alone, for a first look."""
+
+    @model_validator(mode="after")
+    def _a_gateway_is_for_joining(self) -> Self:
+        if self.transit_gateway_id and self.join != "transit-gateway":
+            raise refusal("is used with join: transit-gateway alone", "transitGatewayId")
+        return self
 
     @field_validator("tags", mode="after")
     @classmethod

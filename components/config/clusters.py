@@ -6,6 +6,7 @@ from typing import Annotated, Self, cast
 
 from pydantic import model_validator
 
+from components.config.accounts import AccountSpec
 from components.config.aws import AwsSettings
 from components.config.aws_facts import (
     ENDPOINT_RANGES,
@@ -154,6 +155,12 @@ class ClusterSpec(Model):
                     "admins",
                     place,
                 )
+        role = self.eks.account.role_arn if self.eks.account else ""
+        if role and role.split(":")[1] != partition:
+            raise refusal(
+                f"{role} is not of the partition {partition}, which has {self.region}",
+                *("eks", "account", "roleArn"),
+            )
         return self
 
 
@@ -184,7 +191,9 @@ def check_clusters(clusters: Sequence[ClusterSpec], aws: AwsSettings) -> None:
     _check_ranges(made)
     _check_callers(made)
     _check_routes(made, aws)
+    _check_gateway(made, aws)
     _check_edge(made, aws)
+    _check_accounts(made, aws)
 
 
 def _check_unique(clusters: Sequence[ClusterSpec], key: str) -> None:
@@ -258,6 +267,16 @@ def _check_routes(made: Made, aws: AwsSettings) -> None:
             )
 
 
+def _check_gateway(made: Made, aws: AwsSettings) -> None:
+    regions = sorted({cluster.region for _, cluster, _ in made})
+    if aws.transit_gateway_id and len(regions) > 1:
+        raise refusal(
+            f"joins the networks of one region, and the stack's are in {', '.join(regions)}: leave it out, and a "
+            "gateway is made in each; or use peering, or none where something else joins them",
+            *("aws", "transitGatewayId"),
+        )
+
+
 def _check_edge(made: Made, aws: AwsSettings) -> None:
     mode = aws.edge.mode
     if mode == "none":
@@ -273,5 +292,31 @@ def _check_edge(made: Made, aws: AwsSettings) -> None:
         raise refusal(
             f"{CALLS_FROM_THE_INTERNET[mode]} from the internet and can't reach the internal ingress of {internal[0]}: "
             "set its eks.ingressScheme to internet-facing or the mode to none",
+            *("aws", "edge", "mode"),
+        )
+
+
+def _check_accounts(made: Made, aws: AwsSettings) -> None:
+    accounts: dict[str, tuple[str, AccountSpec | None]] = {}
+    for place, cluster, eks in made:
+        other, account = accounts.setdefault(eks.account_label, (cluster.name, eks.account))
+        if account != eks.account:
+            raise refusal(
+                f"is another role of the account of {other}: give both clusters the same",
+                *("clusters", place, "eks", "account", "roleArn"),
+            )
+    if len(accounts) < 2:
+        return
+    listed = ", ".join(name for name, _ in accounts.values())
+    if aws.join == "transit-gateway":
+        raise refusal(
+            f"transit-gateway joins networks of one AWS account, and {listed} are in several: use peering, or "
+            "none where something else joins them",
+            *("aws", "join"),
+        )
+    if aws.edge.mode == "global-accelerator":
+        raise refusal(
+            f"global-accelerator takes load balancers of one AWS account, and {listed} are in several: use route53, "
+            "origin-failover or none",
             *("aws", "edge", "mode"),
         )

@@ -14,6 +14,7 @@ from pydantic import (
     model_validator,
 )
 
+from components.config.accounts import AccountSpec
 from components.config.aws_facts import (
     KUBERNETES_VERSIONS,
     LOG_DAYS,
@@ -308,6 +309,15 @@ class EksSpec(Model):
     support_type: Literal["standard", "extended"] = setting("standard", example="extended", since="0.2")
     """Whether EKS keeps the version past its standard support, at extra cost. With `standard` EKS upgrades the
     cluster by itself when standard support ends."""
+    account: AccountSpec | None = setting(
+        None,
+        example={"roleArn": "arn:aws:iam::123456789012:role/fedmesh-deployer"},
+        default_text="that of the credentials at hand",
+        replaces="the network and the cluster",
+        since="0.2",
+    )
+    """The AWS account of the cluster, where it is not that of the credentials at hand. Clusters of one account have the
+    same. The first EKS cluster's account also holds the private zone and the edge."""
     vpc_cidr: Cidr = setting(example="10.2.0.0/16", replaces="the network and the cluster")
     """The private range of the VPC, a /16 to a /22 in the ranges of RFC 1918, disjoint from all other clusters'
     ranges."""
@@ -343,9 +353,12 @@ class EksSpec(Model):
     which cost money per zone; `s3`: S3 alone, which is free, and the others through NAT."""
     endpoint: EndpointSpec = setting({}, example={"public": True, "cidrs": ["<your address>/32"]})
     """From where the API server can be reached. The networks of the mesh always reach it."""
+    auto_mode: Flag = setting(False, example=True, since="0.2")
+    """Whether EKS Auto Mode makes, patches and removes the nodes that pods need, by its node pool `general-purpose`.
+    The group `spire-server` stays a managed one."""
     node_groups: Mapping[DnsLabel, NodeGroupSpec] = setting(
-        description=f"The managed node groups by name. `{GENERAL}` and `{SPIRE_SERVER}` are required, `{{}}` gives "
-        f"them their defaults. Only SPIRE's server runs on `{SPIRE_SERVER}`.",
+        description=f"The managed node groups by name. `{GENERAL}` (not with `autoMode`) and `{SPIRE_SERVER}` are "
+        f"required, `{{}}` gives them their defaults. Only SPIRE's server runs on `{SPIRE_SERVER}`.",
         example={GENERAL: {"instanceTypes": ["m5.large"], "max": 6}, SPIRE_SERVER: {}},
         replaces="nothing; node groups are added or removed",
     )
@@ -436,11 +449,11 @@ class EksSpec(Model):
 
     @field_validator("node_groups", mode="before")
     @classmethod
-    def _required_groups(cls, groups: object) -> object:
+    def _required_groups(cls, groups: object, info: ValidationInfo) -> object:
         if not isinstance(groups, Mapping):
             return groups
         given = cast(Mapping[str, object], groups)
-        for name in (GENERAL, SPIRE_SERVER):
+        for name in (SPIRE_SERVER,) if info.data.get("auto_mode") else (GENERAL, SPIRE_SERVER):
             if given.get(name) is None:
                 raise refusal(
                     f"is missing: every cluster needs the node groups {GENERAL} and {SPIRE_SERVER}", name
@@ -460,6 +473,11 @@ class EksSpec(Model):
             if arn in admins[:place]:
                 raise refusal(f"must differ from the others: {arn} is listed twice", place)
         return admins
+
+    @property
+    def account_label(self) -> str:
+        """What tells the cluster's account apart from the stack's others, "" for that of the credentials at hand."""
+        return self.account.label if self.account else ""
 
     @property
     def nat_gateways(self) -> int:

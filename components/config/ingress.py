@@ -176,6 +176,9 @@ def check_ingress(
                 "ingress",
                 name,
             )
+        # the zone and the certificates are those of one account
+        if getattr(ingress, name) and len({each.eks.account_label for each in clusters if each.eks}) > 1:
+            raise refusal("is for EKS clusters of one AWS account: set issuer", "ingress", name)
     if ingress.acm:
         _check_acm(ingress.acm, clusters, aws, istio)
     _check_edge(ingress, aws, istio)

@@ -66,3 +66,28 @@ def check_network(
     if len(zones) < 2:
         raise refuse("privateSubnetIds", f"all are in {', '.join(zones)}: EKS needs subnets in two zones")
     return True
+
+
+def check_gateway(gateway: Mapping[str, Any], account: str, source: str) -> bool:
+    """Checks that a transit gateway which exists joins what is attached to it.
+
+    Args:
+        gateway: `id`, `owner`, and the options `association`, `propagation`, `dns` and `auto_accept`, on or off.
+        account: the number of the account that attaches networks.
+        source: where the stack file has it.
+
+    Raises:
+        ConfigError: names the option that is off.
+    """
+    on = {
+        "default route table association": gateway["association"],
+        "default route table propagation": gateway["propagation"],
+        "DNS support": gateway["dns"],
+        "auto-accept shared attachments": gateway["auto_accept"] or gateway["owner"] == account,
+    }
+    off = next((option for option, value in on.items() if not value), None)
+    if off:
+        raise ConfigError(
+            "fedmesh:aws.transitGatewayId", source, f"{gateway['id']} needs {off}, which is off"
+        )
+    return True

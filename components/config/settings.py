@@ -166,6 +166,10 @@ class Settings(Model):
         """The StorageClass of a cluster: what the stack says, else encrypted gp3 on EKS."""
         return StorageSettings(**GP3) if cluster.eks and not self.storage.class_name else self.storage
 
+    def has_auto_storage(self, cluster: ClusterSpec) -> bool:
+        """Whether a cluster has the StorageClass of EKS Auto Mode beside its own."""
+        return bool(cluster.eks and cluster.eks.auto_mode and not self.storage.class_name)
+
     @classmethod
     def read(cls, raw: Mapping[str, object], source: str, today: date | None = None) -> "Settings":
         """Validates a stack's values; see `parse`."""

@@ -15,6 +15,7 @@ class LoadBalancerService:
         annotations: annotations that the cloud's controller reads.
         source_ranges: IPv4 ranges that may connect; empty for no restriction.
         ports: ports in place of those that the chart gives the Service.
+        class_name: the loadBalancerClass, "" where the cloud has no other than the controller's.
         drain_seconds: time for which a pod that stops keeps serving, until no new connection is routed to it.
     """
 
@@ -22,12 +23,16 @@ class LoadBalancerService:
     source_ranges: tuple[str, ...] = ()
     ports: tuple[Mapping[str, Any], ...] = ()
     drain_seconds: int = 3
+    class_name: str = ""
 
     @property
     def spec(self) -> dict[str, Any]:
-        """The part of the Service's spec that says who may connect, and to which ports."""
-        ranges = {"loadBalancerSourceRanges": list(self.source_ranges)} if self.source_ranges else {}
-        return {**ranges, **({"ports": [dict(port) for port in self.ports]} if self.ports else {})}
+        """The part of the Service's spec that says who may connect, to which ports, and who makes the load balancer."""
+        return {
+            **({"loadBalancerSourceRanges": list(self.source_ranges)} if self.source_ranges else {}),
+            **({"ports": [dict(port) for port in self.ports]} if self.ports else {}),
+            **({"loadBalancerClass": self.class_name} if self.class_name else {}),
+        }
 
 
 @dataclass(frozen=True)

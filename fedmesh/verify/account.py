@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
+from components.config.accounts import AccountSpec, in_account
 from components.config.eks import LATEST, EksSpec, is_listed, name_in_eks
 from components.config.errors import ConfigError
-from components.config.networks import check_network
+from components.config.networks import check_gateway, check_network
 from components.config.zones import verified_zones
 from fedmesh.kube import Json
 from fedmesh.stack import settings_of
@@ -35,11 +37,14 @@ class AwsError(Exception):
 Aws = Callable[..., Json]
 
 
-def aws_command(*words: str, region: str = "") -> Json:
-    """Runs the aws command and returns what it prints. Raises AwsError."""
+def aws_command(*words: str, region: str = "", credentials: Mapping[str, str] | None = None) -> Json:
+    """Runs the aws command, with credentials other than those at hand where it is given some. Raises AwsError."""
     line = ["aws", *words, "--output", "json", *(["--region", region] if region else [])]
+    environment = {**os.environ, **credentials} if credentials else None
     try:
-        done = subprocess.run(line, capture_output=True, text=True, check=False, timeout=SECONDS)
+        done = subprocess.run(
+            line, capture_output=True, text=True, check=False, timeout=SECONDS, env=environment
+        )
     except FileNotFoundError:
         raise AwsError("the command aws is not on PATH; kubeconfigs of EKS call it too") from None
     except subprocess.TimeoutExpired:
@@ -47,6 +52,30 @@ def aws_command(*words: str, region: str = "") -> Json:
     if done.returncode != 0:
         raise AwsError((done.stderr.strip().splitlines() or ["no message"])[-1])
     return json.loads(done.stdout or "{}")
+
+
+def aws_in(account: AccountSpec | None) -> Aws:
+    """Returns the aws command with the credentials of a cluster's account, as `pulumi up` has them."""
+    if account is None:
+        return aws_command
+    if account.profile:
+        return lambda *words, region="": aws_command(*words, "--profile", account.profile, region=region)
+    return lambda *words, region="": aws_command(
+        *words, region=region, credentials=_session(account.role_arn)
+    )
+
+
+@cache
+def _session(role: str) -> Mapping[str, str]:
+    """The credentials of a role, for the environment."""
+    words = ("sts", "assume-role", "--role-arn", role, "--role-session-name", "fedmesh")
+    given = aws_command(*words)["Credentials"]
+    names = {
+        "ACCESS_KEY_ID": "AccessKeyId",
+        "SECRET_ACCESS_KEY": "SecretAccessKey",
+        "SESSION_TOKEN": "SessionToken",
+    }
+    return {f"AWS_{name}": str(given[key]) for name, key in names.items()}
 
 
 @dataclass(frozen=True)
@@ -61,19 +90,21 @@ class NewCluster:
 
 @dataclass
 class Account:
-    """The account behind the credentials at hand, and the stack that is to be created in it.
+    """An account, and the clusters of the stack that are to be created in it.
 
     Attributes:
         boundary: ARN of the permissions boundary of the stack's roles, "" for none.
         project: the folder of the Pulumi program.
-        aws: calls AWS; the aws command by default.
+        gateway: id of the transit gateway that exists and joins the networks, "" for none.
+        aws: calls AWS with the account's credentials; the aws command with those at hand by default.
     """
 
     stack: str
-    clusters: Sequence[NewCluster]
+    clusters: list[NewCluster]
     boundary: str
     project: Path
     aws: Aws = field(default=aws_command)
+    gateway: str = ""
 
     @cached_property
     def caller(self) -> str:
@@ -96,15 +127,27 @@ class Account:
         return math.floor(self.aws(*words, region=region)["Quota"]["Value"])
 
 
-def load(project: Path, stack: str) -> Account | None:
-    """Reads what a stack creates in an AWS account, None for nothing. Raises ConfigError and FileNotFoundError."""
+def load(project: Path, stack: str) -> list[Account]:
+    """Reads what a stack creates in which AWS accounts. Raises ConfigError and FileNotFoundError."""
     settings = settings_of(project, stack)
-    clusters = [
-        NewCluster(spec.name, name_in_eks(spec.name), spec.region, spec.eks)
-        for spec in settings.clusters
-        if spec.eks
-    ]
-    return Account(stack, clusters, settings.aws.permissions_boundary, project) if clusters else None
+    accounts: dict[str, Account] = {}
+    for spec in settings.clusters:
+        if spec.eks is None:
+            continue
+        cluster = NewCluster(spec.name, name_in_eks(spec.name), spec.region, spec.eks)
+        account = accounts.setdefault(
+            spec.eks.account_label,
+            Account(
+                stack,
+                [],
+                settings.aws.permissions_boundary,
+                project,
+                aws_in(spec.eks.account),
+                settings.aws.transit_gateway_id,
+            ),
+        )
+        account.clusters.append(cluster)
+    return list(accounts.values())
 
 
 @check(
@@ -219,6 +262,31 @@ def _subnets(account: Account, cluster: NewCluster, ids: Sequence[str]) -> dict[
     }
 
 
+@check("the transit gateway that exists can be used", "Change the gateway's options, or name another.")
+def gateway_is_usable(account: Account, cluster: NewCluster) -> str:
+    """The gateway is in the cluster's region, and associates and propagates what is attached to it."""
+    if not account.gateway:
+        return "none is named"
+    words = ("ec2", "describe-transit-gateways", "--transit-gateway-ids", account.gateway)
+    (found,) = account.aws(*words, region=cluster.region)["TransitGateways"]
+    if found["State"] != "available":
+        raise Failed(f"{account.gateway} is {found['State']}")
+    options = {name: value == "enable" for name, value in found["Options"].items()}
+    facts = {
+        "id": account.gateway,
+        "owner": found["OwnerId"],
+        "association": options["DefaultRouteTableAssociation"],
+        "propagation": options["DefaultRouteTablePropagation"],
+        "dns": options["DnsSupport"],
+        "auto_accept": options["AutoAcceptSharedAttachments"],
+    }
+    try:
+        check_gateway(facts, account.caller.split(":")[4], account.stack)
+    except ConfigError as error:
+        raise Failed(str(error)) from None
+    return account.gateway
+
+
 @check("the zones have the instance types", "Choose other instance types or zones.")
 def instances_are_offered(account: Account, cluster: NewCluster) -> str:
     """Every zone offers an instance type of each node group."""
@@ -307,10 +375,11 @@ def permissions_suffice(account: Account, _cluster: NewCluster) -> str:
 def _simulations(account: Account, document: Path) -> Iterator[list[str]]:
     """The questions to the simulator: the actions of a statement in parts, its resource, and its conditions met."""
     number = account.caller.split(":")[4]
+    boundary = in_account(account.boundary, number)
     for statement in json.loads(document.read_text(encoding="utf-8"))["Statement"]:
         actions = [each for each in statement["Action"] if "*" not in each]
         context = [
-            f"ContextKeyName={key},ContextKeyType=string,ContextKeyValues={account.boundary or _first(values)}"
+            f"ContextKeyName={key},ContextKeyType=string,ContextKeyValues={boundary or _first(values)}"
             if key == "iam:PermissionsBoundary"
             else f"ContextKeyName={key},ContextKeyType=string,ContextKeyValues={_first(values)}"
             for conditions in statement.get("Condition", {}).values()
@@ -357,6 +426,7 @@ CHECKS = (
     versions_exist,
     zones_are_usable,
     network_is_usable,
+    gateway_is_usable,
     instances_are_offered,
     quotas_leave_room,
     permissions_suffice,

@@ -37,7 +37,7 @@ def verify(
     timeout: float | None = None,
     wait: float = 0.0,
     reads_only: bool = False,
-    account: Account | None = None,
+    accounts: Sequence[Account] = (),
 ) -> int:
     """Checks the mesh, or with `pre` the clusters, and prints the report; returns 1 when a check failed.
 
@@ -45,18 +45,18 @@ def verify(
         timeout: seconds after which a check without an answer has failed.
         wait: seconds in which the checks are repeated until all of them pass.
         reads_only: whether nothing but objects may be read; what that cannot see is reported as warnings.
-        account: the AWS account in which the stack's clusters are created, None for a stack without any.
+        accounts: the AWS accounts in which the stack's clusters are created.
     """
     began = time.monotonic()
     if pre:
         for name in (member.name for member in topology.members if member.created):
             print(f"{name}: `pulumi up` creates this cluster; it is not checked", file=sys.stderr)
         topology = existing(topology)
-        if not topology.members and account is None:
+        if not topology.members and not accounts:
             return 0
     checks = PRE if pre else ALL
     deadline = timeout or (PRE_DEADLINE if pre else None)
-    in_account = examine_account(account) if pre and account else []
+    in_account = [result for each in accounts for result in examine_account(each)] if pre else []
 
     def examined() -> list[Result]:
         return [

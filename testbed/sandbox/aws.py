@@ -1,8 +1,10 @@
-"""Calls to the simulated AWS, one boto3 client per service and region."""
+"""Calls to the simulated AWS, one boto3 client per service, region and identity."""
 
 import hashlib
+import json
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -15,15 +17,35 @@ from testbed.sandbox.permissions import record
 RETRIES = Config(retries={"max_attempts": 2}, connect_timeout=5, read_timeout=60)
 
 
-class Aws:
-    """One region of the AWS that AWS_ENDPOINT_URL points to."""
+@dataclass(frozen=True)
+class Identity:
+    """Who calls: the credentials at hand, those of a profile or a key id, or a role that is assumed with them."""
 
-    def __init__(self, region: str) -> None:
+    profile: str = ""
+    role: str = ""
+    key: str = ""
+
+    @classmethod
+    def of_provider(cls, inputs: Mapping[str, Any]) -> "Identity":
+        """The identity of an AWS provider of the program; what it has of lists is JSON in text."""
+        roles = inputs.get("assumeRoles") or []
+        roles = json.loads(roles) if isinstance(roles, str) else roles
+        return cls(profile=inputs.get("profile") or "", role=roles[0]["roleArn"] if roles else "")
+
+
+AT_HAND = Identity()
+
+
+class Aws:
+    """One region of the AWS that AWS_ENDPOINT_URL points to, as an identity sees it."""
+
+    def __init__(self, region: str, identity: Identity = AT_HAND) -> None:
         self.region = region
+        self.identity = identity
 
     def client(self, service: str, region: str | None = None) -> Any:
         """A boto3 client; `region` overrides the region of this view."""
-        return _client(service, region or self.region, os.environ.get("AWS_ENDPOINT_URL"))
+        return _client(service, region or self.region, os.environ.get("AWS_ENDPOINT_URL"), self.identity)
 
     def account(self) -> str:
         """The account ID."""
@@ -35,10 +57,34 @@ class Aws:
 
 
 @cache
-def _client(service: str, region: str, endpoint: str | None) -> Any:
-    client = boto3.Session().client(service, region_name=region, endpoint_url=endpoint, config=RETRIES)
+def _client(service: str, region: str, endpoint: str | None, identity: Identity) -> Any:
+    session = _session(identity, endpoint)
+    client = session.client(service, region_name=region, endpoint_url=endpoint, config=RETRIES)
     record(client)
     return client
+
+
+@cache
+def _session(identity: Identity, endpoint: str | None) -> boto3.Session:
+    if identity.key:
+        return boto3.Session(aws_access_key_id=identity.key, aws_secret_access_key=identity.key)
+    session = boto3.Session(profile_name=identity.profile or None)
+    if not identity.role:
+        return session
+    sts = session.client("sts", region_name="us-east-1", endpoint_url=endpoint, config=RETRIES)
+    record(sts)
+    given = sts.assume_role(RoleArn=identity.role, RoleSessionName="fedmesh")["Credentials"]
+    return boto3.Session(
+        aws_access_key_id=given["AccessKeyId"],
+        aws_secret_access_key=given["SecretAccessKey"],
+        aws_session_token=given["SessionToken"],
+    )
+
+
+def forget() -> None:
+    """Has clients read their credentials, and assume their roles, again."""
+    _client.cache_clear()
+    _session.cache_clear()
 
 
 def is_missing(error: ClientError) -> bool:

@@ -6,7 +6,8 @@ entries, addons. Node groups, OIDC and aws-auth are left out; asking for them is
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pulumi
@@ -18,6 +19,7 @@ SUPPORTED = frozenset(
     {
         "accessEntries",
         "authenticationMode",
+        "autoMode",
         "bootstrapSelfManagedAddons",
         "clusterTags",
         "corednsAddonOptions",
@@ -47,6 +49,14 @@ SUPPORTED = frozenset(
     }
 )
 OVERWRITE = "OVERWRITE"
+ASSUME, TAG = "sts:AssumeRole", "sts:TagSession"
+AUTO_MODE_POLICIES = (
+    "AmazonEKSComputePolicy",
+    "AmazonEKSBlockStoragePolicy",
+    "AmazonEKSLoadBalancingPolicy",
+    "AmazonEKSNetworkingPolicy",
+)
+NODE_POLICIES = ("AmazonEKSWorkerNodeMinimalPolicy", "AmazonEC2ContainerRegistryPullOnly")
 
 
 class ClusterComponent(pulumi.ComponentResource):
@@ -60,13 +70,19 @@ class ClusterComponent(pulumi.ComponentResource):
         self._inputs = inputs
         self._child = pulumi.ResourceOptions(parent=self)
         refuse_unsupported(inputs)
-        role, attached = self._service_role()
-        cluster = self._control_plane(role, attached)
+        self._auto = bool((inputs.get("autoMode") or {}).get("enabled"))
+        nodes = self._auto_node_role()
+        cluster = self._control_plane(self._service_role(), nodes)
         self._access_entries(cluster)
         self._addons(cluster)
         config = pulumi.Output.all(
             cluster.name, cluster.endpoint, cluster.certificate_authority, cluster.arn
-        ).apply(lambda all_: kubeconfig(all_[0], all_[1], all_[2]["data"], all_[3].split(":")[3]))
+        ).apply(
+            lambda all_: _with_role(
+                kubeconfig(all_[0], all_[1], all_[2]["data"], all_[3].split(":")[3]),
+                (inputs.get("providerCredentialOpts") or {}).get("roleArn"),
+            )
+        )
         issuer = cluster.identities.apply(lambda found: found[0]["oidcs"][0]["issuer"])
         group = cluster.vpc_config.apply(lambda vpc: vpc["cluster_security_group_id"])
         self.state = {
@@ -82,19 +98,41 @@ class ClusterComponent(pulumi.ComponentResource):
             "oidcProviderArn": "",
             "oidcProviderUrl": issuer,
             "oidcIssuer": issuer.apply(lambda url: url.removeprefix("https://")),
-            "autoModeNodeRoleName": "",
+            "autoModeNodeRoleName": nodes.role.name if nodes else "",
             "instanceRoles": [],
         }
         self.register_outputs(self.state)
 
-    def _service_role(self) -> tuple[aws.iam.Role, aws.iam.RolePolicyAttachment]:
-        component = ServiceRole(f"{self._name}-eksRole", self._inputs.get("tags"), self._child)
-        return component.role, component.attachment
+    def _service_role(self) -> "ServiceRole":
+        policies = ("AmazonEKSClusterPolicy", *(AUTO_MODE_POLICIES if self._auto else ()))
+        trust = Trust("eks.amazonaws.com", (ASSUME, TAG), "Allows EKS to manage clusters on your behalf.")
+        return ServiceRole(f"{self._name}-eksRole", trust, policies, self._inputs.get("tags"), self._child)
 
-    def _control_plane(self, role: aws.iam.Role, attached: aws.iam.RolePolicyAttachment) -> aws.eks.Cluster:
+    def _auto_node_role(self) -> "ServiceRole | None":
+        if not self._auto or self._inputs["autoMode"].get("createNodeRole") is False:
+            return None
+        trust = Trust("ec2.amazonaws.com", (ASSUME,))
+        return ServiceRole(
+            f"{self._name}-nodeRole", trust, NODE_POLICIES, self._inputs.get("tags"), self._child
+        )
+
+    def _auto_mode(self, node_role: "ServiceRole | None") -> dict[str, Any]:
+        if not self._auto:
+            return {}
+        own = self._inputs["autoMode"].get("computeConfig") or {}
+        role = (
+            {"node_role_arn": node_role.role.arn} if node_role else {"node_role_arn": own.get("nodeRoleArn")}
+        )
+        pools = own.get("nodePools") or ["general-purpose", "system"]
+        return {
+            "compute_config": {"enabled": True, **role, "node_pools": pools},
+            "storage_config": {"block_storage": {"enabled": True}},
+        }
+
+    def _control_plane(self, service: "ServiceRole", nodes: "ServiceRole | None") -> aws.eks.Cluster:
         given = self._inputs
         subnets = given.get("subnetIds") or [
-            *given.get("publicSubnetIds", []),
+            *(given.get("publicSubnetIds") or []),
             *given.get("privateSubnetIds", []),
         ]
         key = given.get("encryptionConfigKeyArn")
@@ -102,7 +140,8 @@ class ClusterComponent(pulumi.ComponentResource):
         return aws.eks.Cluster(
             f"{self._name}-eksCluster",
             name=given.get("name"),
-            role_arn=role.arn,
+            role_arn=service.role.arn,
+            **self._auto_mode(nodes),
             version=given.get("version"),
             vpc_config={
                 "subnet_ids": subnets,
@@ -110,8 +149,12 @@ class ClusterComponent(pulumi.ComponentResource):
                 "endpoint_public_access": given.get("endpointPublicAccess"),
                 "public_access_cidrs": given.get("publicAccessCidrs"),
             },
-            kubernetes_network_config={"service_ipv4_cidr": service_range, "ip_family": "ipv4"}
-            if service_range
+            kubernetes_network_config={
+                "service_ipv4_cidr": service_range,
+                "ip_family": "ipv4",
+                **({"elastic_load_balancing": {"enabled": True}} if self._auto else {}),
+            }
+            if service_range or self._auto
             else None,
             encryption_config={"provider": {"key_arn": key}, "resources": ["secrets"]} if key else None,
             enabled_cluster_log_types=given.get("enabledClusterLogTypes"),
@@ -121,7 +164,9 @@ class ClusterComponent(pulumi.ComponentResource):
             }
             if given.get("authenticationMode")
             else None,
-            bootstrap_self_managed_addons=given.get("bootstrapSelfManagedAddons", True),
+            bootstrap_self_managed_addons=False
+            if self._auto
+            else given.get("bootstrapSelfManagedAddons", True),
             upgrade_policy={"support_type": given["upgradePolicy"]["supportType"]}
             if given.get("upgradePolicy")
             else None,
@@ -133,7 +178,7 @@ class ClusterComponent(pulumi.ComponentResource):
             },
             opts=pulumi.ResourceOptions(
                 parent=self,
-                depends_on=[attached],
+                depends_on=[each for role in (service, nodes) if role for each in role.attachments],
                 ignore_changes=[
                     "accessConfig.bootstrapClusterCreatorAdminPermissions",
                     "bootstrapSelfManagedAddons",
@@ -165,7 +210,7 @@ class ClusterComponent(pulumi.ComponentResource):
                 )
 
     def _addons(self, cluster: aws.eks.Cluster) -> None:
-        if not self._inputs.get("useDefaultVpcCni"):
+        if not self._inputs.get("useDefaultVpcCni", self._auto):
             options = self._inputs.get("vpcCniOptions") or {}
             policy = {"enableNetworkPolicy": "true"} if options.get("enableNetworkPolicy") else {}
             self._addon(
@@ -173,7 +218,7 @@ class ClusterComponent(pulumi.ComponentResource):
             )
         for addon, option in (("kube-proxy", "kubeProxyAddonOptions"), ("coredns", "corednsAddonOptions")):
             options = self._inputs.get(option) or {}
-            if options.get("enabled", True):
+            if options.get("enabled", not self._auto):
                 self._addon(addon, cluster, options.get("version"))
 
     def _addon(self, addon: str, cluster: aws.eks.Cluster, version: Any, values: str | None = None) -> None:
@@ -197,30 +242,52 @@ class ClusterComponent(pulumi.ComponentResource):
         )
 
 
-class ServiceRole(pulumi.ComponentResource):
-    """`eks:index:ServiceRole`: the role that EKS takes for the control plane."""
+def _with_role(kubeconfig: dict[str, Any], role: str | None) -> dict[str, Any]:
+    """With tokens of a role, where they come from the command aws. A profile is left out, as pulumi-eks has it."""
+    for each in kubeconfig["users"]:
+        if role and "exec" in each["user"]:
+            each["user"]["exec"]["args"] = [*each["user"]["exec"]["args"], "--role", role]
+    return kubeconfig
 
-    def __init__(self, name: str, tags: Any, opts: pulumi.ResourceOptions) -> None:
+
+@dataclass(frozen=True)
+class Trust:
+    """Who may assume a role, and how."""
+
+    service: str
+    actions: tuple[str, ...]
+    description: str | None = None
+
+
+class ServiceRole(pulumi.ComponentResource):
+    """`eks:index:ServiceRole`: a role that a service of AWS takes, with managed policies."""
+
+    def __init__(
+        self, name: str, trust: Trust, policies: Sequence[str], tags: Any, opts: pulumi.ResourceOptions
+    ) -> None:
         super().__init__("eks:index:ServiceRole", name, None, opts)
+        self._own_name = name
         child = pulumi.ResourceOptions(parent=self)
-        trust = {
-            "Action": ["sts:AssumeRole", "sts:TagSession"],
+        statement = {
+            "Action": list(trust.actions),
             "Effect": "Allow",
-            "Principal": {"Service": ["eks.amazonaws.com"]},
+            "Principal": {"Service": [trust.service]},
         }
         self.role = aws.iam.Role(
             f"{name}-role",
-            description="Allows EKS to manage clusters on your behalf.",
-            assume_role_policy=json.dumps({"Version": "2012-10-17", "Statement": [trust]}),
+            description=trust.description,
+            assume_role_policy=json.dumps({"Version": "2012-10-17", "Statement": [statement]}),
             tags=tags,
             opts=child,
         )
-        policy = "arn:aws:iam::aws:policy/AmazonEKSClusterPolicy"
-        suffix = hashlib.sha1(policy.encode(), usedforsecurity=False).hexdigest()[:8]
-        self.attachment = aws.iam.RolePolicyAttachment(
-            f"{name}-{suffix}", role=self.role.name, policy_arn=policy, opts=child
-        )
+        self.attachments = [self._attached(f"arn:aws:iam::aws:policy/{policy}", child) for policy in policies]
         self.register_outputs({})
+
+    def _attached(self, policy: str, child: pulumi.ResourceOptions) -> aws.iam.RolePolicyAttachment:
+        suffix = hashlib.sha1(policy.encode(), usedforsecurity=False).hexdigest()[:8]
+        return aws.iam.RolePolicyAttachment(
+            f"{self._own_name}-{suffix}", role=self.role.name, policy_arn=policy, opts=child
+        )
 
 
 def refuse_unsupported(inputs: Inputs) -> None:

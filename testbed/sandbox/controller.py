@@ -29,6 +29,7 @@ class Service:
     annotations: Mapping[str, str]
     ports: Sequence[int]
     source_ranges: Sequence[str] = ()
+    class_name: str = ""
 
     def annotation(self, name: str, default: str = "") -> str:
         """The value of one of the controller's annotations."""

@@ -88,6 +88,30 @@ def subnet(aws: Aws, args: Args) -> dict[str, Any]:
     }
 
 
+def transit_gateway(aws: Aws, args: Args) -> dict[str, Any]:
+    # moto does not know the filter for ids
+    wanted = {each["name"]: each["values"] for each in args["filters"]}
+    every = aws.client("ec2").describe_transit_gateways()["TransitGateways"]
+    found = [
+        each
+        for each in every
+        if each["TransitGatewayId"] in wanted["transit-gateway-id"] and each["State"] in wanted["state"]
+    ]
+    if not found:
+        raise FunctionError("filters", "no matching EC2 Transit Gateway found")
+    options = found[0]["Options"]
+    return {
+        "id": found[0]["TransitGatewayId"],
+        "ownerId": found[0]["OwnerId"],
+        "associationDefaultRouteTableId": options.get("AssociationDefaultRouteTableId", ""),
+        "defaultRouteTableAssociation": options["DefaultRouteTableAssociation"],
+        "defaultRouteTablePropagation": options["DefaultRouteTablePropagation"],
+        "dnsSupport": options["DnsSupport"],
+        "autoAcceptSharedAttachments": options["AutoAcceptSharedAttachments"],
+        "region": aws.region,
+    }
+
+
 def addon_version(aws: Aws, args: Args) -> dict[str, Any]:
     name, version = args["addonName"], args["kubernetesVersion"]
     found = aws.client("eks").describe_addon_versions(addonName=name, kubernetesVersion=version)["addons"]
@@ -146,6 +170,7 @@ FUNCTIONS: dict[str, Callable[[Aws, Args], dict[str, Any]]] = {
     "aws:index/getAvailabilityZones:getAvailabilityZones": availability_zones,
     "aws:ec2/getVpc:getVpc": vpc,
     "aws:ec2/getSubnet:getSubnet": subnet,
+    "aws:ec2transitgateway/getTransitGateway:getTransitGateway": transit_gateway,
     "aws:eks/getAddonVersion:getAddonVersion": addon_version,
     "aws:eks/getCluster:getCluster": cluster,
     "aws:eks/getClusters:getClusters": clusters,

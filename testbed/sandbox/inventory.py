@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from testbed.sandbox.aws import Aws
+from testbed.sandbox.aws import AT_HAND, Aws, Identity
 
 PRICES = Path(__file__).parent / "prices.yaml"
 Count = Callable[[Aws], int]
@@ -135,9 +135,9 @@ class Inventory:
         return {kind: count for kind, count in sums.items() if count}
 
 
-def take(regions: tuple[str, ...]) -> Inventory:
-    """Takes the inventory of some regions of the AWS that AWS_ENDPOINT_URL points to."""
-    everywhere = {region: Aws(region) for region in regions}
+def take(regions: tuple[str, ...], identity: Identity = AT_HAND) -> Inventory:
+    """Takes the inventory of some regions of the AWS that AWS_ENDPOINT_URL points to, in the identity's account."""
+    everywhere = {region: Aws(region, identity) for region in regions}
     counts = {
         kind: {region: count(aws) for region, aws in everywhere.items()} for kind, count in REGIONAL.items()
     }

@@ -12,7 +12,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from google.protobuf import empty_pb2
 from pulumi.runtime.proto import plugin_pb2, provider_pb2, provider_pb2_grpc
 
-from testbed.sandbox.aws import Aws, digest, is_missing
+from testbed.sandbox.aws import Aws, Identity, digest, is_missing
 from testbed.sandbox.functions import FUNCTIONS, FunctionError
 from testbed.sandbox.kinds import KINDS
 from testbed.sandbox.kinds.base import Kind
@@ -47,8 +47,9 @@ class AwsProvider(provider_pb2_grpc.ResourceProviderServicer):
         if boto3.Session().get_credentials() is None:
             text = "No valid credential sources found: set AWS_PROFILE, or AWS_ACCESS_KEY_ID and its secret"
             context.abort(grpc.StatusCode.UNAUTHENTICATED, text)
-        region = from_struct(request.args).get("region") or request.variables.get(f"{CONFIG_PREFIX}region")
-        self._aws = Aws(region or boto3.Session().region_name or "us-east-1")
+        given = from_struct(request.args)
+        region = given.get("region") or request.variables.get(f"{CONFIG_PREFIX}region")
+        self._aws = Aws(region or boto3.Session().region_name or "us-east-1", Identity.of_provider(given))
         return provider_pb2.ConfigureResponse(supportsPreview=True, supports_autonaming_configuration=False)
 
     def Check(self, request: Any, context: Any) -> provider_pb2.CheckResponse:
@@ -162,7 +163,7 @@ class AwsProvider(provider_pb2_grpc.ResourceProviderServicer):
 
     def _of(self, properties: dict[str, Any]) -> Aws:
         region = properties.get("region")
-        return Aws(region) if isinstance(region, str) and region else self._aws
+        return Aws(region, self._aws.identity) if isinstance(region, str) and region else self._aws
 
     def _state(self, schema: Schema, aws: Aws, *parts: dict[str, Any]) -> dict[str, Any]:
         """All known properties, without those that the real provider does not return."""

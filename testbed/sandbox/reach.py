@@ -27,7 +27,11 @@ def require_way_out(aws: Aws, cluster: str, service: str) -> None:
     eks = aws.client("eks")
     names = eks.list_nodegroups(clusterName=cluster)["nodegroups"]
     groups = [eks.describe_nodegroup(clusterName=cluster, nodegroupName=name)["nodegroup"] for name in names]
-    subnets = sorted({subnet for group in groups for subnet in group["subnets"]})
+    cluster_found = eks.describe_cluster(name=cluster)["cluster"]
+    # the nodes of EKS Auto Mode are in any of the cluster's subnets
+    auto = cluster_found.get("computeConfig", {}).get("enabled", False)
+    every = cluster_found["resourcesVpcConfig"]["subnetIds"] if auto else []
+    subnets = sorted({*every, *(subnet for group in groups for subnet in group["subnets"])})
     if not subnets:
         raise UnreachableError(f"{cluster} has no nodes: its pods do not run")
     for subnet in subnets:

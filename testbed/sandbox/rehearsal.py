@@ -25,7 +25,7 @@ from pulumi.runtime.proto import callback_pb2
 from pulumi.runtime.settings import SETTINGS
 from pulumi.runtime.stack import wait_for_rpcs
 
-from testbed.sandbox.aws import Aws, is_missing
+from testbed.sandbox.aws import Aws, Identity, is_missing
 from testbed.sandbox.cluster_component import ClusterComponent
 from testbed.sandbox.controller import Controller, Service
 from testbed.sandbox.functions import FUNCTIONS
@@ -40,7 +40,9 @@ TEMPLATE = "kubernetes:helm:template"
 BALANCER = "aws:lb/getLoadBalancer:getLoadBalancer"
 RELEASE = "kubernetes:helm.sh/v3:Release"
 CLUSTER = "aws:eks/cluster:Cluster"
+PROVIDER = "pulumi:providers:aws"
 SERVICE = "kubernetes:core/v1:Service"
+CONTROLLER_CLASS = "service.k8s.aws/nlb"
 CHART = "aws-load-balancer-controller"
 SECRET = "1b47061264138c4ac30d75fd1eb44270"  # noqa: S105 - Pulumi's mark of a secret, none itself
 MARK = "4dabf18193072939515e22adb298388d"
@@ -114,13 +116,15 @@ class Recording(pulumi.runtime.Mocks):
             return {"result": self.templates(json.loads(args.args["jsonOpts"]))}
         if args.token == BALANCER:
             return {**args.args, "arn": f"<<balancer|{args.args.get('region')}|{args.args['name']}>>"}
-        region = args.args.get("region") or _region(args.provider or "") or "us-east-1"
-        return FUNCTIONS[args.token](Aws(region), args.args)
+        provider = args.provider.split("::")[-2] if args.provider else ""
+        return FUNCTIONS[args.token](aws_of(self.resources, provider, args.args), args.args)
 
 
-def _region(provider: str) -> str:
-    found = re.search(r"::aws-([a-z0-9-]+)(::|$)", provider)
-    return found[1] if found else ""
+def aws_of(resources: Mapping[str, Registered], provider: str, inputs: Mapping[str, Any]) -> Aws:
+    """AWS as a provider of the program sees it, in the region that the inputs name."""
+    found = resources.get(f"{PROVIDER}|{provider}")
+    settings = found.inputs if found else {}
+    return Aws(inputs.get("region") or settings.get("region") or "us-east-1", Identity.of_provider(settings))
 
 
 class Monitor(pulumi.runtime.mocks.MockMonitor):
@@ -217,6 +221,7 @@ def record(
         try:
             runpy.run_path(str(PROJECT / "__main__.py"))
             asyncio.get_event_loop().run_until_complete(wait_for_rpcs())
+            _settle(recording)
         except BaseException:
             # a later program would wait for what this one began
             SETTINGS.rpc_manager.clear()  # pyright: ignore[reportAttributeAccessIssue]
@@ -225,6 +230,14 @@ def record(
         finally:
             os.chdir(before)
     return recording.resources
+
+
+def _settle(recording: Recording) -> None:
+    """Puts values in the place of the outputs that transforms have left among inputs."""
+    for resource in recording.resources.values():
+        for name, value in resource.inputs.items():
+            if isinstance(value, pulumi.Output):
+                resource.inputs[name] = asyncio.get_event_loop().run_until_complete(value.future())
 
 
 def _camel(args: type, arguments: Mapping[str, Any]) -> Json:
@@ -248,7 +261,7 @@ def _nested(value: Any) -> Any:
 def _kubeconfig(_name: str, endpoint: str, _authority: str, _region: str) -> Json:
     return {
         "clusters": [{"name": "kubernetes", "cluster": {"server": endpoint}}],
-        "users": [{"name": "aws"}],
+        "users": [{"name": "aws", "user": {"exec": {"command": "aws", "args": []}}}],
         "contexts": [{"name": "aws", "context": {"cluster": "kubernetes", "user": "aws"}}],
         "current-context": "aws",
     }
@@ -341,14 +354,15 @@ class Rehearsal:
         self._made[resource.key] = ("", {})
         if f"{CLUSTER}|{resource.provider}-eks-eksCluster" not in self._resources:
             return  # a cluster that exists already
-        cluster, region = self._cluster_of(resource)
-        self._require_answer(cluster, region)
+        cluster, aws = self._cluster_of(resource)
+        self._require_answer(cluster, aws)
         if resource.kind == RELEASE and resource.inputs.get("chart", "").endswith(CHART):
             values = self._resolved(resource.inputs["values"])
-            self._controllers[cluster] = Controller(cluster, region, values["vpcId"], self._endpoint)
+            self._controllers[cluster] = Controller(cluster, aws.region, values["vpcId"], self._endpoint)
         service = service_of(self._resolved(resource.inputs), resource.kind)
         self._require_no_webhook_in_the_way(resource, cluster, service)
         if service and service.annotation("type") == "external":
+            self._require_no_auto_mode_in_the_way(resource, service)
             self._controllers[cluster].create(service)
             self._services[resource.key] = service
 
@@ -362,6 +376,15 @@ class Rehearsal:
             raise ConnectionError(
                 f'failed calling webhook "mservice.elbv2.k8s.aws": no endpoints available for service "{CHART}" '
                 f"in {cluster}: nothing makes {service.name} wait for {release.name}"
+            )
+
+    def _require_no_auto_mode_in_the_way(self, resource: Registered, service: Service) -> None:
+        """EKS Auto Mode sets its own class on Services that have none (user guide, auto-configure-nlb)."""
+        compute = self._made[f"{CLUSTER}|{resource.provider}-eks-eksCluster"][1].get("computeConfig") or {}
+        if compute.get("enabled") and service.class_name != CONTROLLER_CLASS:
+            taken = service.class_name or "eks.amazonaws.com/nlb"
+            raise ValueError(
+                f"{service.name} has the loadBalancerClass {taken}, which is not {CONTROLLER_CLASS}"
             )
 
     def _release(self, provider: str) -> Registered | None:
@@ -389,8 +412,8 @@ class Rehearsal:
             self._answered.clear()
             self._delete_in_aws(resource, id_, state)
         elif f"{CLUSTER}|{resource.provider}-eks-eksCluster" in self._resources:
-            cluster, region = self._cluster_of(resource)
-            self._require_answer(cluster, region)
+            cluster, aws = self._cluster_of(resource)
+            self._require_answer(cluster, aws)
             service = self._services.pop(resource.key, None)
             if service:
                 # the Service's finalizer stays until its load balancer is gone, and the engine waits for that
@@ -399,24 +422,24 @@ class Rehearsal:
 
     def _delete_in_aws(self, resource: Registered, id_: str, state: Json) -> None:
         try:
-            KINDS[resource.kind].delete(Aws(state["region"]), id_, state)
+            KINDS[resource.kind].delete(self._aws(resource, state), id_, state)
         except ClientError as error:
             if not is_missing(error):
                 raise
 
-    def _require_answer(self, cluster: str, region: str) -> None:
+    def _require_answer(self, cluster: str, aws: Aws) -> None:
         """Asks once for every state of AWS."""
         if cluster not in self._answered:
-            require_answer(Aws(region), cluster, self._caller, from_vpc=self._in_vpc)
+            require_answer(aws, cluster, self._caller, from_vpc=self._in_vpc)
             self._answered.add(cluster)
 
-    def _cluster_of(self, resource: Registered) -> tuple[str, str]:
-        name = f"{resource.provider}-eks-eksCluster"
-        state = self._made[f"{CLUSTER}|{name}"][1]
-        return str(state["name"]), str(state["region"])
+    def _cluster_of(self, resource: Registered) -> tuple[str, Aws]:
+        key = f"{CLUSTER}|{resource.provider}-eks-eksCluster"
+        state = self._made[key][1]
+        return str(state["name"]), self._aws(self._resources[key], state)
 
     def _aws(self, resource: Registered, inputs: Mapping[str, Any]) -> Aws:
-        return Aws(inputs.get("region") or resource.provider.removeprefix("aws-") or "us-east-1")
+        return aws_of(self._resources, resource.provider, inputs)
 
     def _resolved(self, value: Any) -> Any:
         if isinstance(value, str):
@@ -497,6 +520,7 @@ def service_of(inputs: Mapping[str, Any], kind: str) -> Service | None:
         dict(annotations or {}),
         tuple(ports),
         tuple(spec.get("loadBalancerSourceRanges", ())),
+        spec.get("loadBalancerClass", ""),
     )
 
 

@@ -15,7 +15,8 @@ COMPUTED: dict[str, dict[str, Any]] = {
         "clusterSecurityGroupId": "sg-of-eks",
         "kubeconfigJson": (
             '{"clusters": [{"name": "kubernetes", "cluster": {"server": "https://api.example"}}],'
-            ' "users": [{"name": "aws"}], "contexts": [{"name": "aws", "context": {}}],'
+            ' "users": [{"name": "aws", "user": {"exec": {"command": "aws", "args": []}}}],'
+            ' "contexts": [{"name": "aws", "context": {}}],'
             ' "current-context": "aws"}'
         ),
     },

@@ -1,9 +1,9 @@
 """All EKS clusters of a stack, in their networks, joined."""
 
-import pulumi_aws as aws
 import pytest
 
 from components.aws.clusters import AwsCluster, AwsClusters, AwsClustersArgs
+from components.aws.fleet import aws_providers
 from components.config.aws import AwsSettings
 from components.config.errors import ConfigError, validated
 from components.config.zones import verified_zones
@@ -24,7 +24,7 @@ def clusters(count: int, endpoint: dict[str, object] | None = None, **aws_config
             )
             for n in range(count)
         ]
-        providers = {region: aws.Provider(f"aws-{region}", region=region) for region in regions}
+        providers = aws_providers({each.name: each for each in specs})
         settings = validated(AwsSettings, aws_config, "fedmesh:aws", FILE)
         AwsClusters("aws", AwsClustersArgs(specs, settings, providers, FILE))
 

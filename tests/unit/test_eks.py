@@ -16,7 +16,7 @@ from components.aws.eks import (
     named_kubeconfig,
 )
 from components.config.eks import EksSpec
-from components.config.errors import validated
+from components.config.errors import ConfigError, validated
 from tests.unit.recording import Recorder, record, value
 from tests.unit.stacks import TODAY
 
@@ -319,3 +319,35 @@ def test_a_renamed_kubeconfig_still_ties_cluster_user_and_context() -> None:
         "name": "cluster-9",
         "context": {"cluster": "cluster-9", "user": "cluster-9"},
     }
+
+
+AUTO = {"autoMode": True, "nodeGroups": {"spire-server": {}}}
+
+
+def test_auto_mode_makes_all_nodes_but_those_of_spire_server() -> None:
+    made = cluster(**AUTO)
+    plane = made.one("one", "eks:index:Cluster").inputs
+    assert plane["autoMode"]["enabled"] is True
+    assert plane["autoMode"]["computeConfig"] == {"nodePools": ["general-purpose"]}
+    assert [each.name for each in made.of("NodeGroup")] == ["one-spire-server"]
+    assert "autoMode" not in control_plane()
+
+
+def test_with_auto_mode_managed_nodes_keep_their_addons_and_no_pod_needs_the_identity_agent() -> None:
+    made = cluster(**AUTO)
+    plane = made.one("one", "eks:index:Cluster").inputs
+    assert plane["useDefaultVpcCni"] is False
+    assert plane["kubeProxyAddonOptions"]["enabled"] is True
+    assert sorted(each.inputs["addonName"] for each in made.of("Addon")) == ["aws-ebs-csi-driver", "coredns"]
+
+
+def test_nodes_of_auto_mode_are_in_private_subnets_alone() -> None:
+    assert "publicSubnetIds" not in control_plane(**AUTO)
+    assert control_plane()["publicSubnetIds"] == ["subnet-public"]
+
+
+def test_without_auto_mode_the_general_group_is_required() -> None:
+    with pytest.raises(ConfigError, match=r"nodeGroups.general in Pulumi.dev.yaml: is missing"):
+        cluster(nodeGroups={"spire-server": {}})
+    with pytest.raises(ConfigError, match=r"nodeGroups.spire-server in Pulumi.dev.yaml: is missing"):
+        cluster(autoMode=True, nodeGroups={})

@@ -3,10 +3,10 @@
 import re
 from typing import Any, ClassVar
 
-import pulumi_aws as aws
 import pytest
 
 from components.aws.clusters import AwsCluster, AwsClusters, AwsClustersArgs
+from components.aws.fleet import aws_providers
 from components.config.aws import AwsSettings
 from components.config.eks import EksSpec
 from components.config.errors import ConfigError, validated
@@ -73,9 +73,7 @@ def clusters(monkeypatch: pytest.MonkeyPatch, join: str = "peering", **found: di
             AwsCluster("old", "old", "us-east-1", old),
             AwsCluster("new", "new", "eu-west-1", spec(5, zones=["eu-west-1a", "eu-west-1b"])),
         ]
-        providers = {
-            region: aws.Provider(f"aws-{region}", region=region) for region in ("us-east-1", "eu-west-1")
-        }
+        providers = aws_providers({each.name: each for each in specs})
         settings = validated(AwsSettings, {"join": join}, "fedmesh:aws", FILE)
         AwsClusters("aws", AwsClustersArgs(specs, settings, providers, FILE))
 

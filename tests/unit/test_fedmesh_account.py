@@ -1,10 +1,12 @@
 """What `fedmesh verify --pre` finds in the AWS account in which a stack will create its clusters."""
 
+import json
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from components.config.eks import EksSpec
 from components.config.errors import validated
@@ -66,12 +68,12 @@ def new_cluster(**changes: Any) -> NewCluster:
 
 
 def failures(aws: FakeAws, *clusters: NewCluster, project: Path = PROJECT) -> dict[str, str]:
-    found = examine(Account("dev", clusters or (new_cluster(),), "", project, aws))
+    found = examine(Account("dev", list(clusters) or [new_cluster()], "", project, aws))
     return {each.name: each.detail for each in found if not each.ok}
 
 
 def test_an_account_with_everything_passes_and_every_check_has_an_answer() -> None:
-    found = examine(Account("dev", (new_cluster(),), "", PROJECT, FakeAws()))
+    found = examine(Account("dev", [new_cluster()], "", PROJECT, FakeAws()))
     assert [each.name for each in found if not each.ok] == []
     assert [each.name for each in found] == [each.name for each in account.CHECKS]
 
@@ -175,7 +177,7 @@ def test_the_simulator_is_asked_for_the_roles_path_and_boundary() -> None:
 
 def test_who_may_not_ask_the_simulator_is_warned() -> None:
     aws = FakeAws(iam_simulate_principal_policy=AwsError("AccessDenied"))
-    (warned,) = [e for e in examine(Account("dev", (new_cluster(),), "", PROJECT, aws)) if not e.ok]
+    (warned,) = [e for e in examine(Account("dev", [new_cluster()], "", PROJECT, aws)) if not e.ok]
     assert (warned.severity, warned.name) == (Severity.WARNING, "the caller may do what the program does")
 
 
@@ -199,10 +201,9 @@ def test_a_stack_file_says_which_clusters_are_new(tmp_path: Path) -> None:
         (PROJECT / "Pulumi.dev.yaml").read_text(encoding="utf-8").replace("cidrs: []", "cidrs: [8.8.4.0/24]"),
         encoding="utf-8",
     )
-    found = account.load(tmp_path, "dev")
-    assert found
+    (found,) = account.load(tmp_path, "dev")
     assert [each.eks_name for each in found.clusters] == ["istio-eks-cluster-1", "istio-eks-cluster-2"]
-    assert account.load(PROJECT, "lab") is None
+    assert account.load(PROJECT, "lab") == []
 
 
 def test_a_network_that_exists_is_asked_for_what_eks_needs() -> None:
@@ -243,3 +244,80 @@ def test_a_network_that_exists_is_asked_for_what_eks_needs() -> None:
     assert failures(right, cluster) == {}
     wrong = FakeAws(**there, ec2_describe_subnets=subnets("kubernetes.io/role/elb"))
     assert "internal-elb" in failures(wrong, cluster)["the network that exists can be used"]
+
+
+ROLE_OF_OTHERS = "arn:aws:iam::210987654321:role/fedmesh-deployer"
+
+
+def with_accounts(folder: Path, *accounts: dict[str, str] | None) -> list[Account]:
+    """The accounts of the stack dev, whose clusters are in these."""
+    config = yaml.safe_load((PROJECT / "Pulumi.dev.yaml").read_text(encoding="utf-8"))
+    for cluster, each in zip(config["config"]["fedmesh:clusters"], accounts, strict=True):
+        cluster["eks"] |= {"endpoint": {}, "account": each}
+    config["config"]["fedmesh:aws"]["permissionsBoundary"] = (
+        "arn:aws:iam::123456789012:policy/fedmesh-boundary"
+    )
+    (folder / "Pulumi.dev.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
+    return account.load(folder, "dev")
+
+
+def test_every_account_is_asked_with_the_credentials_that_up_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    account._session.cache_clear()
+    calls: list[tuple[list[str], Any]] = []
+
+    def run(line: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
+        calls.append((line, options["env"]))
+        given = {"AccessKeyId": "id", "SecretAccessKey": "secret", "SessionToken": "token"}
+        answer = {
+            "Credentials": given,
+            "Arn": "arn:aws:sts::210987654321:assumed-role/fedmesh-deployer/fedmesh",
+        }
+        return subprocess.CompletedProcess(line, 0, json.dumps(answer), "")
+
+    monkeypatch.setattr(subprocess, "run", run)
+    found = with_accounts(tmp_path, {"profile": "payments"}, {"roleArn": ROLE_OF_OTHERS})
+    assert [[cluster.name for cluster in each.clusters] for each in found] == [["cluster-1"], ["cluster-2"]]
+    for each in found:
+        assert each.caller
+    (by_profile, _), (assumed, _), (_, environment) = calls
+    assert by_profile[1:5] == ["sts", "get-caller-identity", "--profile", "payments"]
+    assert assumed[1:5] == ["sts", "assume-role", "--role-arn", ROLE_OF_OTHERS]
+    assert environment["AWS_ACCESS_KEY_ID"] == "id"
+    assert environment["AWS_SESSION_TOKEN"] == "token"
+
+
+def test_the_boundary_of_an_account_is_its_own() -> None:
+    asked = FakeAws(sts_get_caller_identity={"Arn": ROLE_OF_OTHERS})
+    boundary = "arn:aws:iam::123456789012:policy/fedmesh-boundary"
+    examine(Account("dev", [new_cluster()], boundary, PROJECT, asked))
+    contexts = [word for words in asked.asked for word in words if "iam:PermissionsBoundary" in word]
+    assert contexts
+    assert all(word.endswith("=arn:aws:iam::210987654321:policy/fedmesh-boundary") for word in contexts)
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({}, None),
+        ({"State": "deleting"}, "tgw-1 is deleting"),
+        ({"Options": {"DnsSupport": "disable"}}, "tgw-1 needs DNS support, which is off"),
+        ({"OwnerId": "210987654321"}, "tgw-1 needs auto-accept shared attachments, which is off"),
+    ],
+)
+def test_a_transit_gateway_that_exists_is_asked_for_what_joins_networks(
+    changed: dict[str, Any], said: str | None
+) -> None:
+    on = ("DefaultRouteTableAssociation", "DefaultRouteTablePropagation", "DnsSupport")
+    options = {
+        **dict.fromkeys(on, "enable"),
+        "AutoAcceptSharedAttachments": "disable",
+        **changed.pop("Options", {}),
+    }
+    gateway = {"State": "available", "OwnerId": "123456789012", "Options": options, **changed}
+    aws = FakeAws(ec2_describe_transit_gateways={"TransitGateways": [gateway]})
+    found = examine(Account("dev", [new_cluster()], "", PROJECT, aws, gateway="tgw-1"))
+    (result,) = [each for each in found if each.name == "the transit gateway that exists can be used"]
+    assert result.ok == (said is None)
+    assert said is None or said in result.detail

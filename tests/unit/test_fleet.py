@@ -95,6 +95,27 @@ def test_every_created_cluster_gets_the_load_balancer_controller() -> None:
     assert ranges == ("10.10.0.0/16", "10.11.0.0/16", "10.12.0.0/16")
 
 
+def test_services_name_the_controller_where_auto_mode_makes_load_balancers_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert services("dev") == {""}
+    given = config("dev")
+    for cluster in given["clusters"]:
+        cluster["eks"]["autoMode"] = True
+    monkeypatch.setattr(__name__ + ".config", lambda _: given)
+    assert services("dev") == {"service.k8s.aws/nlb"}
+
+
+def services(stack: str) -> set[str]:
+    """The classes of all Services of type LoadBalancer."""
+    _, settings_by_cluster = create(stack, install_on_real_providers)
+    return {
+        service.spec.get("loadBalancerClass", "")
+        for each in settings_by_cluster.values()
+        for service in (each.ingress, each.east_west, each.spire_bundle)
+    }
+
+
 def test_the_ids_of_the_networks_are_told_for_vpns_and_gateways_of_ones_own() -> None:
     _, networks = create("dev", lambda fleet: fleet.networks)
     assert sorted(networks) == ["cluster-1", "cluster-2"]

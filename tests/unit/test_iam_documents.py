@@ -9,6 +9,7 @@ import pytest
 
 from components.aws.eks import NODE_POLICIES
 from components.aws.iam import DOCUMENTS, ROLE_PATH, document_json
+from policies.iam import MANAGED_POLICIES
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -50,7 +51,13 @@ def test_no_role_outside_that_path_is_passed_or_changed() -> None:
 def test_only_the_managed_policies_that_the_program_attaches_may_be_attached() -> None:
     (statement,) = allowing("iam:AttachRolePolicy")
     allowed = {arn.rsplit("/", 1)[1] for arn in statement["Condition"]["ArnLike"]["iam:PolicyARN"]}
-    assert allowed == {*NODE_POLICIES, "AmazonEBSCSIDriverPolicyV2", "AmazonEKSClusterPolicy"}
+    auto = {
+        f"AmazonEKS{each}Policy"
+        for each in ("Compute", "BlockStorage", "LoadBalancing", "Networking", "WorkerNodeMinimal")
+    }
+    assert allowed == {*NODE_POLICIES, "AmazonEBSCSIDriverPolicyV2", "AmazonEKSClusterPolicy", *auto}
+    patterns = [arn.rsplit("/", 1)[1] for arn in MANAGED_POLICIES]
+    assert allowed == {*patterns}
 
 
 def test_arns_hold_in_every_partition() -> None:
@@ -81,4 +88,17 @@ def test_the_boundary_holds_all_that_the_programs_own_policies_allow() -> None:
 
 def test_the_boundary_gives_no_role_a_way_to_other_identities() -> None:
     granted = [action for action in actions("iam-boundary.json") if action.startswith(("iam:", "sts:", "*"))]
-    assert granted == ["iam:CreateServiceLinkedRole"]
+    assert granted == ["iam:CreateServiceLinkedRole", "iam:PassRole", "iam:AddRoleToInstanceProfile"]
+    (passing,) = [each for each in statements("iam-boundary.json") if "iam:PassRole" in each["Action"]]
+    assert passing["Resource"] == f"arn:*:iam::*:role{ROLE_PATH}*"
+    assert passing["Condition"]["StringEquals"]["iam:PassedToService"] == [
+        "ec2.amazonaws.com",
+        "ec2.amazonaws.com.cn",
+    ]
+
+
+@pytest.mark.parametrize(("document", "most"), [("iam-policy.json", 10240), ("iam-boundary.json", 6144)])
+def test_documents_are_no_longer_than_iam_takes(document: str, most: int) -> None:
+    """An inline policy of a role, and a managed policy, without their white space."""
+    text = (DOCS / document).read_text(encoding="utf-8")
+    assert len("".join(text.split())) <= most

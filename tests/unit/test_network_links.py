@@ -7,7 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from components.aws.links import Join, NetworkEnd, NetworkLinks, NetworkLinksArgs
+from components.config.errors import ConfigError
+from components.config.networks import check_gateway
+from components.config.settings import parse
 from tests.unit.recording import Recorder, record
+from tests.unit.stacks import TODAY, values
 
 
 def ends(regions: list[str]) -> list[NetworkEnd]:
@@ -80,3 +84,54 @@ def test_a_transit_gateway_stands_in_every_region_and_is_peered_with_the_others(
         ("eu-west-1", "10.1.0.0/16"),
         ("us-east-1", "10.2.0.0/16"),
     ]
+
+
+def test_a_gateway_that_exists_gets_attachments_and_routes_alone() -> None:
+    args = NetworkLinksArgs(ends(["us-east-1"] * 3), "transit-gateway", {}, transit_gateway="tgw-1")
+    made = record(lambda: NetworkLinks("links", args))
+    assert not made.of("TransitGateway")
+    assert {each.inputs["transitGatewayId"] for each in made.of("VpcAttachment")} == {"tgw-1"}
+    assert {each.inputs["transitGatewayId"] for each in made.of("Route")} == {"tgw-1"}
+    assert len(made.of("Route")) == 3 * 2 * 2
+
+
+GATEWAY = {
+    "id": "tgw-1",
+    "owner": "1",
+    "association": True,
+    "propagation": True,
+    "dns": True,
+    "auto_accept": False,
+}
+
+
+def test_a_gateway_must_join_what_is_attached_to_it() -> None:
+    assert check_gateway(GATEWAY, "1", "Pulumi.dev.yaml")
+    assert check_gateway({**GATEWAY, "auto_accept": True}, "2", "Pulumi.dev.yaml")
+    for option, reason in (
+        ("association", "association"),
+        ("propagation", "propagation"),
+        ("dns", "DNS support"),
+    ):
+        with pytest.raises(ConfigError, match=f"fedmesh:aws.transitGatewayId in .*: tgw-1 needs .*{reason}"):
+            check_gateway({**GATEWAY, option: False}, "1", "Pulumi.dev.yaml")
+    with pytest.raises(ConfigError, match="auto-accept shared attachments"):
+        check_gateway(GATEWAY, "2", "Pulumi.dev.yaml")
+
+
+@pytest.mark.parametrize(
+    ("aws", "reason"),
+    [
+        ({"transitGatewayId": "tgw-0123456789abcdef0"}, "is used with join: transit-gateway alone"),
+        ({"join": "transit-gateway", "transitGatewayId": "mine"}, "must be a transit gateway's id"),
+        (
+            {"join": "transit-gateway", "transitGatewayId": "tgw-0123456789abcdef0"},
+            "joins the networks of one region, and the stack's are in eu-west-1, us-east-1",
+        ),
+    ],
+)
+def test_a_gateway_of_ones_own_is_for_one_region(aws: dict[str, str], reason: str) -> None:
+    stack = values("prod")
+    stack["aws"] = aws
+    with pytest.raises(ConfigError, match=rf"fedmesh:aws.transitGatewayId in Pulumi.prod.yaml: {reason}"):
+        parse(stack, "Pulumi.prod.yaml", TODAY)

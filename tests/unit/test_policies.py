@@ -121,7 +121,7 @@ CASES: list[tuple[str, str, dict[str, Any], dict[str, Any]]] = [
         "encryption-on",
         "kubernetes:storage.k8s.io/v1:StorageClass",
         {"provisioner": "ebs.csi.aws.com", "parameters": {"encrypted": "true"}},
-        {"provisioner": "ebs.csi.aws.com"},
+        {"provisioner": "ebs.csi.eks.amazonaws.com"},
     ),
     ("no-wildcard-iam", "aws:iam/rolePolicy:RolePolicy", statement(), statement(Action="*")),
     ("no-wildcard-iam", "aws:iam/rolePolicy:RolePolicy", statement(), statement(Action=["s3:*"])),

@@ -16,6 +16,7 @@ from werkzeug.serving import run_simple
 
 from testbed.sandbox.cloud import (
     accelerator,
+    accounts,
     authorization,
     dependents,
     distributions,
@@ -32,6 +33,7 @@ def main() -> None:
     accelerator.install()
     dependents.install()
     names.install()
+    accounts.install()
     distributions.install()
     authorization.install()
     # what judges a call looks at the simulated AWS as its other clients do

@@ -1,6 +1,7 @@
 """Judges every call to the simulated AWS by action, resource and condition, as IAM does, before it is carried out.
 
 The key id says who calls. `sandbox` is the user who runs Pulumi, with the policy document in $FEDMESH_SANDBOX_POLICY.
+A session of a role may do what the role's policies allow.
 `pod.<cluster>.<namespace>.<service account>` is a pod: its role comes from its pod identity, and its calls arrive only
 while its nodes have a way to AWS. `expired` stands for a session that has ended. Other callers, such as tests that look
 at what was made, may do everything.
@@ -8,7 +9,6 @@ at what was made, may do everything.
 
 import json
 import os
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -26,7 +26,8 @@ from moto.iam.access_control import IAMPolicyStatement
 from moto.iam.models import iam_backends
 from moto.kms.models import kms_backends
 
-from testbed.sandbox.aws import Aws
+from testbed.sandbox.aws import Aws, Identity
+from testbed.sandbox.cloud.accounts import OBSERVER, POD, key_of
 from testbed.sandbox.cloud.running import POLICY_FILE
 from testbed.sandbox.permissions import IAM_ACTIONS, IAM_NAMES
 from testbed.sandbox.reach import UnreachableError, require_way_out
@@ -34,7 +35,6 @@ from testbed.sandbox.reach import UnreachableError, require_way_out
 Json = dict[str, Any]
 DEPLOYER = "sandbox"
 EXPIRED = "expired"
-POD = "pod."
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,7 @@ def install() -> None:
 
 
 def _judge(response: Any) -> None:
-    key = _key_of(response)
+    key = key_of(response)
     if key == EXPIRED:
         raise ExpiredTokenError
     if key == DEPLOYER and os.environ.get(POLICY_FILE):
@@ -151,16 +151,15 @@ def _judge(response: Any) -> None:
     elif key.startswith(POD):
         cluster, namespace, account = key.removeprefix(POD).split(".")
         try:
-            require_way_out(Aws(response.region), cluster, response.boto3_service_name)
+            observer = Identity(key=f"{OBSERVER}{response.current_account}")
+            require_way_out(Aws(response.region, observer), cluster, response.boto3_service_name)
         except UnreachableError as error:
             raise NoWayError(error) from None
         role = _role_of(response, cluster, namespace, account)
         _require(key, _documents_of(response, role), response)
-
-
-def _key_of(response: Any) -> str:
-    found = re.search(r"Credential=([^/]+)/", response.headers.get("Authorization", ""))
-    return found[1] if found else ""
+    elif key in (keys := _iam(response).access_keys):
+        role = _iam(response).get_role_by_arn(keys[key].role_arn)
+        _require(role.arn, _documents_of(response, role), response)
 
 
 def _require(who: str, layers: Sequence[Sequence[Json]], response: Any) -> None:
@@ -296,6 +295,7 @@ class Call:
             "logs": self._in_logs,
             "kms": self._in_kms,
             "route53": self._in_route53,
+            "sts": lambda: [(str(self._params.get("RoleArn")), {})],
         }.get(self._service)
         return (found() if found else []) or [("*", {})]
 
@@ -405,6 +405,7 @@ class Call:
         names = ("roleArn", "nodeRole", "DeliverLogsPermissionArn")
         identities = self._params.get("podIdentityAssociations") or []
         roles = [self._params.get(name) for name in names] + [each.get("roleArn") for each in identities]
+        roles.append((self._params.get("computeConfig") or {}).get("nodeRoleArn"))
         for role in filter(None, roles):
             if service:
                 yield Request("iam:PassRole", role, {"iam:PassedToService": service})

@@ -28,6 +28,8 @@ Json = dict[str, Any]
 CREATOR = "arn:aws:iam::{}:user/moto"  # STS gives this as the caller
 ELASTIC_ADDRESSES = IPv4Network("127.0.0.0/8")  # where moto allocates them
 ACCESS_POLICY = r"arn:aws[a-z-]*:eks::aws:cluster-access-policy/\w+"
+AGENT = "eks-pod-identity-agent"
+NODE_POOLS = ("general-purpose", "system")
 PATHS = (
     "/clusters/(?P<name>[^/]+)/addons$",
     "/clusters/(?P<name>[^/]+)/addons/(?P<addonName>[^/]+)$",
@@ -54,6 +56,7 @@ class Eks(EKSResponse):
         self._require_supported(self._get_param("version"))
         self._refuse_reserved(config)
         self._require_encryption_key()
+        self._require_whole_auto_mode()
         super().create_cluster()
         cluster = self._cluster()
         group = self._ec2().create_security_group(
@@ -66,6 +69,8 @@ class Eks(EKSResponse):
             ("access_config", "accessConfig"),
             ("upgrade_policy", "upgradePolicy"),
             ("deletion_protection", "deletionProtection"),
+            ("compute_config", "computeConfig"),
+            ("storage_config", "storageConfig"),
         ):
             setattr(cluster, attribute, self._get_param(name))
         self._let_in_the_creator(cluster)
@@ -98,6 +103,32 @@ class Eks(EKSResponse):
                 raise InvalidParameterException(
                     message=f"The following CIDRs are not allowed in publicAccessCidrs: [{cidr}]"
                 )
+
+    def _require_whole_auto_mode(self) -> None:
+        """The three parts of Auto Mode are on or off together (API reference, ComputeConfigRequest and its siblings).
+
+        It needs access entries, and a cluster without the addons that EKS installs by itself (auto-enable-existing of
+        the user guide).
+        """
+        compute = self._get_param("computeConfig") or {}
+        storage = (self._get_param("storageConfig") or {}).get("blockStorage") or {}
+        balancing = (self._get_param("kubernetesNetworkConfig") or {}).get("elasticLoadBalancing") or {}
+        parts = {bool(each.get("enabled")) for each in (compute, storage, balancing)}
+        if len(parts) > 1:
+            raise InvalidParameterException(
+                message="compute, block storage and load balancing of EKS Auto Mode must be all enabled or all disabled"
+            )
+        if True not in parts:
+            return
+        if self._get_param("bootstrapSelfManagedAddons") is not False:
+            raise InvalidParameterException(message="EKS Auto Mode needs bootstrapSelfManagedAddons false")
+        if (self._get_param("accessConfig") or {}).get("authenticationMode", "CONFIG_MAP") == "CONFIG_MAP":
+            raise InvalidParameterException(message="EKS Auto Mode needs authentication mode API")
+        unknown = set(compute.get("nodePools") or []) - set(NODE_POOLS)
+        if unknown:
+            raise InvalidParameterException(message=f"{unknown.pop()} is not one of {', '.join(NODE_POOLS)}")
+        if compute.get("nodePools"):
+            self._require_role(compute.get("nodeRoleArn"))
 
     def _let_in_the_creator(self, cluster: Any) -> None:
         """EKS makes an access entry of whoever creates a cluster, unless it is told not to."""
@@ -191,7 +222,7 @@ class Eks(EKSResponse):
         addon = {
             "addonName": name,
             "clusterName": cluster.name,
-            "status": "ACTIVE" if cluster.nodegroups or name in ("vpc-cni", "kube-proxy") else "DEGRADED",
+            "status": "ACTIVE" if _has_nodes(cluster) or name in ("vpc-cni", "kube-proxy") else "DEGRADED",
             "addonVersion": version,
             "addonArn": f"{cluster.arn.replace(':cluster/', ':addon/')}/{name}/{uuid4()}",
             "createdAt": utcnow(),
@@ -362,7 +393,7 @@ class Eks(EKSResponse):
 
     def _addon_identities(self, addon: str) -> list[str]:
         asked = self._get_param("podIdentityAssociations") or []
-        if asked and "eks-pod-identity-agent" not in self._addons(self._cluster()):
+        if asked and not _is_auto(self._cluster()) and AGENT not in self._addons(self._cluster()):
             raise InvalidRequestException(
                 message=f"{addon} asks for a pod identity before the agent is there"
             )
@@ -415,6 +446,15 @@ class Eks(EKSResponse):
 
     def _update(self, kind: str) -> ActionResult:
         return ActionResult({"update": {"id": str(uuid4()), "status": "Successful", "type": kind}})
+
+
+def _is_auto(cluster: Any) -> bool:
+    return bool((getattr(cluster, "compute_config", None) or {}).get("enabled"))
+
+
+def _has_nodes(cluster: Any) -> bool:
+    """Whether a node can take pods without tolerations: one of a group that is not SPIRE's, or Auto Mode's."""
+    return _is_auto(cluster) or any(not group.taints for group in cluster.nodegroups.values())
 
 
 def _minor(version: str) -> int:

@@ -60,6 +60,44 @@ def pascal_vpc(vpc: Inputs, aws: Aws) -> dict[str, str]:
     return {"VPCId": vpc["vpcId"], "VPCRegion": vpc.get("vpcRegion", aws.region)}
 
 
+class VpcAssociationAuthorization(Kind):
+    resource = "aws:route53/vpcAssociationAuthorization:VpcAssociationAuthorization"
+    can_update = False
+
+    def create(self, aws: Aws, inputs: Inputs) -> tuple[str, Properties]:
+        aws.client("route53").create_vpc_association_authorization(**zone_and_vpc(inputs, aws))
+        return f"{inputs['zoneId']}:{inputs['vpcId']}", {}
+
+    def read(self, aws: Aws, id_: str, state: Inputs) -> Properties | None:
+        found = aws.client("route53").list_vpc_association_authorizations(HostedZoneId=state["zoneId"])
+        return {} if state["vpcId"] in [vpc["VPCId"] for vpc in found["VPCs"]] else None
+
+    def delete(self, aws: Aws, id_: str, state: Inputs) -> None:
+        aws.client("route53").delete_vpc_association_authorization(**zone_and_vpc(state, aws))
+
+
+class ZoneAssociation(Kind):
+    resource = "aws:route53/zoneAssociation:ZoneAssociation"
+    can_update = False
+
+    def create(self, aws: Aws, inputs: Inputs) -> tuple[str, Properties]:
+        aws.client("route53").associate_vpc_with_hosted_zone(**zone_and_vpc(inputs, aws))
+        return f"{inputs['zoneId']}:{inputs['vpcId']}", {"owningAccount": aws.account()}
+
+    def read(self, aws: Aws, id_: str, state: Inputs) -> Properties | None:
+        here = zone_and_vpc(state, aws)["VPC"]
+        found = aws.client("route53").list_hosted_zones_by_vpc(**here)["HostedZoneSummaries"]
+        return {} if state["zoneId"] in [zone["HostedZoneId"] for zone in found] else None
+
+    def delete(self, aws: Aws, id_: str, state: Inputs) -> None:
+        aws.client("route53").disassociate_vpc_from_hosted_zone(**zone_and_vpc(state, aws))
+
+
+def zone_and_vpc(inputs: Inputs, aws: Aws) -> dict[str, Any]:
+    """A zone and a VPC as Route 53 takes them."""
+    return {"HostedZoneId": inputs["zoneId"], "VPC": pascal_vpc(inputs, aws)}
+
+
 class Record(Kind):
     resource = "aws:route53/record:Record"
     replace_on = frozenset({"zoneId", "name", "setIdentifier"})
@@ -253,4 +291,13 @@ def _accelerators(aws: Aws) -> Any:
     return aws.client("globalaccelerator", ACCELERATOR_REGION)
 
 
-KINDS = (Zone, Record, Route53HealthCheck, Accelerator, Listener, EndpointGroup)
+KINDS = (
+    Zone,
+    VpcAssociationAuthorization,
+    ZoneAssociation,
+    Record,
+    Route53HealthCheck,
+    Accelerator,
+    Listener,
+    EndpointGroup,
+)

@@ -32,8 +32,12 @@ class ControlPlane(Kind):
                 upgradePolicy=inputs.get("upgradePolicy"),
                 deletionProtection=inputs.get("deletionProtection"),
                 bootstrapSelfManagedAddons=inputs.get("bootstrapSelfManagedAddons"),
+                computeConfig=inputs.get("computeConfig"),
+                storageConfig=inputs.get("storageConfig"),
                 kubernetesNetworkConfig=given(
-                    serviceIpv4Cidr=network.get("serviceIpv4Cidr"), ipFamily=network.get("ipFamily")
+                    serviceIpv4Cidr=network.get("serviceIpv4Cidr"),
+                    ipFamily=network.get("ipFamily"),
+                    elasticLoadBalancing=network.get("elasticLoadBalancing"),
                 ),
                 encryptionConfig=[{"provider": encryption["provider"], "resources": encryption["resources"]}]
                 if encryption
@@ -84,6 +88,7 @@ class ControlPlane(Kind):
             "platformVersion": found["platformVersion"],
             "certificateAuthority": found["certificateAuthority"],
             "identities": [{"oidcs": [found["identity"]["oidc"]]}],
+            "computeConfig": inputs.get("computeConfig"),
             "tagsAll": inputs.get("tags", {}),
             "vpcConfig": inputs["vpcConfig"]
             | given(clusterSecurityGroupId=vpc.get("clusterSecurityGroupId"), vpcId=vpc.get("vpcId")),

@@ -16,14 +16,15 @@ def connection(aws: Aws, id_: str) -> dict[str, Any] | None:
 
 class VpcPeeringConnection(Ec2Kind):
     resource = "aws:ec2/vpcPeeringConnection:VpcPeeringConnection"
-    replace_on = frozenset({"vpcId", "peerVpcId", "peerRegion"})
+    replace_on = frozenset({"vpcId", "peerVpcId", "peerRegion", "peerOwnerId"})
     ec2_type = "vpc-peering-connection"
 
     def create(self, aws: Aws, inputs: Inputs) -> tuple[str, Properties]:
         ec2 = aws.client("ec2")
-        if inputs.get("autoAccept") and inputs.get("peerRegion", aws.region) != aws.region:
-            raise ValueError("`autoAccept` is only possible within one region")
-        asked = given(PeerRegion=inputs.get("peerRegion"))
+        across = inputs.get("peerRegion", aws.region) != aws.region or inputs.get("peerOwnerId")
+        if inputs.get("autoAccept") and across:
+            raise ValueError("`autoAccept` is only possible within one region of one account")
+        asked = given(PeerRegion=inputs.get("peerRegion"), PeerOwnerId=inputs.get("peerOwnerId"))
         id_ = ec2.create_vpc_peering_connection(
             VpcId=inputs["vpcId"], PeerVpcId=inputs["peerVpcId"], **asked, **self.tags(inputs)
         )["VpcPeeringConnection"]["VpcPeeringConnectionId"]

@@ -22,7 +22,7 @@ import yaml
 from botocore.exceptions import ClientError
 
 from components.aws import clusters as aws_clusters
-from components.aws import controller_identity, edge, eks, load_balancer_controller
+from components.aws import controller_identity, dns, edge, eks, links, load_balancer_controller
 from components.aws.fleet import EksFleet
 from components.aws.iam import document_json
 from components.config import aws_facts
@@ -31,7 +31,7 @@ from components.config.errors import ConfigError
 from components.config.settings import parse
 from components.kube import clusters as kube_clusters
 from testbed.sandbox import account, changes, inventory
-from testbed.sandbox import aws as aws_clients
+from testbed.sandbox.aws import Identity, forget
 from testbed.sandbox.cloud import running
 from testbed.sandbox.rehearsal import PROJECT, RefusedError, Rehearsal, record
 from testbed.tests.unit.plugin_client import REGION, Plugin
@@ -79,6 +79,7 @@ def cloud(server: str) -> str:
     """The URL of a simulated AWS that holds what an administrator makes first, and nothing else."""
     urlopen(Request(f"{server}/moto-api/reset", method="POST")).close()  # noqa: S310 - on this machine
     account.prepare(server)
+    forget()
     return server
 
 
@@ -86,20 +87,17 @@ def rehearsed(config: Config, endpoint: str) -> Rehearsal:
     return Rehearsal(record(config, templates), CALLER, endpoint)
 
 
-def clear_clients() -> None:
-    """Has the plugin read its credentials again."""
-    aws_clients._client.cache_clear()
-
-
-def left(endpoint: str) -> dict[str, int]:
+def left(endpoint: str, number: str = account.HOME) -> dict[str, int]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AWS_ENDPOINT_URL", endpoint)
-        return inventory.take((REGION,)).left
+        return inventory.take((REGION,), Identity(key=f"observer.{number}")).left
 
 
-@pytest.mark.parametrize("edge", ["none", "route53", "origin-failover"])
+@pytest.mark.parametrize("edge", ["none", "route53", "origin-failover", "global-accelerator"])
 def test_a_sound_stack_is_made_and_destroyed_and_nothing_is_left(cloud: str, edge: str) -> None:
-    """Peering with users led from an apex by Route 53; transit gateways, also with users led by CloudFront."""
+    """Peering with users led from an apex by Route 53; transit gateways, also with users led by CloudFront and by
+    Global Accelerator.
+    """
     config = (
         route53(cloud, "example.com")
         if edge == "route53"
@@ -293,14 +291,184 @@ def test_an_up_whose_session_ends_goes_on_with_the_next_one(
     life.create(until="aws:ec2/natGateway:NatGateway")
     with monkeypatch.context() as patch:
         patch.setenv("AWS_ACCESS_KEY_ID", "expired")
-        clear_clients()
+        forget()
         with pytest.raises(
             RefusedError, match=r"ExpiredToken.*The security token included in the request is expired"
         ):
             life.create()
-    clear_clients()
+    forget()
     life.create(until="aws:eks/nodeGroup:NodeGroup")
     assert len(account.observer(cloud, "ec2").describe_nat_gateways()["NatGateways"]) == 2
+
+
+def test_a_transit_gateway_that_exists_joins_the_networks_and_stays(cloud: str) -> None:
+    ec2 = account.observer(cloud, "ec2")
+    gateway = ec2.create_transit_gateway()["TransitGateway"]["TransitGatewayId"]
+    config = dev(join="transit-gateway", transitGatewayId=gateway)
+    before = left(cloud)
+    life = rehearsed(config, cloud)
+    life.create()
+    attached = ec2.describe_transit_gateway_vpc_attachments()["TransitGatewayVpcAttachments"]
+    assert {each["TransitGatewayId"] for each in attached} == {gateway}
+    assert len(attached) == 2
+    life.destroy()
+    assert left(cloud) == before
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"DefaultRouteTableAssociation": "disable"}, "needs default route table association, which is off"),
+        ({"DnsSupport": "disable"}, "needs DNS support, which is off"),
+        (None, "no matching EC2 Transit Gateway found"),
+    ],
+)
+def test_a_transit_gateway_that_does_not_do_is_refused_before_anything_is_made(
+    cloud: str, options: Config | None, reason: str
+) -> None:
+    ec2 = account.observer(cloud, "ec2", REGION if options else "eu-west-1")
+    gateway = ec2.create_transit_gateway(Options=options or {})["TransitGateway"]["TransitGatewayId"]
+    with pytest.raises(Exception, match=reason):
+        record(dev(join="transit-gateway", transitGatewayId=gateway), templates)
+
+
+def with_auto_mode() -> Config:
+    config = dev()
+    for cluster in config[changes.CLUSTERS]:
+        eks = cluster["eks"]
+        eks |= {"autoMode": True, "nodeGroups": {"spire-server": eks["nodeGroups"]["spire-server"]}}
+    return config
+
+
+def test_clusters_of_auto_mode_are_made_and_destroyed_and_nothing_is_left(cloud: str) -> None:
+    before = left(cloud)
+    life = rehearsed(with_auto_mode(), cloud)
+    life.create()
+    eks = account.observer(cloud, "eks")
+    found = eks.describe_cluster(name="istio-eks-cluster-1")["cluster"]
+    assert found["computeConfig"]["nodePools"] == ["general-purpose"]
+    assert found["storageConfig"] == {"blockStorage": {"enabled": True}}
+    assert found["kubernetesNetworkConfig"]["elasticLoadBalancing"] == {"enabled": True}
+    (group,) = eks.list_nodegroups(clusterName=found["name"])["nodegroups"]
+    assert group.startswith("spire-server-")
+    assert eks.list_addons(clusterName=found["name"])["addons"] == [
+        *("aws-ebs-csi-driver", "coredns", "kube-proxy", "vpc-cni")
+    ]
+    life.destroy()
+    assert left(cloud) == before
+
+
+OTHER = "210987654321"
+
+
+def in_two_accounts(
+    endpoint: str, folder: Path, patch: pytest.MonkeyPatch, *, profile: bool = False
+) -> Config:
+    """With the second cluster in another account, by a role or by a profile that assumes it."""
+    role = account.prepare_other(endpoint, OTHER)
+    profiles = folder / "config"
+    profiles.write_text(
+        f"[profile payments]\nrole_arn = {role}\ncredential_source = Environment\n", encoding="utf-8"
+    )
+    patch.setenv("AWS_CONFIG_FILE", str(profiles))
+    config = dev()
+    by = {"profile": "payments"} if profile else {"roleArn": role}
+    config[changes.CLUSTERS][1]["eks"]["account"] = by
+    return config
+
+
+@pytest.mark.parametrize("profile", [False, True])
+def test_a_stack_in_two_accounts_is_made_and_destroyed_and_nothing_is_left_in_either(
+    cloud: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, profile: bool
+) -> None:
+    config = in_two_accounts(cloud, tmp_path, monkeypatch, profile=profile)
+    before = left(cloud), left(cloud, OTHER)
+    life = rehearsed(config, cloud)
+    life.create()
+    for number, name in ((account.HOME, "cluster-1"), (OTHER, "cluster-2")):
+        assert account.observer(cloud, "eks", number=number).list_clusters()["clusters"] == [
+            f"istio-eks-{name}"
+        ]
+        balancers = account.observer(cloud, "elbv2", number=number).describe_load_balancers()
+        assert len(balancers["LoadBalancers"]) == 3
+        (vpc,) = [
+            each
+            for each in account.observer(cloud, "ec2", number=number).describe_vpcs()["Vpcs"]
+            if not each["IsDefault"]
+        ]
+        zones = account.observer(cloud, "route53", number=number).list_hosted_zones_by_vpc(
+            VPCId=vpc["VpcId"], VPCRegion=REGION
+        )
+        assert [zone["Name"] for zone in zones["HostedZoneSummaries"]] == ["mesh.internal."]
+        iam = account.observer(cloud, "iam", number=number)
+        for each in iam.list_roles(PathPrefix="/fedmesh/")["Roles"]:
+            role = iam.get_role(RoleName=each["RoleName"])["Role"]
+            bound = role["PermissionsBoundary"]["PermissionsBoundaryArn"]
+            assert bound == f"arn:aws:iam::{number}:policy/fedmesh-boundary"
+    life.destroy()
+    assert (left(cloud), left(cloud, OTHER)) == before
+
+
+def test_two_profiles_of_one_account_are_refused_before_anything_is_made(
+    cloud: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = in_two_accounts(cloud, tmp_path, monkeypatch, profile=True)
+    role = f"arn:aws:iam::{OTHER}:role/{account.DEPLOYER}"
+    config[changes.CLUSTERS][0]["eks"]["account"] = {"roleArn": role}
+    with pytest.raises(
+        ConfigError, match=f"cluster-2].eks.account in .*: {OTHER} is the account of cluster-1 too"
+    ):
+        record(config, templates)
+
+
+def accepted_by_the_requester(patch: pytest.MonkeyPatch) -> None:
+    original = aws.ec2.VpcPeeringConnectionAccepter
+
+    def accepter(name: str, *, opts: pulumi.ResourceOptions, **given: Any) -> Any:
+        return original(name, opts=pulumi.ResourceOptions(parent=opts.parent), **given)
+
+    patch.setattr(links.aws.ec2, "VpcPeeringConnectionAccepter", accepter)
+
+
+def associated_without_leave(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(dns.aws.route53, "VpcAssociationAuthorization", lambda *_, **__: None)
+    original = aws.route53.ZoneAssociation
+
+    def association(name: str, *, opts: pulumi.ResourceOptions, **given: Any) -> Any:
+        alone = pulumi.ResourceOptions(parent=opts.parent, provider=opts.provider)
+        return original(name, opts=alone, **given)
+
+    patch.setattr(dns.aws.route53, "ZoneAssociation", association)
+
+
+@pytest.mark.parametrize(
+    ("put", "refusal"),
+    [
+        (accepted_by_the_requester, "OperationNotPermitted"),
+        (associated_without_leave, "has not authorized the association"),
+    ],
+)
+def test_what_only_the_other_account_may_do_is_refused_to_the_first(
+    cloud: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, put: "Put", refusal: str
+) -> None:
+    config = in_two_accounts(cloud, tmp_path, monkeypatch)
+    with monkeypatch.context() as patch:
+        put(patch)
+        life = rehearsed(config, cloud)
+    with pytest.raises(RefusedError, match=refusal):
+        life.create()
+
+
+def test_a_role_that_does_not_trust_the_caller_is_not_assumed(
+    cloud: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = in_two_accounts(cloud, tmp_path, monkeypatch)
+    stranger = '{"Statement": [{"Effect": "Allow", "Principal": {"AWS": "arn:aws:iam::333333333333:root"}}]}'
+    account.observer(cloud, "iam", number=OTHER).update_assume_role_policy(
+        RoleName=account.DEPLOYER, PolicyDocument=stranger
+    )
+    with pytest.raises(Exception, match="not authorized to perform: sts:AssumeRole"):
+        record(config, templates)
 
 
 def test_another_stack_with_the_same_names_is_refused_before_anything_is_made(cloud: str) -> None:
@@ -412,6 +580,34 @@ def large_ranges_pass(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(eks.EksCluster, "_public_cidrs", lambda _: ["0.0.0.0/1"])
 
 
+def accelerator_does_not_wait(patch: pytest.MonkeyPatch) -> None:
+    """Endpoints are looked up by their names alone, whether the controller has made the load balancers or not."""
+
+    def arn(_: edge.Edge, target: edge.EdgeTarget) -> pulumi.Output[str]:
+        return aws.lb.get_load_balancer_output(name=target.load_balancer, region=target.region).arn
+
+    patch.setattr(edge.Edge, "_load_balancer_arn", arn)
+
+
+def accelerator_in_one_region(patch: pytest.MonkeyPatch) -> None:
+    """Global Accelerator takes an endpoint in the group of its own region alone."""
+    original = edge.aws.globalaccelerator.EndpointGroup
+
+    def group(name: str, **given: Any) -> Any:
+        return original(name, **{**given, "endpoint_group_region": "eu-west-1"})
+
+    patch.setattr(edge.aws.globalaccelerator, "EndpointGroup", group)
+
+
+def accelerator_checks_too_often(patch: pytest.MonkeyPatch) -> None:
+    """Global Accelerator checks every 10 or every 30 seconds."""
+    patch.setattr(edge, "CHECK_SECONDS", 5)
+
+
+def with_accelerator() -> Config:
+    return dev(edge={"mode": "global-accelerator"})
+
+
 def with_r8gb() -> Config:
     config = dev()
     for cluster in config[changes.CLUSTERS]:
@@ -438,7 +634,37 @@ def with_caller_as_admin() -> Config:
     return with_admins(dev(), changes.ADMIN)
 
 
+def load_balancing_off(patch: pytest.MonkeyPatch) -> None:
+    """Auto Mode without its load balancing, as our controller makes the load balancers."""
+    original = aws.eks.Cluster
+
+    def cluster(name: str, **given: Any) -> Any:
+        network = {
+            k: v for k, v in given["kubernetes_network_config"].items() if k != "elastic_load_balancing"
+        }
+        return original(name, **{**given, "kubernetes_network_config": network})
+
+    patch.setattr(aws.eks, "Cluster", cluster)
+
+
+def no_class(patch: pytest.MonkeyPatch) -> None:
+    """Services without a class, which Auto Mode takes for its own."""
+    patch.setattr(load_balancer_controller, "CLASS", "")
+
+
+def nodes_in_public_subnets(patch: pytest.MonkeyPatch) -> None:
+    """Auto Mode makes nodes in public subnets too, where they have no public address."""
+    patch.setattr(eks.EksCluster, "_public_subnets", lambda self: list(self._args.public_subnet_ids))
+
+
 DEFECTS = {
+    "Auto Mode in part": Defect(load_balancing_off, "must be all enabled or all disabled", with_auto_mode),
+    "load balancers of Auto Mode": Defect(
+        no_class, r"has the loadBalancerClass eks\.amazonaws\.com/nlb, which is not", with_auto_mode
+    ),
+    "Auto Mode in public subnets": Defect(
+        nodes_in_public_subnets, "no route from subnet-[0-9a-f]+ to", with_auto_mode
+    ),
     "D1": Defect(no_timeout, "Health check timeout '10' must be smaller than"),
     "D2": Defect(exits_go_first, "no route from subnet-[0-9a-f]+ to elbv2", on_destroy=True),
     "D5": Defect(webhook_for_services, "failed calling webhook"),
@@ -446,6 +672,15 @@ DEFECTS = {
     "D11": Defect(zones_unseen, "use1-az3 is not supported", in_a_refused_zone),
     "D15": Defect(names_cut, "A load balancer with the same name|DuplicateLoadBalancerName", with_long_names),
     "D26": Defect(identity_before_cluster, "No cluster found for name"),
+    "accelerator before load balancers": Defect(
+        accelerator_does_not_wait, "LoadBalancerNotFound", with_accelerator
+    ),
+    "accelerator of another region": Defect(
+        accelerator_in_one_region, "is no load balancer of eu-west-1", with_accelerator
+    ),
+    "accelerator that checks too often": Defect(
+        accelerator_checks_too_often, "HealthCheckIntervalSeconds must be 10 or 30", with_accelerator
+    ),
     "image of another architecture": Defect(wrong_image, "is not a valid instance type", with_r8gb),
     "half the internet": Defect(large_ranges_pass, "not allowed in publicAccessCidrs"),
 }
@@ -549,8 +784,11 @@ def test_the_first_of_all_clusters_has_no_say_where_it_is_none_of_eks(
     cloud: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = mixed(dev(), tmp_path, monkeypatch)
-    monkeypatch.setattr(EksFleet, "home_region", property(lambda self: self.settings.clusters[0].region))
-    with pytest.raises(KeyError, match="dc-1"):
+    first = property(
+        lambda self: pulumi.ResourceOptions(providers=[self.providers[self.settings.clusters[0].name]])
+    )
+    monkeypatch.setattr(EksFleet, "home", first)
+    with pytest.raises(KeyError, match="on-premises"):
         record(config, templates)
 
 

@@ -74,6 +74,11 @@ class AcceleratorResponse(BaseResponse):
     def create_endpoint_group(self) -> ActionResult:
         parent = self._listener()["ListenerArn"].split(":accelerator/")[1]
         region = self._get_param("EndpointGroupRegion")
+        if self._get_param("HealthCheckIntervalSeconds", 30) not in (
+            10,
+            30,
+        ):  # CreateEndpointGroup, API reference
+            raise JsonRESTError("InvalidArgumentException", "HealthCheckIntervalSeconds must be 10 or 30")
         arn = self._backend.arn("accelerator", parent, "endpoint-group")
         made = {
             "EndpointGroupArn": arn,
