@@ -19,6 +19,7 @@ from components.mesh.gateways import IstioGateways, IstioGatewaysArgs
 from components.mesh.istio import Istio, IstioArgs, image_hub
 from components.mesh.istio_cni import IstioCni, IstioCniArgs
 from components.mesh.namespaces import TeamNamespaces, TeamNamespacesArgs
+from components.mesh.oidc import OidcDiscovery, OidcDiscoveryArgs
 from components.mesh.remote_secrets import RemoteSecretsMember
 from components.mesh.samples import Samples, SamplesArgs
 from components.mesh.services import Services, ServicesArgs, local_settings
@@ -66,6 +67,7 @@ class MeshCluster:
         self.admission = self._admission()
         self.cert_manager = self._cert_manager()
         self.spire = self._spire()
+        self._oidc()
         self.istio = self._istio()
         self._declarations()
 
@@ -157,6 +159,18 @@ class MeshCluster:
             last_known_state=self.args.last_known_state,
         )
         return Spire(f"{self.args.spec.name}-spire", args, self.options)
+
+    def _oidc(self) -> None:
+        settings = self.args.settings
+        if settings.spire.oidc:
+            args = OidcDiscoveryArgs(
+                issuer=settings.spire.issuer_of(self.args.spec.name),
+                settings=settings.spire.oidc,
+                after=[self.spire, *self.cert_manager.webhooks],
+                log_level=settings.spire.log_level,
+                registry=settings.registry,
+            )
+            OidcDiscovery(f"{self.args.spec.name}-oidc", args, self.options)
 
     def _istio(self) -> Istio:
         args = IstioArgs(

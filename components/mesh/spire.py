@@ -23,8 +23,10 @@ POD_SECURITY = {"pod-security.kubernetes.io/enforce": "privileged"}
 BUNDLE_PORT = 8443
 PEER_BUNDLE = "spire-bundle-spiffe"
 BUNDLE_KEY = "bundle"  # as in manifests/spire/server-config.yaml
+OIDC_NAMESPACE = "spire-oidc"  # as in manifests/spire/oidc.yaml
 # The key of the datastore's Secret, the variable that holds its value for the server, and where its files are.
 CONNECTION, CONNECTION_VARIABLE, DATASTORE = "connectionString", "SPIRE_DATASTORE", "/run/spire/datastore"
+WRITTEN_BY_SERVER = pulumi.ResourceOptions(ignore_changes=["data"])
 LEADER = {"leaderElect": True, "resourceName": "spire-controller-manager", "resourceNamespace": NAMESPACE}
 
 
@@ -85,6 +87,7 @@ class Spire(pulumi.ComponentResource):
             values={},
             opts=pulumi.ResourceOptions(parent=self),
         )
+        oidc = self._oidc() if args.settings.oidc else []
         documents = load("spire/access.yaml")
         if args.settings.replicas > 1:
             documents += load("spire/several.yaml")
@@ -94,7 +97,7 @@ class Spire(pulumi.ComponentResource):
         bundles = self._bundles(after_namespace)
         root = self._root(child_of(self, namespace, *args.cert_manager))
         server = self._server(
-            child_of(self, self.crds, *root, *access.values(), *services.values(), *bundles)
+            child_of(self, self.crds, *root, *access.values(), *services.values(), *bundles, *oidc)
         )
         published = register_all(name, load("spire/published.yaml"), child_of(self, server))
         self._agent(published["ConfigMapPatch/spire-bundle"])
@@ -121,9 +124,15 @@ class Spire(pulumi.ComponentResource):
         register_all(self._name, documents, opts)
 
     def _bundles(self, opts: pulumi.ResourceOptions) -> list[pulumi.CustomResource]:
-        # spire-server writes the data
-        opts = pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(ignore_changes=["data"]))
+        opts = pulumi.ResourceOptions.merge(opts, WRITTEN_BY_SERVER)
         return list(register_all(self._name, load("spire/bundles.yaml"), opts).values())
+
+    def _oidc(self) -> list[pulumi.CustomResource]:
+        namespace, bundle, *access = load("spire/oidc.yaml")
+        name = f"{self._name}-oidc"
+        opts = child_of(self, register(name, namespace, child_of(self)))
+        written = register(name, bundle, pulumi.ResourceOptions.merge(opts, WRITTEN_BY_SERVER))
+        return [written, *register_all(name, access, opts).values()]
 
     def _server(self, opts: pulumi.ResourceOptions) -> pulumi.CustomResource:
         args = self._args
@@ -186,6 +195,7 @@ def _mount(pod: Document, name: str, secret: str, path: str) -> None:
 def server_data(args: SpireArgs) -> dict[str, str]:
     """The files of the server's ConfigMap: configs of spire-server and spire-controller-manager."""
     settings = args.settings
+    issuer = settings.issuer_of(args.cluster.name)
     attestor = {"clusters": {args.cluster.name: {"service_account_allow_list": ["spire:spire-agent"]}}}
     server = {
         "server": {
@@ -194,7 +204,7 @@ def server_data(args: SpireArgs) -> dict[str, str]:
             "ca_ttl": settings.ca_ttl,
             "default_x509_svid_ttl": settings.svid_ttl,
             "federation": {"bundle_endpoint": {"refresh_hint": settings.refresh_hint}},
-            **({"jwt_issuer": settings.jwt_issuer} if settings.jwt_issuer else {}),
+            **({"jwt_issuer": issuer} if issuer else {}),
         },
         "plugins": {
             "NodeAttestor": {"k8s_psat": {"plugin_data": attestor}},
@@ -204,6 +214,9 @@ def server_data(args: SpireArgs) -> dict[str, str]:
     if settings.upstream.plugin:
         plugin, data = settings.upstream.plugin
         config["plugins"]["UpstreamAuthority"] = {plugin: {"plugin_data": data}}
+    if settings.oidc:
+        (published,) = config["plugins"]["BundlePublisher"]["k8s_configmap"]["plugin_data"]["clusters"]
+        published["oidc"] = {**published["peers"], "namespace": OIDC_NAMESPACE}
     if settings.datastore:
         # the Secret's value stays out of the ConfigMap
         connection = {"database_type": "postgres", "connection_string": f"${{{CONNECTION_VARIABLE}}}"}
