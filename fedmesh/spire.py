@@ -23,10 +23,11 @@ _FIELD = re.compile(r'(\w+)=("(?:[^"\\]|\\.)*"|\S+)')
 
 @dataclass(frozen=True)
 class Bundle:
-    """The X.509 authorities in the bundle of a trust domain."""
+    """The bundle of a trust domain: its X.509 authorities, and the ids of the keys that sign its JWT-SVIDs."""
 
     trust_domain: str
     authorities: tuple[x509.Certificate, ...]
+    jwt_keys: frozenset[str] = frozenset()
 
     @property
     def prints(self) -> frozenset[str]:
@@ -90,6 +91,7 @@ def parse_bundle(answer: dict[str, Any]) -> Bundle:
     return Bundle(
         trust_domain=answer["trust_domain"],
         authorities=tuple(parse_der(authority["asn1"]) for authority in answer.get("x509_authorities") or []),
+        jwt_keys=frozenset(authority["key_id"] for authority in answer.get("jwt_authorities") or []),
     )
 
 

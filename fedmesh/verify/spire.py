@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import json
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
+from urllib.parse import urlsplit
 
 from fedmesh.certs import human
 from fedmesh.kube import Json
@@ -15,6 +17,8 @@ from fedmesh.verify.model import Failed, Mesh, category, refuse
 check = category("SPIRE")
 
 AGENT = "spire-agent"
+OIDC, OIDC_NAMESPACE = "oidc-discovery-provider", "spire-oidc"
+OIDC_PATH = f"/api/v1/namespaces/{OIDC_NAMESPACE}"
 
 
 @check(
@@ -53,6 +57,29 @@ def bundles_are_federated(mesh: Mesh, cluster: LiveCluster) -> str:
             if trouble := event.trouble(now):
                 raise Failed(f"{failure.detail} ({trouble})", failure.hint) from failure
         raise
+
+
+@check(
+    "the OIDC discovery provider serves SPIRE's keys",
+    "See the logs of Deployment oidc-discovery-provider in namespace spire-oidc, and those of spire-server.",
+)
+def oidc_keys_are_served(_mesh: Mesh, cluster: LiveCluster) -> str:
+    """Where there is a provider, JWT-SVIDs of now are verified by what it serves, and tokens of strangers are not."""
+    if all(each["metadata"]["name"] != OIDC for each in cluster.deployments(OIDC_NAMESPACE)):
+        return "not installed"
+    signing, bundle = cluster.signing_key(), cluster.bundle().jwt_keys
+    config = cluster.api.get(f"{OIDC_PATH}/configmaps/{OIDC}")["data"]["provider.json"]
+    keys = urlsplit(json.loads(config)["jwks_uri"]).path
+    document = cluster.api.get(f"{OIDC_PATH}/services/https:{OIDC}:https/proxy{keys}")
+    return judge_keys(signing, bundle, [str(key["kid"]) for key in document["keys"]])
+
+
+def judge_keys(signing: str, bundle: Collection[str], served: Sequence[str]) -> str:
+    """Raises Failed unless the key that signs now is served, and none that is not in the bundle."""
+    faults = [] if signing in served else [f"key {signing}, which signs now, is not served"]
+    faults += [f"key {key} is served and not in the bundle" for key in served if key not in bundle]
+    refuse(faults)
+    return f"{len(served)} keys"
 
 
 def judge_agents(nodes: Sequence[Json], daemonset: Json, agents: Sequence[Agent], now: datetime) -> str:
@@ -121,4 +148,5 @@ def _matches(toleration: Json, taint: Json) -> bool:
 CHECKS = (
     agents_are_attested,
     bundles_are_federated,
+    oidc_keys_are_served,
 )
