@@ -237,6 +237,15 @@ class SpireSettings(Model):
     the cluster's name, as each cluster signs with keys of its own."""
     oidc: OidcDiscovery | None = setting(None, example={"issuer": {"name": "letsencrypt"}}, since="0.2")
     """SPIRE's OIDC discovery provider, two pods on every cluster, which serve the keys under `jwtIssuer`."""
+    key_manager: Literal["disk", "aws_kms"] = setting(
+        "disk",
+        example="aws_kms",
+        replaces="the servers' keys: each makes a new CA under the same root",
+        since="0.2",
+    )
+    """Where SPIRE's servers keep their keys: on their volumes, or in AWS KMS of their region, which signs for them
+    and gives no key away. `aws_kms` is for EKS clusters of the stack; the program gives the servers a role. The
+    keys in KMS carry the stack's tags, and stay after a `destroy`."""
     node_label: NodeLabel = setting(
         "dedicated",
         example="node-restriction.kubernetes.io/dedicated",

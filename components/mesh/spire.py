@@ -17,7 +17,7 @@ from components.kube.manifests import Document, as_json, load, load_one, with_re
 from components.kube.objects import MANAGED, child_of, register, register_all, register_chain
 from components.kube.workloads import load_balancer_address, restart_on
 
-NAMESPACE = "spire"
+NAMESPACE, SERVER = "spire", "spire-server"
 # agents attest the processes of their nodes, and the CSI driver mounts volumes into pods
 POD_SECURITY = {"pod-security.kubernetes.io/enforce": "privileged"}
 BUNDLE_PORT = 8443
@@ -27,7 +27,17 @@ OIDC_NAMESPACE = "spire-oidc"  # as in manifests/spire/oidc.yaml
 # The key of the datastore's Secret, the variable that holds its value for the server, and where its files are.
 CONNECTION, CONNECTION_VARIABLE, DATASTORE = "connectionString", "SPIRE_DATASTORE", "/run/spire/datastore"
 WRITTEN_BY_SERVER = pulumi.ResourceOptions(ignore_changes=["data"])
+CONFIG, KEY_POLICY = "/run/spire/config", "key-policy.json"
 LEADER = {"leaderElect": True, "resourceName": "spire-controller-manager", "resourceNamespace": NAMESPACE}
+
+
+@dataclass(frozen=True)
+class AwsKeys:
+    """How servers keep their keys in AWS KMS: its region, the policy of each key as JSON, and the keys' tags."""
+
+    region: str
+    policy: pulumi.Input[str]
+    tags: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -43,6 +53,7 @@ class SpireArgs:
         registry: registry that holds all images ("": the official ones).
         bundle_load_balancer: settings of the bundle endpoint's Service.
         last_known_state: state of the cluster if it is declared down.
+        aws_keys: where the servers' keys are, None for their volumes.
     """
 
     cluster: ClusterSpec
@@ -53,6 +64,7 @@ class SpireArgs:
     registry: str = ""
     bundle_load_balancer: LoadBalancerService = field(default_factory=LoadBalancerService)
     last_known_state: ClusterState | None = None
+    aws_keys: AwsKeys | None = None
 
 
 class Spire(pulumi.ComponentResource):
@@ -136,7 +148,9 @@ class Spire(pulumi.ComponentResource):
 
     def _server(self, opts: pulumi.ResourceOptions) -> pulumi.CustomResource:
         args = self._args
-        data = server_data(args)
+        data: dict[str, pulumi.Input[str]] = {**server_data(args)}
+        if args.aws_keys:
+            data[KEY_POLICY] = args.aws_keys.policy
         config, workload = with_registry(
             load("spire/server.yaml", restart_on("StatefulSet/spire-server", data)), args.registry
         )
@@ -217,6 +231,16 @@ def server_data(args: SpireArgs) -> dict[str, str]:
     if settings.oidc:
         (published,) = config["plugins"]["BundlePublisher"]["k8s_configmap"]["plugin_data"]["clusters"]
         published["oidc"] = {**published["peers"], "namespace": OIDC_NAMESPACE}
+    if args.aws_keys:
+        # each server finds its own keys by the id on its volume
+        keys = {
+            "region": args.aws_keys.region,
+            "key_identifier_file": "/run/spire/data/server-id",
+            "key_policy_file": f"{CONFIG}/{KEY_POLICY}",
+            "enable_tag_based_key_discovery": True,
+            "key_tags": dict(args.aws_keys.tags),
+        }
+        config["plugins"]["KeyManager"] = {"aws_kms": {"plugin_data": keys}}
     if settings.datastore:
         # the Secret's value stays out of the ConfigMap
         connection = {"database_type": "postgres", "connection_string": f"${{{CONNECTION_VARIABLE}}}"}
