@@ -5,7 +5,7 @@ import pulumi
 from components.aws.addresses import gateway_addresses, stable_address
 from components.aws.fleet import create_fleet
 from components.aws.load_balancer_controller import install_controllers
-from components.aws.spire_keys import spire_keys
+from components.aws.spire_role import spire_roles
 from components.config.settings import load_settings
 from components.kube.clusters import existing_clusters, kubernetes_providers
 from components.kube.last_known import LastKnownState
@@ -29,7 +29,7 @@ storage = {
     for spec in settings.clusters
 }
 load_balancers = install_controllers(fleet, options)
-keys = spire_keys(fleet)
+roles = spire_roles(fleet)
 
 # The layers of each cluster: cert-manager, SPIRE and Istio's control plane.
 mesh = {
@@ -42,7 +42,7 @@ mesh = {
             storage_class=storage[spec.name].class_name,
             load_balancers=load_balancers[spec.name],
             last_known_state=last_known.of(spec.name),
-            spire_keys=keys.get(spec.name),
+            spire_role=roles.get(spec.name),
         )
     )
     for spec in settings.meshed

@@ -23,7 +23,7 @@ from components.mesh.oidc import OidcDiscovery, OidcDiscoveryArgs
 from components.mesh.remote_secrets import RemoteSecretsMember
 from components.mesh.samples import Samples, SamplesArgs
 from components.mesh.services import Services, ServicesArgs, local_settings
-from components.mesh.spire import AwsKeys, Spire, SpireArgs
+from components.mesh.spire import AwsRole, Spire, SpireArgs
 from components.observability.observability import ObservabilityMember
 
 
@@ -39,7 +39,7 @@ class MeshClusterArgs:
         storage_class: StorageClass of the volumes, None for the cluster's default.
         load_balancers: settings of the cluster's Services of type LoadBalancer.
         last_known_state: state of the cluster if it is declared down.
-        spire_keys: where SPIRE's servers keep their keys, None for their volumes.
+        spire_role: role of SPIRE's servers in AWS, None where they use nothing of it.
     """
 
     spec: ClusterSpec
@@ -49,7 +49,7 @@ class MeshClusterArgs:
     storage_class: pulumi.Input[str] | None
     load_balancers: LoadBalancerSettings
     last_known_state: ClusterState | None
-    spire_keys: AwsKeys | None = None
+    spire_role: AwsRole | None = None
 
 
 class MeshCluster:
@@ -159,7 +159,7 @@ class MeshCluster:
             registry=self.args.settings.registry,
             bundle_load_balancer=self.args.load_balancers.spire_bundle,
             last_known_state=self.args.last_known_state,
-            aws_keys=self.args.spire_keys,
+            aws_role=self.args.spire_role,
         )
         return Spire(f"{self.args.spec.name}-spire", args, self.options)
 

@@ -37,10 +37,10 @@ class Bundle:
 
 @dataclass(frozen=True)
 class Agent:
-    """An attested agent; `node_uid` is the UID of the Kubernetes node, which k8s_psat puts into the SPIFFE ID."""
+    """An attested agent; `node` ends its SPIFFE ID: k8s_psat puts the node's UID there, aws_iid the instance's id."""
 
     spiffe_id: str
-    node_uid: str
+    node: str
     expires: datetime
     banned: bool
 
@@ -78,7 +78,7 @@ def parse_agents(answer: dict[str, Any]) -> list[Agent]:
     return [
         Agent(
             spiffe_id=f"spiffe://{agent['id']['trust_domain']}{agent['id']['path']}",
-            node_uid=agent["id"]["path"].rsplit("/", 1)[-1],
+            node=agent["id"]["path"].rsplit("/", 1)[-1],
             expires=datetime.fromtimestamp(int(agent.get("x509svid_expires_at", 0)), UTC),
             banned=bool(agent.get("banned", False)),
         )

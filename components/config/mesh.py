@@ -246,6 +246,14 @@ class SpireSettings(Model):
     """Where SPIRE's servers keep their keys: on their volumes, or in AWS KMS of their region, which signs for them
     and gives no key away. `aws_kms` is for EKS clusters of the stack; the program gives the servers a role. The
     keys in KMS carry the stack's tags, and stay after a `destroy`."""
+    node_attestor: Literal["k8s_psat", "aws_iid"] = setting(
+        "k8s_psat",
+        example="aws_iid",
+        replaces="the agents' identities, and all entries with them: choose it before the first `pulumi up`",
+        since="0.2",
+    )
+    """How an agent proves on which node it runs: by its pod's token, or by the document that AWS signs for the
+    instance. `aws_iid` is for EKS clusters of the stack; an instance attests once (docs/aws.md)."""
     node_label: NodeLabel = setting(
         "dedicated",
         example="node-restriction.kubernetes.io/dedicated",
@@ -271,6 +279,11 @@ class SpireSettings(Model):
             if seconds(value) * 6 > seconds(self.ca_ttl):
                 raise refusal(f"must be a sixth of caTtl ({self.ca_ttl}) or less, not {value}", key)
         return self
+
+    @property
+    def needs_aws(self) -> bool:
+        """Whether the servers call AWS, with a role that EKS gives their pods."""
+        return self.key_manager == "aws_kms" or self.node_attestor == "aws_iid"
 
     def issuer_of(self, cluster: str) -> str:
         """The issuer of a cluster's JWT-SVIDs, "" for none."""

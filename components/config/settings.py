@@ -116,12 +116,11 @@ class Settings(Model):
                     *("namespaces", name, "podSecurity"),
                 )
         without_role = [cluster.name for cluster in self.clusters if not cluster.eks]
-        if self.spire.key_manager == "aws_kms" and without_role:
-            raise refusal(
-                f"must be disk: {', '.join(without_role)} is no EKS cluster of the stack",
-                "spire",
-                "keyManager",
-            )
+        if self.spire.needs_aws and without_role:
+            in_kms = self.spire.key_manager == "aws_kms"
+            key, value = ("keyManager", "disk") if in_kms else ("nodeAttestor", "k8s_psat")
+            reason = f"must be {value}: {', '.join(without_role)} is no EKS cluster of the stack"
+            raise refusal(reason, "spire", key)
         for tag in self.aws.tags:
             if self.spire.key_manager == "aws_kms" and tag.lower().startswith("spire-"):
                 raise refusal("must not begin with spire-, as SPIRE tags its keys so", "aws", "tags", tag)

@@ -27,17 +27,33 @@ OIDC_NAMESPACE = "spire-oidc"  # as in manifests/spire/oidc.yaml
 # The key of the datastore's Secret, the variable that holds its value for the server, and where its files are.
 CONNECTION, CONNECTION_VARIABLE, DATASTORE = "connectionString", "SPIRE_DATASTORE", "/run/spire/datastore"
 WRITTEN_BY_SERVER = pulumi.ResourceOptions(ignore_changes=["data"])
+# Attestation by AWS' instance identity documents. No selector of instance profiles: none is used, and IAM is not asked.
+# The parent of a pod's entry is the agent of its node, whose providerID is aws:///<zone>/<instance>.
+IID = {"agent_path_template": "/aws_iid/{{ .InstanceID }}", "disable_instance_profile_selectors": True}
+IID_PARENT = (
+    "spiffe://{{ .TrustDomain }}/spire/agent/aws_iid/{{ slice .NodeSpec.ProviderID"
+    ' (len (printf "aws:///%s/" (index .NodeMeta.Labels "topology.kubernetes.io/zone"))) }}'
+)
+AGENT_DATA = "/var/lib/spire-agent"
 CONFIG, KEY_POLICY = "/run/spire/config", "key-policy.json"
 LEADER = {"leaderElect": True, "resourceName": "spire-controller-manager", "resourceNamespace": NAMESPACE}
 
 
 @dataclass(frozen=True)
-class AwsKeys:
-    """How servers keep their keys in AWS KMS: its region, the policy of each key as JSON, and the keys' tags."""
+class AwsRole:
+    """A role of the servers in AWS.
+
+    Attributes:
+        region: where their keys are.
+        key_policy: the policy of each key, JSON.
+        tags: the keys' tags.
+        ready: resource that the servers' pods depend on.
+    """
 
     region: str
-    policy: pulumi.Input[str]
+    key_policy: pulumi.Input[str]
     tags: Mapping[str, str]
+    ready: pulumi.Resource
 
 
 @dataclass(frozen=True)
@@ -53,7 +69,7 @@ class SpireArgs:
         registry: registry that holds all images ("": the official ones).
         bundle_load_balancer: settings of the bundle endpoint's Service.
         last_known_state: state of the cluster if it is declared down.
-        aws_keys: where the servers' keys are, None for their volumes.
+        aws_role: the servers' role in AWS, None where they use nothing of it.
     """
 
     cluster: ClusterSpec
@@ -64,7 +80,7 @@ class SpireArgs:
     registry: str = ""
     bundle_load_balancer: LoadBalancerService = field(default_factory=LoadBalancerService)
     last_known_state: ClusterState | None = None
-    aws_keys: AwsKeys | None = None
+    aws_role: AwsRole | None = None
 
 
 class Spire(pulumi.ComponentResource):
@@ -149,8 +165,12 @@ class Spire(pulumi.ComponentResource):
     def _server(self, opts: pulumi.ResourceOptions) -> pulumi.CustomResource:
         args = self._args
         data: dict[str, pulumi.Input[str]] = {**server_data(args)}
-        if args.aws_keys:
-            data[KEY_POLICY] = args.aws_keys.policy
+        if args.aws_role:
+            if args.settings.key_manager == "aws_kms":
+                data[KEY_POLICY] = args.aws_role.key_policy
+            opts = pulumi.ResourceOptions.merge(
+                opts, pulumi.ResourceOptions(depends_on=[args.aws_role.ready])
+            )
         config, workload = with_registry(
             load("spire/server.yaml", restart_on("StatefulSet/spire-server", data)), args.registry
         )
@@ -173,6 +193,11 @@ class Spire(pulumi.ComponentResource):
             ),
             self._args.registry,
         )
+        if self._args.settings.node_attestor == "aws_iid":
+            # an instance attests once: its agent keeps identity and key over restarts
+            (volume,) = [v for v in workload["spec"]["template"]["spec"]["volumes"] if v["name"] == "data"]
+            del volume["emptyDir"]
+            volume["hostPath"] = {"path": AGENT_DATA, "type": "DirectoryOrCreate"}
         made = register(self._name, config, child_of(self, published))
         register(self._name, workload, child_of(self, made))
 
@@ -210,7 +235,8 @@ def server_data(args: SpireArgs) -> dict[str, str]:
     """The files of the server's ConfigMap: configs of spire-server and spire-controller-manager."""
     settings = args.settings
     issuer = settings.issuer_of(args.cluster.name)
-    attestor = {"clusters": {args.cluster.name: {"service_account_allow_list": ["spire:spire-agent"]}}}
+    psat = {"clusters": {args.cluster.name: {"service_account_allow_list": ["spire:spire-agent"]}}}
+    iid = settings.node_attestor == "aws_iid"
     server = {
         "server": {
             "trust_domain": args.cluster.trust_domain,
@@ -219,9 +245,11 @@ def server_data(args: SpireArgs) -> dict[str, str]:
             "default_x509_svid_ttl": settings.svid_ttl,
             "federation": {"bundle_endpoint": {"refresh_hint": settings.refresh_hint}},
             **({"jwt_issuer": issuer} if issuer else {}),
+            # an instance whose agent lost its identity attests once more, after that has expired
+            **({"prune_attested_nodes_expired_for": "1m", "prune_tofu_nodes": True} if iid else {}),
         },
         "plugins": {
-            "NodeAttestor": {"k8s_psat": {"plugin_data": attestor}},
+            "NodeAttestor": {settings.node_attestor: {"plugin_data": IID if iid else psat}},
         },
     }
     config = load_one("spire/server-config.yaml", server)
@@ -231,14 +259,14 @@ def server_data(args: SpireArgs) -> dict[str, str]:
     if settings.oidc:
         (published,) = config["plugins"]["BundlePublisher"]["k8s_configmap"]["plugin_data"]["clusters"]
         published["oidc"] = {**published["peers"], "namespace": OIDC_NAMESPACE}
-    if args.aws_keys:
+    if args.aws_role and settings.key_manager == "aws_kms":
         # each server finds its own keys by the id on its volume
         keys = {
-            "region": args.aws_keys.region,
+            "region": args.aws_role.region,
             "key_identifier_file": "/run/spire/data/server-id",
             "key_policy_file": f"{CONFIG}/{KEY_POLICY}",
             "enable_tag_based_key_discovery": True,
-            "key_tags": dict(args.aws_keys.tags),
+            "key_tags": dict(args.aws_role.tags),
         }
         config["plugins"]["KeyManager"] = {"aws_kms": {"plugin_data": keys}}
     if settings.datastore:
@@ -248,6 +276,8 @@ def server_data(args: SpireArgs) -> dict[str, str]:
     manager: Document = {"clusterName": args.cluster.name, "trustDomain": args.cluster.trust_domain}
     if settings.replicas > 1:
         manager["leaderElection"] = LEADER
+    if iid:
+        manager["parentIDTemplate"] = IID_PARENT
     return {
         "server.json": as_json(config),
         "controller-manager.json": as_json(load_one("spire/controller-manager-config.yaml", manager)),
@@ -256,8 +286,12 @@ def server_data(args: SpireArgs) -> dict[str, str]:
 
 def agent_data(args: SpireArgs) -> dict[str, str]:
     """The file of the agent's ConfigMap."""
-    agent = {
-        "agent": {"trust_domain": args.cluster.trust_domain, "log_level": args.settings.log_level},
-        "plugins": {"NodeAttestor": {"k8s_psat": {"plugin_data": {"cluster": args.cluster.name}}}},
-    }
-    return {"agent.json": as_json(load_one("spire/agent-config.yaml", agent))}
+    agent = {"trust_domain": args.cluster.trust_domain, "log_level": args.settings.log_level}
+    config = load_one("spire/agent-config.yaml", {"agent": agent})
+    if args.settings.node_attestor == "aws_iid":
+        directory = {"directory": config["agent"]["data_dir"]}
+        config["plugins"]["NodeAttestor"] = {"aws_iid": {"plugin_data": {}}}
+        config["plugins"]["KeyManager"] = {"disk": {"plugin_data": directory}}
+    else:
+        config["plugins"]["NodeAttestor"]["k8s_psat"]["plugin_data"] = {"cluster": args.cluster.name}
+    return {"agent.json": as_json(config)}

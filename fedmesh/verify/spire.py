@@ -87,10 +87,11 @@ def judge_agents(nodes: Sequence[Json], daemonset: Json, agents: Sequence[Agent]
     covered = [node for node in nodes if tolerates(daemonset, node)]
     if not covered:
         raise Failed("no node is covered by the agents' DaemonSet", "Its tolerations match no node's taints.")
-    by_node = {agent.node_uid: agent for agent in agents}
+    by_node = {agent.node: agent for agent in agents}
     faults: list[str] = []
     for node in covered:
-        agent = by_node.get(node["metadata"]["uid"])
+        instance = node["spec"].get("providerID", "").rsplit("/", 1)[-1]
+        agent = by_node.get(node["metadata"]["uid"]) or by_node.get(instance)
         if agent is None:
             faults.append(f"no attested agent on {full_name(node)}")
         elif agent.banned:

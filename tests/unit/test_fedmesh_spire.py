@@ -39,7 +39,7 @@ def test_a_recorded_list_of_bundles_is_keyed_by_trust_domain():
 
 def test_a_recorded_agent_carries_the_uid_of_its_node():
     (found,) = spire.parse_agents(recorded("agent_list"))
-    assert found.node_uid == "84678e23-24ae-4446-8c7d-fed963a54f05"
+    assert found.node == "84678e23-24ae-4446-8c7d-fed963a54f05"
     assert found.expires.year == 2026
 
 
@@ -70,6 +70,14 @@ def test_an_agent_on_every_covered_node_is_well():
 def test_a_node_without_a_valid_agent_is_named(agents, complaint):
     with pytest.raises(Failed, match=complaint):
         judge_agents([node("n1")], DAEMONSET, agents, NOW)
+
+
+def test_an_agent_that_aws_vouches_for_is_known_by_its_instance():
+    here = node("n1")
+    here["spec"]["providerID"] = "aws:///us-east-1a/i-0123456789abcdef0"
+    assert judge_agents([here], DAEMONSET, [agent(uid="i-0123456789abcdef0")], NOW) == "1 of 1 nodes"
+    with pytest.raises(Failed, match="no attested agent on n1"):
+        judge_agents([here], DAEMONSET, [agent(uid="i-0fedcba9876543210")], NOW)
 
 
 def test_no_covered_node_is_a_failure():

@@ -72,7 +72,7 @@ def test_the_calls_of_changes_and_of_a_destroy_are_allowed(action: str) -> None:
 
 def test_the_boundary_holds_all_that_the_programs_own_policies_allow() -> None:
     patterns = actions("iam-boundary.json")
-    for document in ("load-balancer-controller", "spire-keys", "write-flow-logs"):
+    for document in ("load-balancer-controller", "spire-keys", "spire-nodes", "write-flow-logs"):
         assert (DOCUMENTS / f"{document}.json").exists()
         for each in json.loads(document_json(document))["Statement"]:
             for action in each["Action"]:

@@ -1,4 +1,4 @@
-"""The AWS role with which the SPIRE servers of one cluster keep their keys in KMS."""
+"""The AWS role with which the SPIRE servers of one cluster keep keys in KMS and look at the instances of agents."""
 
 import json
 from collections.abc import Mapping
@@ -10,17 +10,19 @@ import pulumi_aws as aws
 from components.aws.fleet import EksFleet
 from components.aws.iam import ROLE_PATH, document_json
 from components.config.aws_facts import partition_of
-from components.mesh.spire import NAMESPACE, SERVER, AwsKeys
+from components.config.mesh import SpireSettings
+from components.mesh.spire import NAMESPACE, SERVER, AwsRole
 
 
 @dataclass(frozen=True)
-class SpireKeysArgs:
-    """Args of SpireKeys.
+class SpireRoleArgs:
+    """Args of SpireRole.
 
     Attributes:
         cluster: the control plane, and `cluster_name`, its name in EKS.
         region: where the keys are.
         trust_domain: of the servers.
+        settings: what the servers use of AWS.
         permissions_boundary: ARN of the role's boundary, "" for none.
         tags: tags of role and keys.
     """
@@ -29,21 +31,22 @@ class SpireKeysArgs:
     cluster_name: str
     region: str
     trust_domain: str
+    settings: SpireSettings
     permissions_boundary: str
     tags: Mapping[str, str]
 
 
-class SpireKeys(pulumi.ComponentResource):
+class SpireRole(pulumi.ComponentResource):
     """The servers' role, by pod identity, which creates keys of its trust domain and uses those alone.
 
     Outputs:
-        keys: what the servers' config says of them; known when pods get the role.
+        made: what the servers' config says of it, and what their pods depend on.
     """
 
-    keys: AwsKeys
+    made: AwsRole
 
-    def __init__(self, name: str, args: SpireKeysArgs, opts: pulumi.ResourceOptions | None = None) -> None:
-        super().__init__("fedmesh:eks:SpireKeys", name, None, opts)
+    def __init__(self, name: str, args: SpireRoleArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("fedmesh:eks:SpireRole", name, None, opts)
         partition = partition_of(args.region) or "aws"
         account = aws.get_caller_identity_output(opts=pulumi.InvokeOutputOptions(parent=self)).account_id
         child = pulumi.ResourceOptions(parent=self)
@@ -55,9 +58,10 @@ class SpireKeys(pulumi.ComponentResource):
             tags=dict(args.tags),
             opts=child,
         )
-        policy = aws.iam.RolePolicy(
-            f"{name}-policy", role=role.id, policy=rights(partition, args.trust_domain, args.tags), opts=child
-        )
+        policies = [
+            aws.iam.RolePolicy(f"{name}-{part}", role=role.id, policy=policy, opts=child)
+            for part, policy in rights(partition, args).items()
+        ]
         association = aws.eks.PodIdentityAssociation(
             f"{name}-identity",
             cluster_name=args.cluster_name,
@@ -65,7 +69,7 @@ class SpireKeys(pulumi.ComponentResource):
             service_account=SERVER,
             role_arn=role.arn,
             tags=dict(args.tags),
-            opts=pulumi.ResourceOptions(parent=self, depends_on=[policy, args.cluster]),
+            opts=pulumi.ResourceOptions(parent=self, depends_on=[*policies, args.cluster]),
         )
         # SPIRE's own key policy names a role of partition aws without a path
         key_policy = pulumi.Output.all(account, association.role_arn).apply(
@@ -73,37 +77,45 @@ class SpireKeys(pulumi.ComponentResource):
                 "spire-key-policy", {"PARTITION": partition, "ACCOUNT": both[0], "ROLE_ARN": both[1]}
             )
         )
-        self.keys = AwsKeys(args.region, key_policy, args.tags)
+        self.made = AwsRole(args.region, key_policy, args.tags, association)
         self.register_outputs({})
 
 
-def rights(partition: str, trust_domain: str, tags: Mapping[str, str]) -> str:
-    """The role's policy. What it may do with a key is in the key's own policy."""
-    # as SPIRE writes a trust domain into an alias
-    words = {"PARTITION": partition, "TRUST_DOMAIN": trust_domain, "ALIAS": trust_domain.replace(".", "_")}
-    document = json.loads(document_json("spire-keys", words))
-    document["Statement"][1]["Condition"]["ForAllValues:StringLike"]["aws:TagKeys"] += sorted(tags)
-    return json.dumps(document, separators=(",", ":"))
+def rights(partition: str, args: SpireRoleArgs) -> dict[str, str]:
+    """The role's policies by name. What it may do with a key is in the key's own policy."""
+    found: dict[str, str] = {}
+    if args.settings.key_manager == "aws_kms":
+        # as SPIRE writes a trust domain into an alias
+        alias = args.trust_domain.replace(".", "_")
+        words = {"PARTITION": partition, "TRUST_DOMAIN": args.trust_domain, "ALIAS": alias}
+        document = json.loads(document_json("spire-keys", words))
+        create = document["Statement"][1]["Condition"]
+        create["ForAllValues:StringLike"]["aws:TagKeys"] += sorted(args.tags)
+        found["keys"] = json.dumps(document, separators=(",", ":"))
+    if args.settings.node_attestor == "aws_iid":
+        found["nodes"] = document_json("spire-nodes")
+    return found
 
 
-def spire_keys(fleet: EksFleet) -> dict[str, AwsKeys]:
-    """What SPIRE's servers need for keys in KMS, by cluster; empty where the stack keeps them on disk."""
+def spire_roles(fleet: EksFleet) -> dict[str, AwsRole]:
+    """The role of SPIRE's servers by cluster; empty where they use nothing of AWS."""
     settings = fleet.settings
-    if not (fleet.resources and settings.aws.mesh and settings.spire.key_manager == "aws_kms"):
+    if not (fleet.resources and settings.aws.mesh and settings.spire.needs_aws):
         return {}
     domains = {spec.name: spec.trust_domain for spec in settings.clusters}
     return {
-        name: SpireKeys(
-            f"{name}-spire-keys",
-            SpireKeysArgs(
+        name: SpireRole(
+            f"{name}-spire-aws",
+            SpireRoleArgs(
                 cluster=fleet.resources.clusters[name].control_plane,
                 cluster_name=cluster.eks_name,
                 region=cluster.region,
                 trust_domain=domains[name],
+                settings=settings.spire,
                 permissions_boundary=settings.aws.permissions_boundary,
                 tags=settings.aws.tags,
             ),
             fleet.in_region(cluster.region),
-        ).keys
+        ).made
         for name, cluster in fleet.specs.items()
     }
