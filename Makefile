@@ -128,7 +128,7 @@ bench-sandbox: $(VENV)/.dev ## measure the AWS half and write its section of doc
 # what needs a third cluster has a lab of its own
 LAB_TESTS := $(if $(filter lab3,$(STACK)),join,refresh verify drain services authorization read_only security_drill down killed leaves_nothing)
 # each check's faults, and the lab by itself: too long for every change
-NIGHTLY_LAB_TESTS := verify_faults observability clusters added_latency renewals datastore
+NIGHTLY_LAB_TESTS := verify_faults observability clusters added_latency renewals datastore oidc spire_configs
 
 # --- tests ----------------------------------------------------------------
 

@@ -6,6 +6,7 @@ from components.aws.addresses import gateway_addresses, stable_address
 from components.aws.dns_solver import dns_solvers
 from components.aws.fleet import create_fleet
 from components.aws.load_balancer_controller import install_controllers
+from components.aws.spire_role import spire_roles
 from components.config.settings import load_settings
 from components.kube.clusters import existing_clusters, kubernetes_providers
 from components.kube.last_known import LastKnownState
@@ -27,6 +28,7 @@ options = {name: pulumi.ResourceOptions(providers=[each]) for name, each in prov
 storage = create_storage(settings, options)
 load_balancers = install_controllers(fleet, options)
 solvers = dns_solvers(fleet)
+roles = spire_roles(fleet)
 
 # The layers of each cluster: cert-manager, SPIRE and Istio's control plane.
 mesh = {
@@ -40,6 +42,7 @@ mesh = {
             load_balancers=load_balancers[spec.name],
             last_known_state=last_known.of(spec.name),
             dns_solver=solvers.get(spec.name),
+            spire_role=roles.get(spec.name),
         )
     )
     for spec in settings.meshed

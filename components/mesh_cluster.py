@@ -21,10 +21,11 @@ from components.mesh.ingress import Ingress, IngressArgs
 from components.mesh.istio import Istio, IstioArgs, image_hub
 from components.mesh.istio_cni import IstioCni, IstioCniArgs
 from components.mesh.namespaces import TeamNamespaces, TeamNamespacesArgs
+from components.mesh.oidc import OidcDiscovery, OidcDiscoveryArgs
 from components.mesh.remote_secrets import RemoteSecretsMember
 from components.mesh.samples import Samples, SamplesArgs
 from components.mesh.services import Services, ServicesArgs, local_settings
-from components.mesh.spire import Spire, SpireArgs
+from components.mesh.spire import AwsRole, Spire, SpireArgs
 from components.observability.observability import ObservabilityMember
 
 
@@ -41,6 +42,7 @@ class MeshClusterArgs:
         load_balancers: settings of the cluster's Services of type LoadBalancer.
         last_known_state: state of the cluster if it is declared down.
         dns_solver: cert-manager's identity in AWS, None for none.
+        spire_role: role of SPIRE's servers in AWS, None where they use nothing of it.
     """
 
     spec: ClusterSpec
@@ -51,6 +53,7 @@ class MeshClusterArgs:
     load_balancers: LoadBalancerSettings
     last_known_state: ClusterState | None
     dns_solver: pulumi.Resource | None = None
+    spire_role: AwsRole | None = None
 
 
 class MeshCluster:
@@ -70,6 +73,7 @@ class MeshCluster:
         self.admission = self._admission()
         self.cert_manager = self._cert_manager()
         self.spire = self._spire()
+        self._oidc()
         self.istio = self._istio()
         self._declarations()
 
@@ -172,8 +176,21 @@ class MeshCluster:
             registry=self.args.settings.registry,
             bundle_load_balancer=self.args.load_balancers.spire_bundle,
             last_known_state=self.args.last_known_state,
+            aws_role=self.args.spire_role,
         )
         return Spire(f"{self.args.spec.name}-spire", args, self.options)
+
+    def _oidc(self) -> None:
+        settings = self.args.settings
+        if settings.spire.oidc:
+            args = OidcDiscoveryArgs(
+                issuer=settings.spire.issuer_of(self.args.spec.name),
+                settings=settings.spire.oidc,
+                after=[self.spire, *self.cert_manager.webhooks],
+                log_level=settings.spire.log_level,
+                registry=settings.registry,
+            )
+            OidcDiscovery(f"{self.args.spec.name}-oidc", args, self.options)
 
     def _istio(self) -> Istio:
         args = IstioArgs(

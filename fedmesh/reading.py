@@ -118,6 +118,10 @@ class LiveCluster:
         """The bundle of this cluster's own trust domain."""
         return self.once("bundle", lambda: spire.parse_bundle(self.spire_server("bundle", "show")))
 
+    def signing_key(self) -> str:
+        """Id of the key that this cluster's SPIRE server signs JWT-SVIDs with now."""
+        return str(self.spire_server("localauthority", "jwt", "show")["active"]["authority_id"])
+
     def foreign_bundles(self) -> dict[str, spire.Bundle]:
         """Bundles of other trust domains in this cluster's SPIRE server."""
         return self.once("bundles", lambda: spire.parse_bundles(self.spire_server("bundle", "list")))

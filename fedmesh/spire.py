@@ -23,10 +23,11 @@ _FIELD = re.compile(r'(\w+)=("(?:[^"\\]|\\.)*"|\S+)')
 
 @dataclass(frozen=True)
 class Bundle:
-    """The X.509 authorities in the bundle of a trust domain."""
+    """The bundle of a trust domain: its X.509 authorities, and the ids of the keys that sign its JWT-SVIDs."""
 
     trust_domain: str
     authorities: tuple[x509.Certificate, ...]
+    jwt_keys: frozenset[str] = frozenset()
 
     @property
     def prints(self) -> frozenset[str]:
@@ -36,10 +37,10 @@ class Bundle:
 
 @dataclass(frozen=True)
 class Agent:
-    """An attested agent; `node_uid` is the UID of the Kubernetes node, which k8s_psat puts into the SPIFFE ID."""
+    """An attested agent; `node` ends its SPIFFE ID: k8s_psat puts the node's UID there, aws_iid the instance's id."""
 
     spiffe_id: str
-    node_uid: str
+    node: str
     expires: datetime
     banned: bool
 
@@ -77,7 +78,7 @@ def parse_agents(answer: dict[str, Any]) -> list[Agent]:
     return [
         Agent(
             spiffe_id=f"spiffe://{agent['id']['trust_domain']}{agent['id']['path']}",
-            node_uid=agent["id"]["path"].rsplit("/", 1)[-1],
+            node=agent["id"]["path"].rsplit("/", 1)[-1],
             expires=datetime.fromtimestamp(int(agent.get("x509svid_expires_at", 0)), UTC),
             banned=bool(agent.get("banned", False)),
         )
@@ -90,6 +91,7 @@ def parse_bundle(answer: dict[str, Any]) -> Bundle:
     return Bundle(
         trust_domain=answer["trust_domain"],
         authorities=tuple(parse_der(authority["asn1"]) for authority in answer.get("x509_authorities") or []),
+        jwt_keys=frozenset(authority["key_id"] for authority in answer.get("jwt_authorities") or []),
     )
 
 

@@ -52,12 +52,14 @@ class ControllerIdentity(pulumi.ComponentResource):
             cluster_name=args.cluster_name,
             namespace=args.namespace,
             service_account=args.service_account,
-            policy=vpc_arn.apply(
-                lambda arn: document_json(
-                    "load-balancer-controller",
-                    {"PARTITION": partition, "VPC_ARN": arn, "CLUSTER_NAME": args.cluster_name},
+            policies={
+                "policy": vpc_arn.apply(
+                    lambda arn: document_json(
+                        "load-balancer-controller",
+                        {"PARTITION": partition, "VPC_ARN": arn, "CLUSTER_NAME": args.cluster_name},
+                    )
                 )
-            ),
+            },
             boundary=args.permissions_boundary,
             tags=args.tags,
             parent=self,

@@ -45,7 +45,7 @@ class DnsSolver(pulumi.ComponentResource):
             cluster_name=args.cluster_name,
             namespace=NAMESPACE,
             service_account=SERVICE_ACCOUNT,
-            policy=document_json("dns-solver", words),
+            policies={"policy": document_json("dns-solver", words)},
             boundary=args.permissions_boundary,
             tags=args.tags,
             parent=self,

@@ -76,18 +76,18 @@ def pod_identity(
     cluster_name: str,
     namespace: str,
     service_account: str,
-    policy: pulumi.Input[str],
+    policies: Mapping[str, pulumi.Input[str]],
     boundary: pulumi.Input[str] | None,
     tags: Mapping[str, str],
     parent: pulumi.Resource,
-) -> None:
-    """Creates a role with one policy, and gives it to the pods of a service account.
+) -> aws.eks.PodIdentityAssociation:
+    """Creates a role with policies of its own, and gives it to the pods of a service account.
 
     Args:
         name: Pulumi name of the resources, each with its kind behind it.
         cluster: the control plane, and `cluster_name`, its name in EKS.
         namespace, service_account: of the pods.
-        policy: what they may do, as JSON.
+        policies: what they may do, as JSON by the last part of the policy's Pulumi name.
         boundary: ARN of the permissions boundary, None for none.
         tags: tags of all resources.
         parent: the component that they belong to.
@@ -101,15 +101,18 @@ def pod_identity(
         tags=dict(tags),
         opts=child,
     )
-    allowed = aws.iam.RolePolicy(f"{name}-policy", role=made.id, policy=policy, opts=child)
-    aws.eks.PodIdentityAssociation(
+    allowed = [
+        aws.iam.RolePolicy(f"{name}-{part}", role=made.id, policy=policy, opts=child)
+        for part, policy in policies.items()
+    ]
+    return aws.eks.PodIdentityAssociation(
         f"{name}-identity",
         cluster_name=cluster_name,
         namespace=namespace,
         service_account=service_account,
         role_arn=made.arn,
         tags=dict(tags),
-        opts=pulumi.ResourceOptions(parent=parent, depends_on=[allowed, cluster]),
+        opts=pulumi.ResourceOptions(parent=parent, depends_on=[*allowed, cluster]),
     )
 
 

@@ -27,7 +27,8 @@ from components.config.fields import (
     setting,
     whole,
 )
-from components.config.upstream import SecretName, Upstream, Url
+from components.config.oidc import CLUSTER, IssuerUrl, OidcDiscovery
+from components.config.upstream import SecretName, Upstream
 from components.config.versions import OFFICIAL_CHARTS
 
 # What Istio calls the revision without a name.
@@ -231,8 +232,28 @@ class SpireSettings(Model):
     )
     """The authority that signs the CA of every SPIRE server. Without it, cert-manager keeps a root of its own
     on each cluster."""
-    jwt_issuer: Url | None = setting(None, example="https://oidc.example.com", since="0.2")
-    """The issuer in JWT-SVIDs: the URL under which OIDC relying parties find the keys."""
+    jwt_issuer: IssuerUrl | None = setting(None, example="https://{cluster}.oidc.example.com", since="0.2")
+    """The issuer in JWT-SVIDs: the URL under which OIDC relying parties find the keys. `{cluster}` in it stands for
+    the cluster's name, as each cluster signs with keys of its own."""
+    oidc: OidcDiscovery | None = setting(None, example={"issuer": {"name": "letsencrypt"}}, since="0.2")
+    """SPIRE's OIDC discovery provider, two pods on every cluster, which serve the keys under `jwtIssuer`."""
+    key_manager: Literal["disk", "aws_kms"] = setting(
+        "disk",
+        example="aws_kms",
+        replaces="the servers' keys: each makes a new CA under the same root",
+        since="0.2",
+    )
+    """Where SPIRE's servers keep their keys: on their volumes, or in AWS KMS of their region, which signs for them
+    and gives no key away. `aws_kms` is for EKS clusters of the stack; the program gives the servers a role. The
+    keys in KMS carry the stack's tags, and stay after a `destroy`."""
+    node_attestor: Literal["k8s_psat", "aws_iid"] = setting(
+        "k8s_psat",
+        example="aws_iid",
+        replaces="the agents' identities, and all entries with them: choose it before the first `pulumi up`",
+        since="0.2",
+    )
+    """How an agent proves on which node it runs: by its pod's token, or by the document that AWS signs for the
+    instance. `aws_iid` is for EKS clusters of the stack; an instance attests once (docs/aws.md)."""
     node_label: NodeLabel = setting(
         "dedicated",
         example="node-restriction.kubernetes.io/dedicated",
@@ -249,11 +270,24 @@ class SpireSettings(Model):
             raise refusal(
                 "must be 1 without datastore: each server would have entries of its own", "replicas"
             )
+        if self.oidc and not self.jwt_issuer:
+            raise refusal("is missing: oidc serves the keys under it", "jwtIssuer")
+        if self.oidc and CLUSTER not in str(self.jwt_issuer):
+            raise refusal(f"must contain {CLUSTER}: each cluster signs with keys of its own", "jwtIssuer")
         # SPIRE shortens certificates that would outlive a sixth of their CA's life, silently
         for key, value in (("svidTtl", self.svid_ttl), ("refreshHint", self.refresh_hint)):
             if seconds(value) * 6 > seconds(self.ca_ttl):
                 raise refusal(f"must be a sixth of caTtl ({self.ca_ttl}) or less, not {value}", key)
         return self
+
+    @property
+    def needs_aws(self) -> bool:
+        """Whether the servers call AWS, with a role that EKS gives their pods."""
+        return self.key_manager == "aws_kms" or self.node_attestor == "aws_iid"
+
+    def issuer_of(self, cluster: str) -> str:
+        """The issuer of a cluster's JWT-SVIDs, "" for none."""
+        return (self.jwt_issuer or "").replace(CLUSTER, cluster)
 
 
 class DeadPeers(Model):

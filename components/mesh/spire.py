@@ -17,15 +17,43 @@ from components.kube.manifests import Document, as_json, load, load_one, with_re
 from components.kube.objects import MANAGED, child_of, register, register_all, register_chain
 from components.kube.workloads import load_balancer_address, restart_on
 
-NAMESPACE = "spire"
+NAMESPACE, SERVER = "spire", "spire-server"
 # agents attest the processes of their nodes, and the CSI driver mounts volumes into pods
 POD_SECURITY = {"pod-security.kubernetes.io/enforce": "privileged"}
 BUNDLE_PORT = 8443
 PEER_BUNDLE = "spire-bundle-spiffe"
 BUNDLE_KEY = "bundle"  # as in manifests/spire/server-config.yaml
+OIDC_NAMESPACE = "spire-oidc"  # as in manifests/spire/oidc.yaml
 # The key of the datastore's Secret, the variable that holds its value for the server, and where its files are.
 CONNECTION, CONNECTION_VARIABLE, DATASTORE = "connectionString", "SPIRE_DATASTORE", "/run/spire/datastore"
+WRITTEN_BY_SERVER = pulumi.ResourceOptions(ignore_changes=["data"])
+# Attestation by AWS' instance identity documents. No selector of instance profiles: none is used, and IAM is not asked.
+# The parent of a pod's entry is the agent of its node, whose providerID is aws:///<zone>/<instance>.
+IID = {"agent_path_template": "/aws_iid/{{ .InstanceID }}", "disable_instance_profile_selectors": True}
+IID_PARENT = (
+    "spiffe://{{ .TrustDomain }}/spire/agent/aws_iid/{{ slice .NodeSpec.ProviderID"
+    ' (len (printf "aws:///%s/" (index .NodeMeta.Labels "topology.kubernetes.io/zone"))) }}'
+)
+AGENT_DATA = "/var/lib/spire-agent"
+CONFIG, KEY_POLICY = "/run/spire/config", "key-policy.json"
 LEADER = {"leaderElect": True, "resourceName": "spire-controller-manager", "resourceNamespace": NAMESPACE}
+
+
+@dataclass(frozen=True)
+class AwsRole:
+    """A role of the servers in AWS.
+
+    Attributes:
+        region: where their keys are.
+        key_policy: the policy of each key, JSON.
+        tags: the keys' tags.
+        ready: resource that the servers' pods depend on.
+    """
+
+    region: str
+    key_policy: pulumi.Input[str]
+    tags: Mapping[str, str]
+    ready: pulumi.Resource
 
 
 @dataclass(frozen=True)
@@ -41,6 +69,7 @@ class SpireArgs:
         registry: registry that holds all images ("": the official ones).
         bundle_load_balancer: settings of the bundle endpoint's Service.
         last_known_state: state of the cluster if it is declared down.
+        aws_role: the servers' role in AWS, None where they use nothing of it.
     """
 
     cluster: ClusterSpec
@@ -51,6 +80,7 @@ class SpireArgs:
     registry: str = ""
     bundle_load_balancer: LoadBalancerService = field(default_factory=LoadBalancerService)
     last_known_state: ClusterState | None = None
+    aws_role: AwsRole | None = None
 
 
 class Spire(pulumi.ComponentResource):
@@ -85,6 +115,7 @@ class Spire(pulumi.ComponentResource):
             values={},
             opts=pulumi.ResourceOptions(parent=self),
         )
+        oidc = self._oidc() if args.settings.oidc else []
         documents = load("spire/access.yaml")
         if args.settings.replicas > 1:
             documents += load("spire/several.yaml")
@@ -94,7 +125,7 @@ class Spire(pulumi.ComponentResource):
         bundles = self._bundles(after_namespace)
         root = self._root(child_of(self, namespace, *args.cert_manager))
         server = self._server(
-            child_of(self, self.crds, *root, *access.values(), *services.values(), *bundles)
+            child_of(self, self.crds, *root, *access.values(), *services.values(), *bundles, *oidc)
         )
         published = register_all(name, load("spire/published.yaml"), child_of(self, server))
         self._agent(published["ConfigMapPatch/spire-bundle"])
@@ -121,13 +152,25 @@ class Spire(pulumi.ComponentResource):
         register_all(self._name, documents, opts)
 
     def _bundles(self, opts: pulumi.ResourceOptions) -> list[pulumi.CustomResource]:
-        # spire-server writes the data
-        opts = pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(ignore_changes=["data"]))
+        opts = pulumi.ResourceOptions.merge(opts, WRITTEN_BY_SERVER)
         return list(register_all(self._name, load("spire/bundles.yaml"), opts).values())
+
+    def _oidc(self) -> list[pulumi.CustomResource]:
+        namespace, bundle, *access = load("spire/oidc.yaml")
+        name = f"{self._name}-oidc"
+        opts = child_of(self, register(name, namespace, child_of(self)))
+        written = register(name, bundle, pulumi.ResourceOptions.merge(opts, WRITTEN_BY_SERVER))
+        return [written, *register_all(name, access, opts).values()]
 
     def _server(self, opts: pulumi.ResourceOptions) -> pulumi.CustomResource:
         args = self._args
-        data = server_data(args)
+        data: dict[str, pulumi.Input[str]] = {**server_data(args)}
+        if args.aws_role:
+            if args.settings.key_manager == "aws_kms":
+                data[KEY_POLICY] = args.aws_role.key_policy
+            opts = pulumi.ResourceOptions.merge(
+                opts, pulumi.ResourceOptions(depends_on=[args.aws_role.ready])
+            )
         config, workload = with_registry(
             load("spire/server.yaml", restart_on("StatefulSet/spire-server", data)), args.registry
         )
@@ -150,6 +193,11 @@ class Spire(pulumi.ComponentResource):
             ),
             self._args.registry,
         )
+        if self._args.settings.node_attestor == "aws_iid":
+            # an instance attests once: its agent keeps identity and key over restarts
+            (volume,) = [v for v in workload["spec"]["template"]["spec"]["volumes"] if v["name"] == "data"]
+            del volume["emptyDir"]
+            volume["hostPath"] = {"path": AGENT_DATA, "type": "DirectoryOrCreate"}
         made = register(self._name, config, child_of(self, published))
         register(self._name, workload, child_of(self, made))
 
@@ -186,7 +234,9 @@ def _mount(pod: Document, name: str, secret: str, path: str) -> None:
 def server_data(args: SpireArgs) -> dict[str, str]:
     """The files of the server's ConfigMap: configs of spire-server and spire-controller-manager."""
     settings = args.settings
-    attestor = {"clusters": {args.cluster.name: {"service_account_allow_list": ["spire:spire-agent"]}}}
+    issuer = settings.issuer_of(args.cluster.name)
+    psat = {"clusters": {args.cluster.name: {"service_account_allow_list": ["spire:spire-agent"]}}}
+    iid = settings.node_attestor == "aws_iid"
     server = {
         "server": {
             "trust_domain": args.cluster.trust_domain,
@@ -194,16 +244,31 @@ def server_data(args: SpireArgs) -> dict[str, str]:
             "ca_ttl": settings.ca_ttl,
             "default_x509_svid_ttl": settings.svid_ttl,
             "federation": {"bundle_endpoint": {"refresh_hint": settings.refresh_hint}},
-            **({"jwt_issuer": settings.jwt_issuer} if settings.jwt_issuer else {}),
+            **({"jwt_issuer": issuer} if issuer else {}),
+            # an instance whose agent lost its identity attests once more, after that has expired
+            **({"prune_attested_nodes_expired_for": "1m", "prune_tofu_nodes": True} if iid else {}),
         },
         "plugins": {
-            "NodeAttestor": {"k8s_psat": {"plugin_data": attestor}},
+            "NodeAttestor": {settings.node_attestor: {"plugin_data": IID if iid else psat}},
         },
     }
     config = load_one("spire/server-config.yaml", server)
     if settings.upstream.plugin:
         plugin, data = settings.upstream.plugin
         config["plugins"]["UpstreamAuthority"] = {plugin: {"plugin_data": data}}
+    if settings.oidc:
+        (published,) = config["plugins"]["BundlePublisher"]["k8s_configmap"]["plugin_data"]["clusters"]
+        published["oidc"] = {**published["peers"], "namespace": OIDC_NAMESPACE}
+    if args.aws_role and settings.key_manager == "aws_kms":
+        # each server finds its own keys by the id on its volume
+        keys = {
+            "region": args.aws_role.region,
+            "key_identifier_file": "/run/spire/data/server-id",
+            "key_policy_file": f"{CONFIG}/{KEY_POLICY}",
+            "enable_tag_based_key_discovery": True,
+            "key_tags": dict(args.aws_role.tags),
+        }
+        config["plugins"]["KeyManager"] = {"aws_kms": {"plugin_data": keys}}
     if settings.datastore:
         # the Secret's value stays out of the ConfigMap
         connection = {"database_type": "postgres", "connection_string": f"${{{CONNECTION_VARIABLE}}}"}
@@ -211,6 +276,8 @@ def server_data(args: SpireArgs) -> dict[str, str]:
     manager: Document = {"clusterName": args.cluster.name, "trustDomain": args.cluster.trust_domain}
     if settings.replicas > 1:
         manager["leaderElection"] = LEADER
+    if iid:
+        manager["parentIDTemplate"] = IID_PARENT
     return {
         "server.json": as_json(config),
         "controller-manager.json": as_json(load_one("spire/controller-manager-config.yaml", manager)),
@@ -219,8 +286,12 @@ def server_data(args: SpireArgs) -> dict[str, str]:
 
 def agent_data(args: SpireArgs) -> dict[str, str]:
     """The file of the agent's ConfigMap."""
-    agent = {
-        "agent": {"trust_domain": args.cluster.trust_domain, "log_level": args.settings.log_level},
-        "plugins": {"NodeAttestor": {"k8s_psat": {"plugin_data": {"cluster": args.cluster.name}}}},
-    }
-    return {"agent.json": as_json(load_one("spire/agent-config.yaml", agent))}
+    agent = {"trust_domain": args.cluster.trust_domain, "log_level": args.settings.log_level}
+    config = load_one("spire/agent-config.yaml", {"agent": agent})
+    if args.settings.node_attestor == "aws_iid":
+        directory = {"directory": config["agent"]["data_dir"]}
+        config["plugins"]["NodeAttestor"] = {"aws_iid": {"plugin_data": {}}}
+        config["plugins"]["KeyManager"] = {"disk": {"plugin_data": directory}}
+    else:
+        config["plugins"]["NodeAttestor"]["k8s_psat"]["plugin_data"] = {"cluster": args.cluster.name}
+    return {"agent.json": as_json(config)}

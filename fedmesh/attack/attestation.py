@@ -88,7 +88,10 @@ def agent_config(config: str) -> Json:
         data_dir=DATA, socket_path=f"{DATA}/agent.sock", trust_bundle_path=f"{pods.FILES}/bundle"
     )
     plugins = whole["plugins"]
-    plugins["NodeAttestor"]["k8s_psat"]["plugin_data"]["token_path"] = f"{pods.FILES}/token"
+    # agents that AWS vouches for have no token: the control is refused then, and nothing is judged
+    psat = plugins["NodeAttestor"].get("k8s_psat", {"plugin_data": {"cluster": "none"}})["plugin_data"]
+    token = {"plugin_data": {**psat, "token_path": f"{pods.FILES}/token"}}
+    plugins["NodeAttestor"] = {"k8s_psat": token}
     plugins["WorkloadAttestor"] = {"unix": {"plugin_data": {}}}
     return {"agent": whole["agent"], "plugins": plugins}
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import json
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
+from urllib.parse import urlsplit
 
 from fedmesh.certs import human
 from fedmesh.kube import Json
@@ -15,6 +17,8 @@ from fedmesh.verify.model import Failed, Mesh, category, refuse
 check = category("SPIRE")
 
 AGENT = "spire-agent"
+OIDC, OIDC_NAMESPACE = "oidc-discovery-provider", "spire-oidc"
+OIDC_PATH = f"/api/v1/namespaces/{OIDC_NAMESPACE}"
 
 
 @check(
@@ -55,15 +59,39 @@ def bundles_are_federated(mesh: Mesh, cluster: LiveCluster) -> str:
         raise
 
 
+@check(
+    "the OIDC discovery provider serves SPIRE's keys",
+    "See the logs of Deployment oidc-discovery-provider in namespace spire-oidc, and those of spire-server.",
+)
+def oidc_keys_are_served(_mesh: Mesh, cluster: LiveCluster) -> str:
+    """Where there is a provider, JWT-SVIDs of now are verified by what it serves, and tokens of strangers are not."""
+    if all(each["metadata"]["name"] != OIDC for each in cluster.deployments(OIDC_NAMESPACE)):
+        return "not installed"
+    signing, bundle = cluster.signing_key(), cluster.bundle().jwt_keys
+    config = cluster.api.get(f"{OIDC_PATH}/configmaps/{OIDC}")["data"]["provider.json"]
+    keys = urlsplit(json.loads(config)["jwks_uri"]).path
+    document = cluster.api.get(f"{OIDC_PATH}/services/https:{OIDC}:https/proxy{keys}")
+    return judge_keys(signing, bundle, [str(key["kid"]) for key in document["keys"]])
+
+
+def judge_keys(signing: str, bundle: Collection[str], served: Sequence[str]) -> str:
+    """Raises Failed unless the key that signs now is served, and none that is not in the bundle."""
+    faults = [] if signing in served else [f"key {signing}, which signs now, is not served"]
+    faults += [f"key {key} is served and not in the bundle" for key in served if key not in bundle]
+    refuse(faults)
+    return f"{len(served)} keys"
+
+
 def judge_agents(nodes: Sequence[Json], daemonset: Json, agents: Sequence[Agent], now: datetime) -> str:
     """Raises Failed unless each node that the DaemonSet covers has an agent that is neither expired nor banned."""
     covered = [node for node in nodes if tolerates(daemonset, node)]
     if not covered:
         raise Failed("no node is covered by the agents' DaemonSet", "Its tolerations match no node's taints.")
-    by_node = {agent.node_uid: agent for agent in agents}
+    by_node = {agent.node: agent for agent in agents}
     faults: list[str] = []
     for node in covered:
-        agent = by_node.get(node["metadata"]["uid"])
+        instance = node["spec"].get("providerID", "").rsplit("/", 1)[-1]
+        agent = by_node.get(node["metadata"]["uid"]) or by_node.get(instance)
         if agent is None:
             faults.append(f"no attested agent on {full_name(node)}")
         elif agent.banned:
@@ -121,4 +149,5 @@ def _matches(toleration: Json, taint: Json) -> bool:
 CHECKS = (
     agents_are_attested,
     bundles_are_federated,
+    oidc_keys_are_served,
 )

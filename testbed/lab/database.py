@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import platform
 import secrets
-import subprocess
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import yaml
 
 from fedmesh.kube import Json
-from testbed.lab import images, processes
+from testbed.lab import image_store, images
 from testbed.lab.config import Node
 from testbed.lab.images import Image, Layer
 from testbed.lab.pki import Authority
@@ -44,11 +43,7 @@ def archive(cache: Path) -> Path:
 
 def put_image(cache: Path, node: Node) -> None:
     """Imports the image into a running node. Raises LookupError for one that is down."""
-    number = processes.first(node)
-    if number is None:
-        raise LookupError(f"{node.name} is down")
-    inside = ["nsenter", f"--target={number}", "--mount", "ctr", "-n", "k8s.io"]
-    subprocess.run([*inside, "images", "import", str(archive(cache))], check=True, capture_output=True)
+    image_store.put(archive(cache), node)
 
 
 def objects() -> list[Json]:

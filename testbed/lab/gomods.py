@@ -242,4 +242,10 @@ OBSERVE = GoModule(
     # only the service discovery that the mesh uses
     ("remove_all_sd", "enable_kubernetes_sd"),
 )
+# Built where a test asks for it alone.
+OIDC = GoModule(
+    "oidc",
+    {"oidc-discovery-provider": "github.com/spiffe/spire/support/oidc-discovery-provider"},
+    {"github.com/spiffe/spire/pkg/common/version.gittag": SPIRE},
+)
 MODULES = (CLUSTER, ENGINE, PROVIDER, MESH, LOAD, OBSERVE)

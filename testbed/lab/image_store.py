@@ -11,6 +11,8 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
+from testbed.lab import processes
+from testbed.lab.config import Node
 from testbed.lab.store import Store, content_key
 from testbed.waiting import wait_until
 
@@ -51,6 +53,15 @@ def seed(source: Path, target: Path) -> None:
 def is_made_from(source: Path, target: Path) -> bool:
     """Whether the containerd root `target` does not exist yet, or has the images of `source`."""
     return not _origin(target).exists() or _origin(target).read_text() == source.name
+
+
+def put(archive: Path, node: Node) -> None:
+    """Imports one more image into a running node. Raises LookupError for one that is down."""
+    number = processes.first(node)
+    if number is None:
+        raise LookupError(f"{node.name} is down")
+    inside = ["nsenter", f"--target={number}", "--mount", "ctr", "-n", "k8s.io"]
+    subprocess.run([*inside, "images", "import", str(archive)], check=True, capture_output=True)
 
 
 def _origin(target: Path) -> Path:

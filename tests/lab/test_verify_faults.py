@@ -291,7 +291,7 @@ def test_an_agent_that_was_evicted(patient):
     entry = next(
         found
         for found in patient.clusters["cluster-1"].agents()
-        if found.node_uid == patient.api().get("/api/v1/nodes/cluster-1-general")["metadata"]["uid"]
+        if found.node == patient.api().get("/api/v1/nodes/cluster-1-general")["metadata"]["uid"]
     )
     words = [SPIRE_SERVER, "agent", "evict", "-spiffeID", entry.spiffe_id]
     assert patient.api().exec("spire", "spire-server-0", "spire-server", words).code == 0

@@ -79,7 +79,13 @@ def test_the_calls_of_changes_and_of_a_destroy_are_allowed(action: str) -> None:
 
 def test_the_boundary_holds_all_that_the_programs_own_policies_allow() -> None:
     patterns = actions("iam-boundary.json")
-    for document in ("load-balancer-controller", "write-flow-logs", "dns-solver"):
+    for document in (
+        "load-balancer-controller",
+        "dns-solver",
+        "spire-keys",
+        "spire-nodes",
+        "write-flow-logs",
+    ):
         assert (DOCUMENTS / f"{document}.json").exists()
         for each in json.loads(document_json(document))["Statement"]:
             for action in each["Action"]:

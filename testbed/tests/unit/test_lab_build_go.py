@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from components.config.versions import OFFICIAL_CHARTS
-from testbed.lab import charts, gomods
+from components.kube.manifests import load
+from testbed.lab import charts, gomods, oidc
 from testbed.lab.catalogue import (
     CERT_MANAGER,
     CONTROLLER_MANAGER,
@@ -18,7 +19,7 @@ from testbed.lab.catalogue import (
     SPIRE,
     images,
 )
-from testbed.lab.gomods import CLUSTER, ENGINE, MESH, MODULES, OBSERVE, PROVIDER, GoModule
+from testbed.lab.gomods import CLUSTER, ENGINE, MESH, MODULES, OBSERVE, OIDC, PROVIDER, GoModule
 
 COMPILER = "go version go1.26.0 linux/amd64"
 
@@ -56,6 +57,7 @@ def test_the_versions_in_the_code_are_those_of_the_modules() -> None:
     assert CLUSTER.version("github.com/coredns/coredns") == gomods.COREDNS
     assert CLUSTER.version("go.etcd.io/etcd/server/v3") == f"v{gomods.ETCD}"
     assert MESH.version("github.com/spiffe/spire") == f"v{SPIRE}"
+    assert OIDC.version("github.com/spiffe/spire") == f"v{SPIRE}"
     assert MESH.version("github.com/spiffe/spire-controller-manager") == f"v{CONTROLLER_MANAGER}"
     assert CLUSTER.version("github.com/spiffe/spiffe-csi") == f"v{CSI_DRIVER}"
     assert ENGINE.version("github.com/pulumi/pulumi/pkg/v3") == f"v{gomods.PULUMI}"
@@ -105,6 +107,13 @@ def test_every_program_has_sources_or_a_tool_line() -> None:
         for package in module.programs.values():
             own = package.startswith("./")
             assert (module.folder / package / "main.go").exists() if own else package in pinned, package
+
+
+def test_what_a_test_alone_asks_for_is_not_built_with_the_lab() -> None:
+    assert OIDC not in MODULES
+    assert oidc.PROGRAM not in {program for module in MODULES for program in module.programs}
+    (workload,) = [each for each in load("oidc/provider.yaml") if each["kind"] == "Deployment"]
+    assert workload["spec"]["template"]["spec"]["containers"][0]["image"] == oidc.REFERENCE
 
 
 def test_no_program_is_built_twice() -> None:
