@@ -104,8 +104,11 @@ def tls_annotations(certificate_arn: str) -> dict[str, str]:
 
 def plain_ports() -> tuple[dict[str, str | int], ...]:
     """Returns the ports of a gateway's Service whose load balancer ends TLS."""
-    ports = {"status-port": (GATEWAY_HEALTH_PORT,) * 2, "http2": (80, 80), "https": (443, PLAIN_PORT)}
+    ports = (
+        ("status-port", GATEWAY_HEALTH_PORT, GATEWAY_HEALTH_PORT),
+        ("http2", 80, 80),
+        ("https", 443, PLAIN_PORT),
+    )
     return tuple(
-        {"name": name, "port": port, "targetPort": target, "protocol": "TCP"}
-        for name, (port, target) in ports.items()
+        {"name": name, "port": port, "targetPort": target, "protocol": "TCP"} for name, port, target in ports
     )
