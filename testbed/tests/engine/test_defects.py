@@ -4,6 +4,7 @@ The whole program is recorded and carried out on the simulated AWS without the e
 with the deployer's and the controllers' permissions, routes and security groups judged at every call.
 """
 
+import json
 import re
 from collections.abc import Callable, Iterator
 from copy import deepcopy
@@ -463,7 +464,12 @@ def test_a_role_that_does_not_trust_the_caller_is_not_assumed(
     cloud: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = in_two_accounts(cloud, tmp_path, monkeypatch)
-    stranger = '{"Statement": [{"Effect": "Allow", "Principal": {"AWS": "arn:aws:iam::333333333333:root"}}]}'
+    trust = {
+        "Effect": "Allow",
+        "Action": "sts:AssumeRole",
+        "Principal": {"AWS": "arn:aws:iam::333333333333:root"},
+    }
+    stranger = json.dumps({"Version": "2012-10-17", "Statement": [trust]})
     account.observer(cloud, "iam", number=OTHER).update_assume_role_policy(
         RoleName=account.DEPLOYER, PolicyDocument=stranger
     )
