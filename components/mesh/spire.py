@@ -115,7 +115,7 @@ class Spire(pulumi.ComponentResource):
             values={},
             opts=pulumi.ResourceOptions(parent=self),
         )
-        oidc = self._oidc() if args.settings.oidc else []
+        oidc: list[pulumi.CustomResource] = self._oidc() if args.settings.oidc else []
         documents = load("spire/access.yaml")
         if args.settings.replicas > 1:
             documents += load("spire/several.yaml")
@@ -172,7 +172,8 @@ class Spire(pulumi.ComponentResource):
                 opts, pulumi.ResourceOptions(depends_on=[args.aws_role.ready])
             )
         config, workload = with_registry(
-            load("spire/server.yaml", restart_on("StatefulSet/spire-server", data)), args.registry
+            load("spire/server.yaml", restart_on("StatefulSet/spire-server", pulumi.Output.all(**data))),
+            args.registry,
         )
         place_server(workload["spec"]["template"]["spec"], args.settings)
         workload["spec"]["replicas"] = args.settings.replicas

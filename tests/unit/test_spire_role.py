@@ -125,7 +125,7 @@ def on_a_cluster(settings: Settings) -> Recorder:
         policy = pulumi.Output.from_input('{"Version": "2012-10-17"}')
         Spire("one-spire", args(settings, AwsRole("us-east-1", policy, {"team": "platform"}, ready)))
 
-    with patch("components.mesh.spire.load_balancer_address"):
+    with patch("components.mesh.spire.load_balancer_address", return_value="10.0.0.1"):
         return record(build)
 
 
