@@ -85,7 +85,7 @@ verify: $(VENV)/.runtime ## check the live mesh of STACK
 
 # --- the AWS half ---------------------------------------------------------
 
-.PHONY: sandbox policy checkov
+.PHONY: sandbox policy controller checkov
 sandbox: $(VENV)/.dev ## the life of the stacks dev and prod against a simulated AWS, with the real engine
 	@$(PYTHON) -m testbed.lab preflight --install $(QUIET)
 	@$(PYTHON) -m testbed.lab build --for-engine $(QUIET)
@@ -95,6 +95,11 @@ policy: $(VENV)/.dev ## each rule of the policy pack, with good and bad cases, t
 	@$(PYTHON) -m testbed.lab preflight --install $(QUIET)
 	@$(PYTHON) -m testbed.lab build --for-engine $(QUIET)
 	@$(VENV)/bin/pytest tests/unit/test_policies.py tests/engine/test_policy_pack.py
+
+controller: $(VENV)/.dev ## the AWS Load Balancer Controller itself against the simulated AWS (builds it when it is missing)
+	@$(PYTHON) -m testbed.lab preflight --install $(QUIET)
+	@$(PYTHON) -m testbed.lab build --for-engine --for-aws $(QUIET)
+	@$(VENV)/bin/pytest testbed/tests/engine/test_load_balancer_controller.py
 
 checkov: $(VENV)/.dev ## what checkov finds in the stacks dev and prod, against what docs/aws.md explains
 	@$(PYTHON) -m testbed.sandbox findings .sandbox/plans
@@ -154,12 +159,12 @@ test-unit: $(VENV)/.dev ## unit tests: Python packages alone, under a minute
 test-engine: $(VENV)/.dev ## the real engine and provider against one API server
 	@$(PYTHON) -m testbed.lab preflight --install $(QUIET)
 	@$(PYTHON) -m testbed.lab build --for-engine $(QUIET)
-	@$(VENV)/bin/pytest tests/engine testbed/tests/engine --ignore testbed/tests/engine/test_defects.py
+	@$(VENV)/bin/pytest tests/engine testbed/tests/engine $(addprefix --ignore testbed/tests/engine/test_,defects.py load_balancer_controller.py)
 
 test-lab: $(VENV)/.dev ## end to end on the lab: verified, killed and run again, changed, destroyed, gone (CLUSTERS=3: joins, leaves)
 	@$(VENV)/bin/pytest $(addprefix tests/lab/test_,$(LAB_TESTS:=.py))
 
-test-nightly: $(VENV)/.dev ## the long tests: defects of the AWS half put back; on the running lab, each check's faults and the lab by itself
+test-nightly: $(VENV)/.dev controller ## the long tests: AWS's controller, defects of the AWS half put back; on the running lab, faults and the lab itself
 	@$(VENV)/bin/pytest testbed/tests/engine/test_defects.py
 	@$(VENV)/bin/pytest $(addprefix tests/lab/test_,$(NIGHTLY_LAB_TESTS:=.py))
 

@@ -43,7 +43,7 @@ def running(name: str, tools: Path, folder: Path) -> Iterator[ApiServer]:
     No pods run, and nothing happens that needs them or another controller, such as load balancers.
     Raises TimeoutError, with the end of its log, when the server is not ready within a minute.
     """
-    ports = _free_ports(3)
+    ports = free_ports(3)
     cluster = Cluster(
         name=name,
         pods=IPv4Network("10.244.0.0/16"),
@@ -88,7 +88,8 @@ def _process(command: list[str], log: Path) -> Iterator[None]:
         process.wait()
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
+    """Free ports of the loopback interface."""
     with ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
         for one in sockets:

