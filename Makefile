@@ -132,13 +132,16 @@ NIGHTLY_LAB_TESTS := verify_faults observability clusters added_latency renewals
 
 # --- tests ----------------------------------------------------------------
 
-.PHONY: config-docs lint format types test test-unit test-engine test-lab test-nightly
+.PHONY: config-docs image-digests lint format types test test-unit test-engine test-lab test-nightly
 config-docs: $(VENV)/.runtime ## write docs/configuration.md, the JSON schema and the types in Pulumi.yaml from the settings
 	@$(PYTHON) -m components.config.reference
 
 format: $(VENV)/.dev ## format the code
 	@$(VENV)/bin/ruff format $(EXISTING)
 	@$(VENV)/bin/ruff check --fix $(EXISTING)
+
+image-digests: $(VENV)/.runtime ## ask the registries for the images' digests and write components/config/images.yaml (CHECK=1: compare)
+	@$(PYTHON) -m testbed.digests $(if $(CHECK),--check)
 
 lint: $(VENV)/.dev ## check format, lint and the layers
 	@$(VENV)/bin/ruff format --check $(EXISTING)

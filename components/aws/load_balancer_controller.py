@@ -1,7 +1,7 @@
 """The AWS Load Balancer Controller of one cluster, which creates the NLBs of Services of type LoadBalancer."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pulumi
 import pulumi_aws as aws
@@ -16,8 +16,9 @@ from components.aws.load_balancers import (
     nlb_annotations,
 )
 from components.config.aws import ControllerSpec
+from components.config.images import ImageSettings
 from components.kube.load_balancers import LoadBalancerService, LoadBalancerSettings
-from components.kube.manifests import Document, from_registry, load_one
+from components.kube.manifests import Document, load_one
 
 NAMESPACE = "kube-system"
 SERVICE_ACCOUNT = "aws-load-balancer-controller"
@@ -36,7 +37,7 @@ class LoadBalancerControllerArgs:
         chart: the controller's chart.
         tags: tags of all resources, those of the controller included.
         provider: AWS in the cluster's region.
-        registry: registry that holds all images ("": the official one).
+        images: where images come from.
         permissions_boundary: ARN of the boundary of the controller's role, "" for none.
     """
 
@@ -49,7 +50,7 @@ class LoadBalancerControllerArgs:
     chart: ControllerSpec
     tags: Mapping[str, str]
     provider: aws.Provider
-    registry: str = ""
+    images: ImageSettings = field(default_factory=ImageSettings)
     permissions_boundary: str = ""
 
 
@@ -118,9 +119,13 @@ class LoadBalancerController(pulumi.ComponentResource):
 
 def controller_values(args: LoadBalancerControllerArgs) -> Document:
     """Values of the controller's chart."""
-    image = {"image": {"repository": from_registry(IMAGE, args.registry)}} if args.registry else {}
-    cluster = {"clusterName": args.cluster_name, "region": args.region, "vpcId": args.vpc_id}
-    return load_one("load_balancer_controller/values.yaml", {**image, **cluster})
+    tag = f"v{args.chart.version}"
+    digest = args.images.digest(f"{IMAGE}:{tag}")
+    values: Document = {"clusterName": args.cluster_name, "region": args.region, "vpcId": args.vpc_id}
+    if args.images.registry or digest:
+        pinned = {"tag": f"{tag}@{digest}"} if digest else {}
+        values["image"] = {"repository": args.images.of(IMAGE), **pinned}
+    return load_one("load_balancer_controller/values.yaml", values)
 
 
 def install_controllers(
@@ -157,7 +162,7 @@ def _args_by_cluster(fleet: EksFleet) -> dict[str, LoadBalancerControllerArgs]:
             chart=settings.controller,
             tags=settings.tags,
             provider=fleet.providers[cluster.region],
-            registry=fleet.settings.registry,
+            images=fleet.settings.images,
             permissions_boundary=settings.permissions_boundary,
         )
         for name, cluster in fleet.specs.items()

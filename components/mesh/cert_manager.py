@@ -6,21 +6,23 @@ from dataclasses import dataclass
 import pulumi
 import pulumi_kubernetes as k8s
 
+from components.config.images import ImageSettings
 from components.config.mesh import ChartSpec
-from components.kube.charts import release
-from components.kube.manifests import load, load_one, merged
+from components.kube.charts import release, version_of
+from components.kube.manifests import Document, load, load_one
 from components.kube.objects import MANAGED, child_of, register, register_all
 
 NAMESPACE = "cert-manager"
 POD_SECURITY = {"pod-security.kubernetes.io/enforce": "restricted"}
+IMAGE = "quay.io/jetstack/cert-manager-{}:{}"
 
 
 @dataclass(frozen=True)
 class CertManagerArgs:
-    """Args of CertManager: its chart, and the registry that holds all images ("": the official ones)."""
+    """Args of CertManager: its chart, and where images come from."""
 
     chart: ChartSpec
-    registry: str
+    images: ImageSettings
 
 
 class CertManager(pulumi.ComponentResource):
@@ -40,13 +42,12 @@ class CertManager(pulumi.ComponentResource):
             opts=pulumi.ResourceOptions(parent=self),
         )
         register_all(name, load("cert_manager/network-policies.yaml"), child_of(self, namespace))
-        mirror = {"imageRegistry": args.registry} if args.registry else {}
         installed = release(
             f"{name}-release",
             args.chart,
             name="cert-manager",
             namespace=namespace.metadata.name,
-            values=merged(load_one("cert_manager/values.yaml"), mirror),
+            values=load_one("cert_manager/values.yaml", image_values(args)),
             opts=pulumi.ResourceOptions(parent=self),
         )
         self.webhooks = [
@@ -54,3 +55,17 @@ class CertManager(pulumi.ComponentResource):
             for document in load("cert_manager/trusted-webhooks.yaml")
         ]
         self.register_outputs({})
+
+
+def image_values(args: CertManagerArgs) -> Document:
+    """The chart's values that name the images: the registry, and the digests of those that have one."""
+    version = version_of(args.chart)
+    digests = {
+        part: args.images.digest(IMAGE.format(part, version))
+        for part in ("controller", "webhook", "cainjector", "acmesolver")
+    }
+    pinned = {
+        part: {"image": {"tag": version, "digest": digest}} for part, digest in digests.items() if digest
+    }
+    mirror = {"imageRegistry": args.images.registry} if args.images.registry else {}
+    return {**mirror, **pinned.pop("controller", {}), **pinned}

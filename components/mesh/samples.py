@@ -1,11 +1,12 @@
 """Sample applications of one cluster: the client sleep, and helloworld, whose answers name their version."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pulumi
 
-from components.kube.manifests import Document, load, merged, with_registry
+from components.config.images import ImageSettings
+from components.kube.manifests import Document, load, merged, with_images
 from components.kube.objects import child_of, register_all
 from components.mesh.istio import injected_by
 
@@ -20,7 +21,7 @@ class SamplesArgs:
         version: of helloworld, v1 or v2.
         gateways_namespace: where Gateway objects for the ingress gateway belong.
         after: resources that inject proxies and give them identities.
-        registry: registry that holds all images ("": the official ones).
+        images: where images come from.
         revision: revision of the istiod that injects their proxies, "" for the one without a name.
         gateway_api: whether the cluster has Gateway API's CRDs.
     """
@@ -28,7 +29,7 @@ class SamplesArgs:
     version: str
     gateways_namespace: pulumi.Input[str]
     after: Sequence[pulumi.Resource]
-    registry: str = ""
+    images: ImageSettings = field(default_factory=ImageSettings)
     revision: str = ""
     gateway_api: bool = True
 
@@ -44,7 +45,7 @@ class Samples(pulumi.ComponentResource):
         inside = child_of(self, *namespaces.values())
         for documents in (load("samples/sleep.yaml"), helloworld(args.version)):
             restarted = [restarted_for(args.revision, document) for document in documents]
-            register_all(name, with_registry(restarted, args.registry), inside)
+            register_all(name, with_images(restarted, args.images), inside)
         served = {
             "Gateway/helloworld-gateway": {"metadata": {"namespace": args.gateways_namespace}},
         }
