@@ -157,13 +157,13 @@ test-unit: $(VENV)/.dev ## unit tests: Python packages alone, under a minute
 test-engine: $(VENV)/.dev ## the real engine and provider against one API server
 	@$(PYTHON) -m testbed.lab preflight --install $(QUIET)
 	@$(PYTHON) -m testbed.lab build --for-engine $(QUIET)
-	@$(VENV)/bin/pytest tests/engine testbed/tests/engine --ignore testbed/tests/engine/test_defects.py
+	@$(VENV)/bin/pytest tests/engine testbed/tests/engine $(addprefix --ignore testbed/tests/engine/test_,defects.py registry.py)
 
 test-lab: $(VENV)/.dev ## end to end on the lab: verified, killed and run again, changed, destroyed, gone (CLUSTERS=3: joins, leaves)
 	@$(VENV)/bin/pytest $(addprefix tests/lab/test_,$(LAB_TESTS:=.py))
 
 test-nightly: $(VENV)/.dev ## the long tests: defects of the AWS half put back; on the running lab, each check's faults and the lab by itself
-	@$(VENV)/bin/pytest testbed/tests/engine/test_defects.py
+	@$(VENV)/bin/pytest testbed/tests/engine/test_defects.py testbed/tests/engine/test_registry.py
 	@$(VENV)/bin/pytest $(addprefix tests/lab/test_,$(NIGHTLY_LAB_TESTS:=.py))
 
 test: lint types test-unit test-engine ## lint, types, unit and engine tests
