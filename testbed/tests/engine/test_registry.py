@@ -46,7 +46,7 @@ def test_the_digest_of_an_index_is_the_registrys(registry: str) -> None:
 def test_an_image_of_one_platform_is_refused(registry: str) -> None:
     kind = "application/vnd.oci.image.manifest.v1+json"
     push(registry, "one", kind, b'{"schemaVersion":2,"mediaType":"' + kind.encode() + b'"}')
-    with pytest.raises(RegistryError, match=f"no index, but {kind}"):
+    with pytest.raises(RegistryError, match="names no index, but"):
         index_digest(f"{registry}/one:1")
 
 
