@@ -137,13 +137,16 @@ NIGHTLY_LAB_TESTS := verify_faults observability clusters added_latency renewals
 
 # --- tests ----------------------------------------------------------------
 
-.PHONY: config-docs lint format types test test-unit test-engine test-lab test-nightly
+.PHONY: config-docs image-digests lint format types test test-unit test-engine test-lab test-nightly
 config-docs: $(VENV)/.runtime ## write docs/configuration.md, the JSON schema and the types in Pulumi.yaml from the settings
 	@$(PYTHON) -m components.config.reference
 
 format: $(VENV)/.dev ## format the code
 	@$(VENV)/bin/ruff format $(EXISTING)
 	@$(VENV)/bin/ruff check --fix $(EXISTING)
+
+image-digests: $(VENV)/.runtime ## ask the registries for the images' digests and write components/config/images.yaml (CHECK=1: compare)
+	@$(PYTHON) -m testbed.digests $(if $(CHECK),--check)
 
 lint: $(VENV)/.dev ## check format, lint and the layers
 	@$(VENV)/bin/ruff format --check $(EXISTING)
@@ -159,13 +162,13 @@ test-unit: $(VENV)/.dev ## unit tests: Python packages alone, under a minute
 test-engine: $(VENV)/.dev ## the real engine and provider against one API server
 	@$(PYTHON) -m testbed.lab preflight --install $(QUIET)
 	@$(PYTHON) -m testbed.lab build --for-engine $(QUIET)
-	@$(VENV)/bin/pytest tests/engine testbed/tests/engine $(addprefix --ignore testbed/tests/engine/test_,defects.py load_balancer_controller.py)
+	@$(VENV)/bin/pytest tests/engine testbed/tests/engine $(addprefix --ignore testbed/tests/engine/test_,defects.py load_balancer_controller.py registry.py)
 
 test-lab: $(VENV)/.dev ## end to end on the lab: verified, killed and run again, changed, destroyed, gone (CLUSTERS=3: joins, leaves)
 	@$(VENV)/bin/pytest $(addprefix tests/lab/test_,$(LAB_TESTS:=.py))
 
-test-nightly: $(VENV)/.dev controller ## the long tests: AWS's controller, defects of the AWS half put back; on the running lab, faults and the lab itself
-	@$(VENV)/bin/pytest testbed/tests/engine/test_defects.py
+test-nightly: $(VENV)/.dev controller ## the long tests: AWS's controller, a registry, defects of the AWS half put back; on the running lab, faults and the lab itself
+	@$(VENV)/bin/pytest testbed/tests/engine/test_defects.py testbed/tests/engine/test_registry.py
 	@$(VENV)/bin/pytest $(addprefix tests/lab/test_,$(NIGHTLY_LAB_TESTS:=.py))
 
 test: lint types test-unit test-engine ## lint, types, unit and engine tests

@@ -8,6 +8,7 @@ from components.aws.fleet import create_fleet
 from components.aws.load_balancer_controller import install_controllers
 from components.aws.spire_role import spire_roles
 from components.config.settings import load_settings
+from components.kube.charts import check_archives
 from components.kube.clusters import existing_clusters, kubernetes_providers
 from components.kube.last_known import LastKnownState
 from components.kube.storage import create_storage
@@ -18,6 +19,7 @@ from components.observability.observability import Observability, ObservabilityA
 from components.outputs import export_outputs
 
 settings = load_settings()
+check_archives(settings)
 last_known = LastKnownState(settings)
 
 # Clusters: existing ones by kubeconfig, and EKS clusters that this stack creates.
@@ -62,7 +64,7 @@ remote_members = {
     for name, each in mesh.items()
 }
 remote_secrets = RemoteSecrets(
-    "remote-secrets", RemoteSecretsArgs(remote_members, settings.istio, settings.registry)
+    "remote-secrets", RemoteSecretsArgs(remote_members, settings.istio, settings.images)
 )
 monitored = {name: each.observability_member for name, each in mesh.items()}
 Observability("observability", ObservabilityArgs(settings, monitored))

@@ -108,7 +108,7 @@ class MeshCluster:
             version=version,
             gateways_namespace=gateways.namespace,
             after=[self.spire, *after],
-            registry=self.args.settings.registry,
+            images=self.args.settings.images,
             revision=self.args.settings.istio.revision,
             gateway_api=self.args.settings.gateway_api.install,
             ingress=self.args.settings.ingress,
@@ -155,13 +155,15 @@ class MeshCluster:
 
     def _admission(self) -> Admission:
         settings = self.args.settings
-        args = AdmissionArgs(settings.spire.node_label, self.args.spec.network, image_hub(settings.registry))
+        args = AdmissionArgs(
+            settings.spire.node_label, self.args.spec.network, image_hub(settings.images.registry)
+        )
         return Admission(f"{self.args.spec.name}-admission", args, self.options)
 
     def _cert_manager(self) -> CertManager:
         args = CertManagerArgs(
             chart=self.args.settings.charts.cert_manager,
-            registry=self.args.settings.registry,
+            images=self.args.settings.images,
             identity=self.args.dns_solver,
         )
         return CertManager(f"{self.args.spec.name}-cert-manager", args, self.options)
@@ -173,7 +175,7 @@ class MeshCluster:
             storage_class=self.args.storage.class_name,
             crds=self.args.settings.charts.spire_crds,
             settings=self.args.settings.spire,
-            registry=self.args.settings.registry,
+            images=self.args.settings.images,
             bundle_load_balancer=self.args.load_balancers.spire_bundle,
             last_known_state=self.args.last_known_state,
             aws_role=self.args.spire_role,
@@ -188,7 +190,7 @@ class MeshCluster:
                 settings=settings.spire.oidc,
                 after=[self.spire, *self.cert_manager.webhooks],
                 log_level=settings.spire.log_level,
-                registry=settings.registry,
+                images=settings.images,
             )
             OidcDiscovery(f"{self.args.spec.name}-oidc", args, self.options)
 
@@ -203,7 +205,7 @@ class MeshCluster:
             failover=self.args.settings.failover,
             service_settings=local_settings(self.args.settings.services, self.args.settings.namespaces),
             after=self._before_istio(),
-            registry=self.args.settings.registry,
+            images=self.args.settings.images,
         )
         return Istio(f"{self.args.spec.name}-istio", args, self.options)
 
@@ -216,7 +218,7 @@ class MeshCluster:
         plugin = self.args.spec.istio_cni
         if not plugin.enabled:
             return crds
-        args = IstioCniArgs(settings.charts.istio_cni, plugin, image_hub(settings.registry))
+        args = IstioCniArgs(settings.charts.istio_cni, plugin, settings.images)
         agents = IstioCni(f"{name}-istio-cni", args, self.options).agents
         return agents.apply(lambda made: [*made, *crds])
 

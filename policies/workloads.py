@@ -29,6 +29,7 @@ WORKLOADS = (
 )
 # A tag that names a release has numbers, or is a commit: `latest`, `master` and `stable` move.
 FIXED_TAG = re.compile(r"\d+\.\d+|[0-9a-f]{7,}")
+WITH_HOST = re.compile(r"[^/]*[.:][^/]*/")
 DIGEST = re.compile(r"@sha256:[0-9a-f]{64}$")
 # Traffic of these ports and ranges bypasses the proxy, in plaintext.
 EXCLUDING = re.compile(
@@ -79,8 +80,11 @@ def _values(values: Inputs, config: Config) -> Iterator[str]:
     for each in mappings(values):
         hub = known(each, "hub") or known(each, "registry") or known(each, "imageRegistry")
         image = known(each, "repository") or known(each, "image") or known(each, "image_name")
-        tag = known(each, "tag") or known(each, "image_version") or known(each, "imageTag")
-        source = "/".join(part.strip("/") for part in (hub, image) if isinstance(part, str) and part)
+        whole = isinstance(image, str) and WITH_HOST.match(image)  # which Istio's charts take as it is
+        named = image.rsplit("/", 1)[-1].partition(":")[2] if whole else ""
+        tag = known(each, "tag") or known(each, "image_version") or known(each, "imageTag") or named
+        parts = (image,) if whole else (hub, image)
+        source = "/".join(part.strip("/") for part in parts if isinstance(part, str) and part)
         # a name alone is relative to the chart's own hub
         if (hub or "/" in source) and not _is_trusted(source, config):
             yield f"{source} is in a registry that is not allowed"

@@ -1,7 +1,7 @@
 """The AWS Load Balancer Controller of one cluster, which creates the NLBs of Services of type LoadBalancer."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pulumi
 import pulumi_aws as aws
@@ -18,8 +18,9 @@ from components.aws.load_balancers import (
     tls_annotations,
 )
 from components.config.aws import ControllerSpec
+from components.config.images import ImageSettings
 from components.kube.load_balancers import LoadBalancerService, LoadBalancerSettings
-from components.kube.manifests import Document, from_registry, load_one
+from components.kube.manifests import Document, load_one
 
 NAMESPACE = "kube-system"
 CLASS = "service.k8s.aws/nlb"  # the controller's own
@@ -40,7 +41,7 @@ class LoadBalancerControllerArgs:
         tags: tags of all resources, those of the controller included.
         provider: AWS in the cluster's region.
         auto_mode: whether EKS Auto Mode, too, makes load balancers in the cluster.
-        registry: registry that holds all images ("": the official one).
+        images: where images come from.
         permissions_boundary: ARN of the boundary of the controller's role, None for none.
         certificate_arn: certificate with which the ingress load balancer ends TLS, "" where the gateway does.
     """
@@ -55,7 +56,7 @@ class LoadBalancerControllerArgs:
     tags: Mapping[str, str]
     provider: aws.Provider
     auto_mode: bool = False
-    registry: str = ""
+    images: ImageSettings = field(default_factory=ImageSettings)
     permissions_boundary: pulumi.Input[str] | None = None
     certificate_arn: str = ""
 
@@ -129,9 +130,13 @@ class LoadBalancerController(pulumi.ComponentResource):
 
 def controller_values(args: LoadBalancerControllerArgs) -> Document:
     """Values of the controller's chart."""
-    image = {"image": {"repository": from_registry(IMAGE, args.registry)}} if args.registry else {}
-    cluster = {"clusterName": args.cluster_name, "region": args.region, "vpcId": args.vpc_id}
-    return load_one("load_balancer_controller/values.yaml", {**image, **cluster})
+    tag = f"v{args.chart.version}"
+    digest = args.images.digest(f"{IMAGE}:{tag}")
+    values: Document = {"clusterName": args.cluster_name, "region": args.region, "vpcId": args.vpc_id}
+    if args.images.registry or digest:
+        pinned = {"tag": f"{tag}@{digest}"} if digest else {}
+        values["image"] = {"repository": args.images.of(IMAGE), **pinned}
+    return load_one("load_balancer_controller/values.yaml", values)
 
 
 def install_controllers(
@@ -170,7 +175,7 @@ def _args_by_cluster(fleet: EksFleet) -> dict[str, LoadBalancerControllerArgs]:
             tags=settings.tags,
             provider=fleet.providers[name],
             auto_mode=cluster.spec.auto_mode,
-            registry=fleet.settings.registry,
+            images=fleet.settings.images,
             permissions_boundary=fleet.resources.boundary(name),
             certificate_arn=acm.arn(cluster.region) if acm else "",
         )

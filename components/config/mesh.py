@@ -58,14 +58,11 @@ Revision = Annotated[
         r"^[a-z]([a-z0-9-]{0,44}[a-z0-9])?$",
     ),
 ]
-Registry = Annotated[
-    str,
-    Matching("a registry such as registry.example/mirror", r"^([a-z0-9.-]+(:[0-9]+)?(/[a-z0-9._/-]+)?)?$"),
-]
 RetryConditions = Annotated[
     str, Matching("Envoy's retry conditions, separated by commas without spaces", r"^[a-z0-9,-]+$")
 ]
 ClassName = Annotated[str, Matching("the name of a StorageClass", r"^([a-z]([a-z0-9-]{0,61}[a-z0-9])?)?$")]
+Sha256 = Annotated[str, Matching("a SHA-256 in hexadecimal digits", r"^([0-9a-f]{64})?$")]
 AnyText = Annotated[str, Matching("text", r"^.*$")]
 Failures = Annotated[int, whole(0, 1000)]
 # Istio takes 0 for Envoy's default of 5
@@ -94,16 +91,8 @@ class MeshSettings(Model):
     """The id that Istio gives the mesh, the same on every cluster."""
 
 
-class ImageSettings(Model):
-    """Where container images come from."""
-
-    registry: Registry = setting("", example="registry.example/mirror")
-    """A registry, and a folder in it, that holds all images under the paths that they have in the public
-    registries. Without it, images come from the public registries."""
-
-
 class ChartSpec(Model):
-    """One Helm chart: a local folder, or a chart in a repository at a version."""
+    """One Helm chart: a local folder or archive, or a chart in a repository at a version."""
 
     name: Text = setting("", example="istiod", default_text="the official name")
     """The chart's name in its repository."""
@@ -112,9 +101,14 @@ class ChartSpec(Model):
     )
     """The repository's URL, with https, http or oci."""
     version: ChartVersion = setting("", example="1.31.0", default_text="the tested version")
-    """The chart's version. Another than the default is not tested with fedmesh."""
+    """The chart's version, by which images are found; an archive has it too. Another than the default is not tested
+    with fedmesh."""
     path: AnyText = setting("", example="charts/istiod")
-    """A local folder that holds the chart, relative to the project. It excludes `repository` and `name`."""
+    """A local folder or archive (.tgz) that holds the chart, relative to the project. It excludes `repository` and
+    `name`."""
+    sha256: Sha256 = setting("", example="0" * 64, default_text="not compared", since="0.2")
+    """The SHA-256 of the archive under `path`, as `sha256sum` prints it: another archive is refused. What Helm takes
+    from a repository can't be compared: `helm pull` makes an archive of it."""
 
 
 def _with_official(key: str, raw: object) -> object:
@@ -123,6 +117,8 @@ def _with_official(key: str, raw: object) -> object:
     given = cast(Mapping[str, object], raw)
     if given.get("path") and (given.get("repository") or given.get("name")):
         raise refusal("is a local folder: remove repository and name, or remove path", "path")
+    if given.get("sha256") and not str(given.get("path", "")).endswith(".tgz"):
+        raise refusal("needs path, with an archive (.tgz) that it is compared to", "sha256")
     return {
         **vars(OFFICIAL_CHARTS[key]),
         **{name: value for name, value in given.items() if value is not None},

@@ -19,11 +19,11 @@ from components.config.aws import AwsSettings
 from components.config.clusters import ClusterSpec, check_clusters
 from components.config.errors import ConfigError, validated
 from components.config.fields import Model, Rule, keys_of, refusal, setting
+from components.config.images import ImageSettings
 from components.config.ingress import IngressSettings, check_ingress
 from components.config.mesh import (
     ChartSettings,
     FailoverSettings,
-    ImageSettings,
     IstioSettings,
     MeshSettings,
     ObservabilitySettings,
@@ -147,11 +147,6 @@ class Settings(Model):
     def mesh_id(self) -> str:
         """The id that Istio gives the mesh."""
         return self.mesh.id
-
-    @property
-    def registry(self) -> str:
-        """The registry that holds all images, "" for the public ones."""
-        return self.images.registry
 
     def peers_of(self, cluster: ClusterSpec) -> tuple[ClusterSpec, ...]:
         """All clusters but this one."""

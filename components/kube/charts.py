@@ -1,5 +1,6 @@
 """Third-party Helm charts, from a repository or a local folder."""
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -7,8 +8,11 @@ from typing import Any, cast
 
 import pulumi
 import pulumi_kubernetes as k8s
+import yaml
 
-from components.config.mesh import ChartSpec
+from components.config.errors import ConfigError
+from components.config.mesh import ChartSettings, ChartSpec
+from components.config.settings import Settings
 from components.config.versions import OLDEST_MINOR
 from components.kube.manifests import Document
 from components.kube.objects import child_of, register
@@ -16,6 +20,25 @@ from components.kube.objects import child_of, register
 KEEP = "helm.sh/resource-policy"
 TIMEOUT_SECONDS = 600
 RENDERED_FOR = f"1.{OLDEST_MINOR}.0"  # Helm's default is 1.20
+
+
+def check_archives(settings: Settings, folder: Path | None = None) -> None:
+    """Compares the charts' archives with the digests in the stack file. Raises ConfigError."""
+    for name, field in ChartSettings.model_fields.items():
+        chart: ChartSpec = getattr(settings.charts, name)
+        if not chart.sha256:
+            continue
+        key = f"fedmesh:charts.{field.alias or name}"
+        try:
+            found = hashlib.sha256(((folder or Path()) / chart.path).read_bytes()).hexdigest()
+        except OSError as error:
+            raise ConfigError(
+                f"{key}.path", settings.source, f"{chart.path} can't be read: {error.strerror}"
+            ) from None
+        if found != chart.sha256:
+            raise ConfigError(
+                f"{key}.sha256", settings.source, f"must be that of {chart.path}, which has {found}"
+            )
 
 
 def release(
@@ -75,6 +98,14 @@ def rendered(
         ]
 
     return template.apply(made)
+
+
+def version_of(chart: ChartSpec) -> str:
+    """The version of a chart, by which its images are found. A folder says its own."""
+    described = Path(chart.path) / "Chart.yaml"
+    if not chart.path or not described.is_file():
+        return chart.version
+    return str(yaml.safe_load(described.read_text(encoding="utf-8"))["version"])
 
 
 def template_of(

@@ -10,6 +10,8 @@ from typing import Any, cast
 
 import yaml
 
+from components.config.images import ImageSettings
+
 FOLDER = Path(__file__).parents[2] / "manifests"
 
 Document = dict[str, Any]
@@ -74,19 +76,12 @@ def without_descriptions(schema: Any) -> Any:
     )
 
 
-def from_registry(image: str, registry: str) -> str:
-    """The same image in another registry, which takes the place of the host: `docker.io/istio/x:1` in
-    `r.example/m` is `r.example/m/istio/x:1`. "" leaves it as it is.
-    """
-    return f"{registry}/{image.partition('/')[2]}" if registry else image
-
-
-def with_registry(documents: list[Document], registry: str) -> list[Document]:
-    """The documents with the images of all pod templates taken from `registry` ("": as they are)."""
+def with_images(documents: list[Document], images: ImageSettings) -> list[Document]:
+    """The documents with the images of all pod templates from where the stack takes them."""
     for document in documents:
         pod = document.get("spec", {}).get("template", {}).get("spec", {})
         for container in [*pod.get("initContainers", []), *pod.get("containers", [])]:
-            container["image"] = from_registry(container["image"], registry)
+            container["image"] = images.of(container["image"])
     return documents
 
 

@@ -6,13 +6,15 @@ from dataclasses import dataclass
 import pulumi
 import pulumi_kubernetes as k8s
 
+from components.config.images import ImageSettings
 from components.config.mesh import ChartSpec
-from components.kube.charts import release
+from components.kube.charts import release, version_of
 from components.kube.manifests import Document, load, load_one
 from components.kube.objects import MANAGED, child_of, register, register_all
 
 NAMESPACE = "cert-manager"
 POD_SECURITY = {"pod-security.kubernetes.io/enforce": "restricted"}
+IMAGE = "quay.io/jetstack/cert-manager-{}:{}"
 
 
 @dataclass(frozen=True)
@@ -21,12 +23,12 @@ class CertManagerArgs:
 
     Attributes:
         chart: its chart.
-        registry: registry that holds all images ("": the official ones).
+        images: where images come from.
         identity: what gives its pods an identity in AWS, which their Issuers may use; None for none.
     """
 
     chart: ChartSpec
-    registry: str
+    images: ImageSettings
     identity: pulumi.Resource | None = None
 
 
@@ -47,7 +49,7 @@ class CertManager(pulumi.ComponentResource):
             opts=pulumi.ResourceOptions(parent=self),
         )
         register_all(name, load("cert_manager/network-policies.yaml"), child_of(self, namespace))
-        values: Document = {"imageRegistry": args.registry} if args.registry else {}
+        values = image_values(args)
         if args.identity:
             values["extraArgs"] = ["--issuer-ambient-credentials"]
         installed = release(
@@ -64,3 +66,17 @@ class CertManager(pulumi.ComponentResource):
             for document in load("cert_manager/trusted-webhooks.yaml")
         ]
         self.register_outputs({})
+
+
+def image_values(args: CertManagerArgs) -> Document:
+    """The chart's values that name the images: the registry, and the digests of those that have one."""
+    version = version_of(args.chart)
+    digests = {
+        part: args.images.digest(IMAGE.format(part, version))
+        for part in ("controller", "webhook", "cainjector", "acmesolver")
+    }
+    pinned = {
+        part: {"image": {"tag": version, "digest": digest}} for part, digest in digests.items() if digest
+    }
+    mirror = {"imageRegistry": args.images.registry} if args.images.registry else {}
+    return {**mirror, **pinned.pop("controller", {}), **pinned}

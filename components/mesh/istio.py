@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pulumi
@@ -10,17 +10,19 @@ import pulumi_kubernetes as k8s
 
 from components.config.clusters import ClusterSpec
 from components.config.fields import seconds
+from components.config.images import ImageSettings
 from components.config.mesh import (
     EVERY_HOST,
     UNNAMED_REVISION,
     ChartSettings,
+    ChartSpec,
     FailoverSettings,
     FailoverSpec,
     IstioSettings,
     Retries,
     RetryBudget,
 )
-from components.kube.charts import release, rendered, template_of
+from components.kube.charts import release, rendered, template_of, version_of
 from components.kube.manifests import Document, as_json, checksum, load, load_one, merged
 from components.kube.objects import child_of, register, register_all, register_chain
 from components.kube.workloads import RESTART_ON
@@ -46,7 +48,7 @@ class IstioArgs:
         failover: when calls fail over to another endpoint or cluster.
         service_settings: Istio's serviceSettings: the hosts whose callers stay in their cluster.
         after: resources that must exist when istiod starts.
-        registry: registry that holds all images ("": the official ones).
+        images: where images come from.
     """
 
     cluster: ClusterSpec
@@ -58,7 +60,7 @@ class IstioArgs:
     failover: FailoverSettings
     service_settings: Sequence[Document] = ()
     after: pulumi.Input[Sequence[pulumi.Resource]] = ()
-    registry: str = ""
+    images: ImageSettings = field(default_factory=ImageSettings)
 
 
 class Istio(pulumi.ComponentResource):
@@ -156,6 +158,12 @@ def image_hub(registry: str) -> str:
     return f"{registry or OFFICIAL_HUB}/istio"
 
 
+def pinned(name: str, chart: ChartSpec, images: ImageSettings) -> dict[str, str]:
+    """The value `image` of one of Istio's charts, if the image has a digest: else the chart itself knows its tag."""
+    official = f"{image_hub('')}/{name}:{version_of(chart)}"
+    return {"image": images.of(official)} if images.digest(official) else {}
+
+
 def istiod_name(revision: str) -> str:
     """Name of the Helm release, the Deployment and the service account of a revision's istiod."""
     return f"istiod-{revision}" if revision else "istiod"
@@ -168,20 +176,23 @@ def injected_by(revision: str) -> dict[str, str]:
 
 def istiod_values(args: IstioArgs, revision: str = "") -> Document:
     """Values of the chart istiod for one revision."""
-    hub = image_hub(args.registry)
+    chart = args.charts.istiod
+    proxy = pinned("proxyv2", chart, args.images)
     # version 0.1's gateways serve Gateway objects of all namespaces until they are removed
     scoped = args.settings.scope_gateways and not args.settings.migrating
     values = load_one(
         "istio/istiod-values.yaml",
         {
             "pilot": {"cni": {"enabled": args.cluster.istio_cni.enabled}},
+            **pinned("pilot", chart, args.images),
             **({"revision": revision} if revision else {}),
             "replicaCount": args.settings.replicas,
             "env": {"PILOT_SCOPE_GATEWAY_TO_NAMESPACE": str(scoped).lower()},
             "podAnnotations": {RESTART_ON: checksum(peers_data())},
             "global": {
                 "enableReaderRBAC": args.settings.migrating,
-                "hub": hub,
+                "hub": image_hub(args.images.registry),
+                **({"proxy": proxy, "proxy_init": proxy} if proxy else {}),
                 "meshID": args.mesh_id,
                 "multiCluster": {"clusterName": args.cluster.name},
                 "network": args.cluster.network,
@@ -201,7 +212,7 @@ def istiod_values(args: IstioArgs, revision: str = "") -> Document:
             },
         },
     )
-    values["initContainers"][0]["image"] = f"{hub}/proxyv2:{args.charts.istiod.version}"
+    values["initContainers"][0]["image"] = args.images.of(f"{image_hub('')}/proxyv2:{version_of(chart)}")
     return merged(values, load_one("istio/plain-envoy-values.yaml")) if args.settings.plain_envoy else values
 
 

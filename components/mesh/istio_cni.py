@@ -5,9 +5,11 @@ from dataclasses import dataclass
 import pulumi
 
 from components.config.clusters import CniSettings
+from components.config.images import ImageSettings
 from components.config.mesh import ChartSpec
 from components.kube.charts import rendered
 from components.kube.manifests import load_one
+from components.mesh.istio import image_hub, pinned
 
 NAMESPACE = "kube-system"  # system-node-critical pods with rights on the node
 
@@ -19,12 +21,12 @@ class IstioCniArgs:
     Attributes:
         chart: Istio's chart cni.
         settings: the node's folders.
-        hub: registry folder that holds install-cni.
+        images: where images come from.
     """
 
     chart: ChartSpec
     settings: CniSettings
-    hub: str
+    images: ImageSettings
 
 
 class IstioCni(pulumi.ComponentResource):
@@ -43,7 +45,8 @@ class IstioCni(pulumi.ComponentResource):
             {
                 "cniBinDir": args.settings.bin_dir,
                 "cniConfDir": args.settings.conf_dir,
-                "global": {"hub": args.hub},
+                "global": {"hub": image_hub(args.images.registry)},
+                **pinned("install-cni", args.chart, args.images),
             },
         )
         self.agents = rendered(name, args.chart, namespace=NAMESPACE, values=values, parent=self)

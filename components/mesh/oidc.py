@@ -1,13 +1,14 @@
 """SPIRE's OIDC discovery provider on one cluster: relying parties outside of the mesh verify JWT-SVIDs by its keys."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 import pulumi
 
+from components.config.images import ImageSettings
 from components.config.oidc import OidcDiscovery as OidcSettings
-from components.kube.manifests import as_json, load, load_one, with_registry
+from components.kube.manifests import as_json, load, load_one, with_images
 from components.kube.objects import child_of, register, register_all
 from components.kube.workloads import restart_on
 
@@ -23,14 +24,14 @@ class OidcDiscoveryArgs:
         settings: the certificate, and the Service.
         after: resources that bring the namespace, the bundle in it, and cert-manager's kinds.
         log_level: least severity of its log lines.
-        registry: registry that holds all images ("": the official ones).
+        images: where images come from.
     """
 
     issuer: str
     settings: OidcSettings
     after: Sequence[pulumi.Resource]
     log_level: str = "INFO"
-    registry: str = ""
+    images: ImageSettings = field(default_factory=ImageSettings)
 
 
 class OidcDiscovery(pulumi.ComponentResource):
@@ -58,7 +59,7 @@ class OidcDiscovery(pulumi.ComponentResource):
             f"Service/{PROGRAM}": service,
             **restart_on(f"Deployment/{PROGRAM}", data),
         }
-        *others, workload = with_registry(load("oidc/provider.yaml", patches), args.registry)
+        *others, workload = with_images(load("oidc/provider.yaml", patches), args.images)
         pod = workload["spec"]["template"]["spec"]
         if args.settings.secret:
             pod["volumes"][-1]["secret"]["secretName"] = args.settings.secret

@@ -2,15 +2,16 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import permutations
 from typing import Any
 
 import pulumi
 import pulumi_kubernetes as k8s
 
+from components.config.images import ImageSettings
 from components.config.mesh import IstioSettings
-from components.kube.manifests import Document, load, load_one, with_registry
+from components.kube.manifests import Document, load, load_one, with_images
 from components.kube.objects import register, register_all
 from components.mesh.istio import injected_by, istiod_name, resources
 
@@ -65,12 +66,12 @@ class RemoteSecretsArgs:
     Attributes:
         members: the members by cluster name.
         settings: revisions of istiod, and the number of pods of each reader.
-        registry: registry that holds all images ("": the official ones).
+        images: where images come from.
     """
 
     members: Mapping[str, RemoteSecretsMember]
     settings: IstioSettings
-    registry: str = ""
+    images: ImageSettings = field(default_factory=ImageSettings)
 
 
 class RemoteSecrets(pulumi.ComponentResource):
@@ -105,7 +106,7 @@ class RemoteSecrets(pulumi.ComponentResource):
         register_all(f"{self._name}-{cluster}", load("remote_secrets/network-policies.yaml"), inside)
         made = register_all(f"{self._name}-{cluster}", access, inside)
         workload = load_one("remote_secrets/reader.yaml", {"spec": {"replicas": settings.replicas}})
-        (workload,) = with_registry([workload], self._args.registry)
+        (workload,) = with_images([workload], self._args.images)
         register(f"{self._name}-{cluster}", workload, self._options(member, *made.values()))
 
     def _routing(

@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 
 import pulumi
 
+from components.config.images import ImageSettings
 from components.config.ingress import IngressSettings
-from components.kube.manifests import Document, load, load_one, merged, with_registry
+from components.kube.manifests import Document, load, load_one, merged, with_images
 from components.kube.objects import child_of, register, register_all
 from components.mesh.istio import injected_by
 
@@ -22,7 +23,7 @@ class SamplesArgs:
         version: of helloworld, v1 or v2.
         gateways_namespace: where Gateway objects for the ingress gateway belong.
         after: resources that inject proxies and give them identities.
-        registry: registry that holds all images ("": the official ones).
+        images: where images come from.
         revision: revision of the istiod that injects their proxies, "" for the one without a name.
         gateway_api: whether the cluster has Gateway API's CRDs.
         ingress: the hosts that users call by HTTPS; helloworld answers those that are its namespace's.
@@ -31,7 +32,7 @@ class SamplesArgs:
     version: str
     gateways_namespace: pulumi.Input[str]
     after: Sequence[pulumi.Resource]
-    registry: str = ""
+    images: ImageSettings = field(default_factory=ImageSettings)
     revision: str = ""
     gateway_api: bool = True
     ingress: IngressSettings = field(default_factory=IngressSettings)
@@ -48,7 +49,7 @@ class Samples(pulumi.ComponentResource):
         inside = child_of(self, *namespaces.values())
         for documents in (load("samples/sleep.yaml"), helloworld(args.version)):
             restarted = [restarted_for(args.revision, document) for document in documents]
-            register_all(name, with_registry(restarted, args.registry), inside)
+            register_all(name, with_images(restarted, args.images), inside)
         served = {
             "Gateway/helloworld-gateway": {"metadata": {"namespace": args.gateways_namespace}},
         }

@@ -8,12 +8,13 @@ import pulumi
 import pulumi_kubernetes as k8s
 
 from components.config.clusters import ClusterSpec
+from components.config.images import ImageSettings
 from components.config.mesh import ChartSpec, SpireSettings
 from components.config.upstream import FILES
 from components.kube.charts import release
 from components.kube.last_known import ClusterState
 from components.kube.load_balancers import LoadBalancerService
-from components.kube.manifests import Document, as_json, load, load_one, with_registry
+from components.kube.manifests import Document, as_json, load, load_one, with_images
 from components.kube.objects import MANAGED, child_of, register, register_all, register_chain
 from components.kube.workloads import load_balancer_address, restart_on
 
@@ -66,7 +67,7 @@ class SpireArgs:
         storage_class: StorageClass of the server's volume, None for the cluster's default.
         crds: chart of SPIRE's CRDs.
         settings: lifetimes and sizes.
-        registry: registry that holds all images ("": the official ones).
+        images: where images come from.
         bundle_load_balancer: settings of the bundle endpoint's Service.
         last_known_state: state of the cluster if it is declared down.
         aws_role: the servers' role in AWS, None where they use nothing of it.
@@ -77,7 +78,7 @@ class SpireArgs:
     storage_class: pulumi.Input[str] | None
     crds: ChartSpec
     settings: SpireSettings
-    registry: str = ""
+    images: ImageSettings = field(default_factory=ImageSettings)
     bundle_load_balancer: LoadBalancerService = field(default_factory=LoadBalancerService)
     last_known_state: ClusterState | None = None
     aws_role: AwsRole | None = None
@@ -148,7 +149,7 @@ class Spire(pulumi.ComponentResource):
         return register_all(self._name, load("spire/services.yaml", {"Service/spire-bundle": patch}), opts)
 
     def _csi_driver(self, opts: pulumi.ResourceOptions) -> None:
-        documents = with_registry(load("spire/csi-driver.yaml"), self._args.registry)
+        documents = with_images(load("spire/csi-driver.yaml"), self._args.images)
         register_all(self._name, documents, opts)
 
     def _bundles(self, opts: pulumi.ResourceOptions) -> list[pulumi.CustomResource]:
@@ -171,9 +172,9 @@ class Spire(pulumi.ComponentResource):
             opts = pulumi.ResourceOptions.merge(
                 opts, pulumi.ResourceOptions(depends_on=[args.aws_role.ready])
             )
-        config, workload = with_registry(
+        config, workload = with_images(
             load("spire/server.yaml", restart_on("StatefulSet/spire-server", pulumi.Output.all(**data))),
-            args.registry,
+            args.images,
         )
         place_server(workload["spec"]["template"]["spec"], args.settings)
         workload["spec"]["replicas"] = args.settings.replicas
@@ -187,12 +188,12 @@ class Spire(pulumi.ComponentResource):
 
     def _agent(self, published: pulumi.Resource) -> None:
         data = agent_data(self._args)
-        config, workload = with_registry(
+        config, workload = with_images(
             load(
                 "spire/agent.yaml",
                 {"ConfigMap/spire-agent": {"data": data}} | restart_on("DaemonSet/spire-agent", data),
             ),
-            self._args.registry,
+            self._args.images,
         )
         if self._args.settings.node_attestor == "aws_iid":
             # an instance attests once: its agent keeps identity and key over restarts

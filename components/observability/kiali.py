@@ -2,15 +2,16 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import cast
 
 import pulumi
 import pulumi_kubernetes as k8s
 
+from components.config.images import ImageSettings
 from components.config.mesh import ChartSpec
-from components.kube.charts import release
-from components.kube.manifests import Document, from_registry, load_one
+from components.kube.charts import release, version_of
+from components.kube.manifests import Document, load_one
 from components.kube.objects import register
 from components.kube.tokens import peer_kubeconfig
 
@@ -39,12 +40,12 @@ class KialiArgs:
     Attributes:
         members: the clusters by name; Kiali runs on the first.
         chart: Kiali's chart `kiali-server`.
-        registry: registry that holds all images ("": the official ones).
+        images: where images come from.
     """
 
     members: Mapping[str, KialiMember]
     chart: ChartSpec
-    registry: str = ""
+    images: ImageSettings = field(default_factory=ImageSettings)
 
 
 class Kiali(pulumi.ComponentResource):
@@ -57,7 +58,7 @@ class Kiali(pulumi.ComponentResource):
         known = [self._known(home, there, self._account(there)) for there in others]
         closed = load_one("observability/kiali-network-policy.yaml")
         known.append(register(f"{home}-kiali", closed, self._inside(home)))
-        self._release(home, kiali_values(home, others, args.registry), known)
+        self._release(home, kiali_values(home, others, image_values(args)), known)
         self.register_outputs({})
 
     def _release(
@@ -105,7 +106,7 @@ class Kiali(pulumi.ComponentResource):
         return pulumi.ResourceOptions(parent=self, provider=member.provider, depends_on=[member.namespace])
 
 
-def kiali_values(home: str, others: list[str], registry: str) -> Document:
+def kiali_values(home: str, others: list[str], image: Document) -> Document:
     """Values of the chart on the cluster that runs Kiali."""
     return load_one(
         "observability/kiali-values.yaml",
@@ -113,10 +114,19 @@ def kiali_values(home: str, others: list[str], registry: str) -> Document:
             "clustering": {
                 "clusters": [{"name": there, "secret_name": cluster_secret(there)} for there in others]
             },
-            "deployment": {"image_name": from_registry(IMAGE, registry)},
+            "deployment": image,
             "kubernetes_config": {"cluster_name": home},
         },
     )
+
+
+def image_values(args: KialiArgs) -> Document:
+    """The chart's values that name the image; it takes a digest as `<image_name>@<image_digest>:<image_version>`."""
+    name, tag = args.images.of(IMAGE), f"v{version_of(args.chart)}"
+    kind, _, hexadecimal = args.images.digest(f"{IMAGE}:{tag}").partition(":")
+    if not hexadecimal:
+        return {"image_name": name}
+    return {"image_name": f"{name}:{tag}", "image_digest": kind, "image_version": hexadecimal}
 
 
 def cluster_secret(cluster: str) -> str:

@@ -71,7 +71,7 @@ class Observability(pulumi.ComponentResource):
                 settings.observability,
                 member.storage_class,
                 peers,
-                settings.registry,
+                settings.images,
                 read,
             ),
             pulumi.ResourceOptions(parent=self, providers=[member.provider]),
@@ -89,7 +89,7 @@ class Observability(pulumi.ComponentResource):
                     for cluster, each in made.items()
                 },
                 settings.charts.kiali,
-                settings.registry,
+                settings.images,
             ),
             pulumi.ResourceOptions(parent=self),
         )

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, cast
 from urllib.parse import urlsplit
@@ -11,8 +11,9 @@ import pulumi
 import pulumi_kubernetes as k8s
 
 from components.config.fields import mebibytes, seconds
+from components.config.images import ImageSettings
 from components.config.mesh import ObservabilitySettings, SpireSettings
-from components.kube.manifests import FOLDER, Document, as_json, load, load_one, with_registry
+from components.kube.manifests import FOLDER, Document, as_json, load, load_one, with_images
 from components.kube.objects import child_of, register, register_all
 from components.kube.workloads import restart_on
 
@@ -43,7 +44,7 @@ class PrometheusArgs:
         settings: retention, volume size and dashboards.
         storage_class: StorageClass of the volume, None for the cluster's default.
         peers: other clusters whose metrics of the mesh are read as well, by name.
-        registry: registry that holds all images ("": the official ones).
+        images: where images come from.
         read: whether a peer reads the metrics through the API server.
     """
 
@@ -52,7 +53,7 @@ class PrometheusArgs:
     settings: ObservabilitySettings
     storage_class: pulumi.Input[str] | None
     peers: Mapping[str, PeerMetrics]
-    registry: str = ""
+    images: ImageSettings = field(default_factory=ImageSettings)
     read: bool = False
 
 
@@ -104,7 +105,7 @@ class Prometheus(pulumi.ComponentResource):
             # peers come through the API server, whose address no policy knows
             patches["NetworkPolicy/prometheus"] = {"spec": {"ingress": [{"ports": [{"port": "http"}]}]}}
         patches |= restart_on("StatefulSet/prometheus", pulumi.Output.all(**data))
-        *parts, workload = with_registry(load("observability/prometheus.yaml", patches), self._args.registry)
+        *parts, workload = with_images(load("observability/prometheus.yaml", patches), self._args.images)
         fill_in(workload, self._args)
         self._workload(parts, workload, opts)
 
@@ -115,7 +116,7 @@ class Prometheus(pulumi.ComponentResource):
             "ConfigMap/grafana-dashboards": {"data": dashboards()},
         }
         patches |= restart_on("Deployment/grafana", data)
-        *parts, workload = with_registry(load("observability/grafana.yaml", patches), self._args.registry)
+        *parts, workload = with_images(load("observability/grafana.yaml", patches), self._args.images)
         self._workload(parts, workload, opts)
 
     def _workload(self, parts: Sequence[Document], workload: Document, opts: pulumi.ResourceOptions) -> None:

@@ -23,6 +23,7 @@ from testbed.sandbox.journey import JourneyError, Say, expect
 LAB_KEYS = (
     "fedmesh:charts",
     "fedmesh:gatewayApi",
+    "fedmesh:images",
     "fedmesh:storage",
     "fedmesh:istio",
     "fedmesh:observability",

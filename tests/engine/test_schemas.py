@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
+from components.config.images import known_digests
 from tests.engine.conftest import GATEWAY_API, NAMESPACES, PROGRAMS, Checkout, Server, stack_config
 from tests.unit.program import Program, run
 
@@ -17,7 +18,9 @@ Document = dict[str, Any]
 def mesh(servers: dict[str, Server]) -> Program:
     config = {key.removeprefix("fedmesh:"): each for key, each in stack_config(servers).items()}
     own = {"connectTimeout": "3s", "retries": {"attempts": 0}}
-    return run({**config, "failover": {"hosts": {"slow.shop.svc.cluster.local": own}}})
+    hosts = {"hosts": {"slow.shop.svc.cluster.local": own}}
+    # the API servers have no nodes that would pull an image
+    return run({**config, "failover": hosts, "images": {"digests": True}})
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +100,51 @@ def test_every_object_of_a_chart_is_accepted(
 ) -> None:
     documents = [each for each in charts[chart] if not is_crd(each)] or charts[chart]
     assert len(accept(server, documents)) == len(documents)
+
+
+def containers(documents: list[Document]) -> dict[str, str]:
+    """The images of the workloads' containers, by the workload's and the container's name."""
+    return {
+        f"{each['metadata']['name']}/{container['name']}": container["image"]
+        for each in documents
+        if each["kind"] in ("Deployment", "DaemonSet")
+        for pod in [each["spec"]["template"]["spec"]]
+        for container in (*pod.get("initContainers", []), *pod["containers"])
+    }
+
+
+def with_digest(image: str) -> str:
+    return f"{image}@{known_digests()[image]}"
+
+
+def test_rendered_charts_pull_their_images_by_digest(charts: dict[str, list[Document]]) -> None:
+    proxy = with_digest("docker.io/istio/proxyv2:1.31.0")
+    assert containers(charts["istiod"]) == {
+        "istiod/peers": proxy,
+        "istiod/discovery": "docker.io/istio/pilot:1.31.0",  # its digest is not known
+    }
+    assert containers(charts["cni"]) == {
+        "istio-cni-node/install-cni": with_digest("docker.io/istio/install-cni:1.31.0")
+    }
+    jetstack = "quay.io/jetstack/cert-manager-{}:v1.21.2"
+    assert containers(charts["cert-manager"]) == {
+        "cert-manager/cert-manager-controller": with_digest(jetstack.format("controller")),
+        "cert-manager-webhook/cert-manager-webhook": with_digest(jetstack.format("webhook")),
+        "cert-manager-cainjector/cert-manager-cainjector": with_digest(jetstack.format("cainjector")),
+    }
+    solver = with_digest(jetstack.format("acmesolver"))
+    assert f"--acme-http01-solver-image={solver}" in str(charts["cert-manager"])
+
+
+def test_the_injected_proxy_is_pulled_by_its_digest(charts: dict[str, list[Document]]) -> None:
+    (injector,) = [
+        each["data"]
+        for each in charts["istiod"]
+        if each["metadata"]["name"] == "istio-sidecar-injector" and each["kind"] == "ConfigMap"
+    ]
+    known = json.loads(injector["values"])["global"]
+    proxy = with_digest("docker.io/istio/proxyv2:1.31.0")
+    assert (known["proxy"]["image"], known["proxy_init"]["image"]) == (proxy, proxy)
 
 
 def test_a_field_that_kubernetes_does_not_know_is_refused(server: Server) -> None:

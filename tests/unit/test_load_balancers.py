@@ -1,6 +1,7 @@
 """Load balancers: what Services ask the AWS Load Balancer Controller for, and what the controller is allowed."""
 
 import json
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from components.aws.load_balancer_controller import LoadBalancerController, LoadBalancerControllerArgs
 from components.aws.load_balancers import PREFIX, HealthCheck, load_balancer_name, nlb_annotations
 from components.config.aws import AwsSettings
+from components.config.images import ImageSettings
 from components.kube.load_balancers import LoadBalancerSettings
 from tests.unit.recording import Recorder, record
 
@@ -100,9 +102,15 @@ def test_the_controller_intercepts_no_service_of_others() -> None:
 
 
 def test_the_controllers_image_comes_from_the_stacks_registry() -> None:
-    assert "image" not in values()
-    mirrored = values(registry="registry.example/mirror")["image"]["repository"]
-    assert mirrored == "registry.example/mirror/eks/aws-load-balancer-controller"
+    assert "image" not in values(images=ImageSettings(digests=False))
+    mirrored = values(images=ImageSettings(registry="registry.example/mirror"))["image"]
+    assert mirrored == {"repository": "registry.example/mirror/eks/aws-load-balancer-controller"}
+
+
+def test_the_controllers_image_is_pulled_by_its_digest() -> None:
+    image = values()["image"]
+    assert image["repository"] == "public.ecr.aws/eks/aws-load-balancer-controller"
+    assert re.fullmatch(r"v3\.5\.0@sha256:[0-9a-f]{64}", image["tag"])
 
 
 def test_the_controller_never_asks_the_nodes_for_metadata() -> None:

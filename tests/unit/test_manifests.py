@@ -8,15 +8,15 @@ import pytest
 import yaml
 from kubernetes import client
 
+from components.config.images import ImageSettings
 from components.kube.manifests import (
     FOLDER,
     as_json,
     checksum,
-    from_registry,
     load,
     load_one,
     merged,
-    with_registry,
+    with_images,
     without_descriptions,
 )
 from components.kube.objects import MODULES
@@ -90,21 +90,11 @@ def test_loading_twice_gives_documents_of_their_own() -> None:
     assert load_one("storage/class.yaml")["metadata"]["annotations"]
 
 
-@pytest.mark.parametrize(
-    ("registry", "image"),
-    [
-        ("", "docker.io/istio/proxyv2:1.31.0"),
-        ("registry.example", "registry.example/istio/proxyv2:1.31.0"),
-        ("registry.example:5000/mirror", "registry.example:5000/mirror/istio/proxyv2:1.31.0"),
-    ],
-)
-def test_a_mirror_takes_the_place_of_the_registry(registry: str, image: str) -> None:
-    assert from_registry("docker.io/istio/proxyv2:1.31.0", registry) == image
-
-
 def test_images_of_all_containers_are_taken_from_the_mirror() -> None:
     (daemonset,) = [
-        d for d in with_registry(load("spire/csi-driver.yaml"), "r.example") if d["kind"] == "DaemonSet"
+        d
+        for d in with_images(load("spire/csi-driver.yaml"), ImageSettings(registry="r.example"))
+        if d["kind"] == "DaemonSet"
     ]
     images = [container["image"] for container in daemonset["spec"]["template"]["spec"]["containers"]]
     assert images == [

@@ -317,6 +317,18 @@ CASES: list[tuple[str, str, dict[str, Any], dict[str, Any]]] = [
         chart({"image": {"registry": "quay.io", "repository": "jetstack/x"}}),
         chart({"image": {"registry": "quay.io", "repository": "evil/x"}}),
     ),
+    (
+        IMAGES,
+        RELEASE,
+        chart({"image": f"docker.io/istio/pilot:1.31.0@{DIGEST}"}),
+        chart({"image": "docker.io/istio/pilot:latest"}),
+    ),
+    (
+        IMAGES,
+        RELEASE,
+        chart({"hub": "docker.io/istio", "image": "docker.io/istio/pilot:1.31.0"}),
+        chart({"hub": "docker.io/istio", "image": "evil.example/pilot:1.31.0"}),
+    ),
     (IMAGES, RELEASE, chart({"image": "proxyv2"}), chart({"deep": [{"image": "evil.example/proxyv2:1.0"}]})),
     (IMAGES, RELEASE, chart({}), chart({}, repositoryOpts={"repo": "https://evil.example"})),
     (IMAGES, RELEASE, chart({}), chart({}, chart="oci://evil.example/istiod", repositoryOpts={})),

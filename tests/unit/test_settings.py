@@ -72,7 +72,7 @@ def test_the_project_file_describes_every_key_and_no_other() -> None:
 def test_two_clusters_are_all_that_a_stack_must_say() -> None:
     mesh = settings()
     assert mesh.mesh_id == "mesh1"
-    assert mesh.registry == ""
+    assert mesh.images.registry == ""
     assert mesh.samples.enabled
     assert mesh.clusters[0].alias == "cluster-1"
     assert mesh.storage_of(mesh.clusters[0]).provisioner == ""

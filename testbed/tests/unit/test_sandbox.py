@@ -393,6 +393,7 @@ def test_on_the_lab_a_stack_takes_nothing_from_the_internet() -> None:
     taken = {"kiali", "load_balancer_controller"}  # not on the lab
     charts = {name: chart.path for name, chart in settings.charts if name not in taken}
     assert all(charts.values()), charts
+    assert settings.images.digests is False, "the lab's images have other digests"
     assert settings.gateway_api.path
 
 
