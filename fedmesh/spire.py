@@ -23,10 +23,11 @@ _FIELD = re.compile(r'(\w+)=("(?:[^"\\]|\\.)*"|\S+)')
 
 @dataclass(frozen=True)
 class Bundle:
-    """The X.509 authorities in the bundle of a trust domain."""
+    """The X.509 authorities in the bundle of a trust domain; none signs any more that is `tainted`."""
 
     trust_domain: str
     authorities: tuple[x509.Certificate, ...]
+    tainted: tuple[x509.Certificate, ...] = ()
 
     @property
     def prints(self) -> frozenset[str]:
@@ -87,9 +88,13 @@ def parse_agents(answer: dict[str, Any]) -> list[Agent]:
 
 def parse_bundle(answer: dict[str, Any]) -> Bundle:
     """The bundle of `bundle show`, or one of `bundle list`."""
+    found = [
+        (parse_der(each["asn1"]), bool(each.get("tainted"))) for each in answer.get("x509_authorities") or []
+    ]
     return Bundle(
         trust_domain=answer["trust_domain"],
-        authorities=tuple(parse_der(authority["asn1"]) for authority in answer.get("x509_authorities") or []),
+        authorities=tuple(authority for authority, _ in found),
+        tainted=tuple(authority for authority, tainted in found if tainted),
     )
 
 
