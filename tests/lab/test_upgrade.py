@@ -22,8 +22,8 @@ from fedmesh import spire
 from fedmesh.drill.load import Caller, Load, Rate, attack, load_pod
 from fedmesh.drill.samples import Sample, parse
 from fedmesh.probe import CONTAINER
+from testbed.lab import cgroups, drill_app, former, paths
 from testbed.lab import config as labs
-from testbed.lab import drill_app, former, paths
 from testbed.lab.catalogue import VEGETA
 from testbed.lab.stack import LabEngine
 from testbed.waiting import wait_until
@@ -34,6 +34,7 @@ STATE = PROJECT / ".lab"
 CLUSTERS = tuple(cluster.name for cluster in LAB.clusters)
 PEER = dict(zip(CLUSTERS, reversed(CLUSTERS), strict=True))
 RATE = Rate(20, 10.0, 0)  # until it is stopped
+LOW_RATE = Rate(5, 10.0, 0)
 SPIFFE = "/ns/sleep/sa/sleep"
 # Seconds after which the kubelets have written istiod's new root into all pods, at the latest.
 ROOT_KNOWN = 90.0
@@ -59,9 +60,9 @@ class Place:
     vegeta: str
     folder: str
 
-    def start(self, load: Load) -> None:
+    def start(self, load: Load, rate: Rate) -> None:
         file = f"{self.folder}/{load.name}"
-        line = attack(load, RATE, load.name, f"{file}.bin", self.vegeta)
+        line = attack(load, rate, load.name, f"{file}.bin", self.vegeta)
         self.run(f"{line} > {file}.log 2>&1 & echo $! > {file}.pid")
 
     def end(self, load: Load) -> list[Sample]:
@@ -80,9 +81,9 @@ class Calls:
     ended: dict[str, list[Sample]] = field(default_factory=dict)
     marks: list[tuple[float, str]] = field(default_factory=list)
 
-    def start(self, place: str, name: str, url: str, **more: Any) -> None:
+    def start(self, place: str, name: str, url: str, rate: Rate = RATE, **more: Any) -> None:
         load = Load(name, name, url, **more)
-        self.places[place].start(load)
+        self.places[place].start(load, rate)
         self.running[name] = self.places[place], load
 
     def end(self, *names: str) -> None:
@@ -156,6 +157,14 @@ def allow(cluster: str, *trust_domains: str) -> None:
     )
 
 
+def is_refused(cluster: str) -> bool:
+    """Whether the cluster's own policy refuses the peer's sample client."""
+    url = f"http://only-{cluster}.helloworld:8080/"
+    words = ("curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", "--max-time", "5", url)
+    client = ("exec", "-n", "sleep", "deploy/sleep", "-c", "sleep", "--", *words)
+    return bool(kubectl(PEER[cluster], *client, check=False) == "403")
+
+
 def up(**istio: Any) -> None:
     """`pulumi up` of this version with settings of fedmesh:istio, and without what version 0.1 did not have."""
     engine = LabEngine(LAB.stack, PROJECT)
@@ -192,6 +201,7 @@ def calls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Calls]:
     """Calls in the mesh of version 0.1, each of its kind from each cluster."""
     lab("down")
     lab("up")
+    cgroups.favour_pods()
     program = former.program(STATE)
     made = former.build(program)
     former.put_images(made, LAB)
@@ -209,14 +219,17 @@ def calls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Calls]:
     running = Calls({**places, "outside": outside(tmp_path_factory.mktemp("calls"))})
     time.sleep(5)  # what has just started is known everywhere
     for cluster in CLUSTERS:
+        there = f"http://only-{PEER[cluster]}.helloworld:8080/"
+        users = f"http://{ingress(cluster, 'istio-system')}/hello"
         running.start(cluster, f"{cluster}-local", "http://helloworld.helloworld:5000/hello")
-        running.start(cluster, f"{cluster}-to-peer", f"http://only-{PEER[cluster]}.helloworld:8080/")
-        running.start(cluster, f"{cluster}-posts-to-peer", f"http://only-{PEER[cluster]}.helloworld:8080/", method="POST")
-        running.start("outside", f"{cluster}-ingress", f"http://{ingress(cluster, 'istio-system')}/hello")
+        running.start(cluster, f"{cluster}-to-peer", there)
+        running.start(cluster, f"{cluster}-posts-to-peer", there, LOW_RATE, method="POST")
+        running.start("outside", f"{cluster}-ingress", users, LOW_RATE)
     running.mark("the mesh of version 0.1 is called")
     time.sleep(20)
     yield running
     print(running.report(), flush=True)
+    lab("down")
 
 
 def new_root(cluster: str) -> None:
@@ -239,12 +252,14 @@ def test_no_call_is_lost_from_version_0_1_to_the_end_of_the_upgrade(calls: Calls
     verify()
     calls.mark("the former gateways start anew")
     for cluster in CLUSTERS:
-        former_gateways = ("-n", "istio-system", "deployment", "istio-ingressgateway", "istio-eastwestgateway")
-        kubectl(cluster, "rollout", "restart", *former_gateways)
-        kubectl(cluster, "rollout", "status", *former_gateways[:-1], "--timeout=60s")
+        for gateway in ("istio-ingressgateway", "istio-eastwestgateway"):
+            words = ("-n", "istio-system", f"deployment/{gateway}")
+            kubectl(cluster, "rollout", "restart", *words)
+            kubectl(cluster, "rollout", "status", *words, "--timeout=180s")
     calls.mark("users move to the new gateways")
     for cluster in CLUSTERS:
-        calls.start("outside", f"{cluster}-new-ingress", f"http://{ingress(cluster, 'istio-gateways')}/hello")
+        users = f"http://{ingress(cluster, 'istio-gateways')}/hello"
+        calls.start("outside", f"{cluster}-new-ingress", users, LOW_RATE)
         calls.end(f"{cluster}-ingress")
     calls.mark("second up, without migrating")
     up(trust="aliases")
@@ -265,3 +280,10 @@ def test_no_call_is_lost_from_version_0_1_to_the_end_of_the_upgrade(calls: Calls
     calls.mark("the end")
     calls.end()
     assert calls.lost() == 0, calls.report()
+    for cluster in CLUSTERS:
+        allow(cluster, trust_domain(cluster))
+        wait_until(
+            lambda cluster=cluster: is_refused(cluster),
+            60.0,
+            lambda: "trust is not strict: a peer is admitted",
+        )

@@ -223,7 +223,8 @@ def test_a_certificate_of_another_authority_is_told():
 
 def test_a_certificate_of_a_tainted_root_is_told_until_it_is_renewed():
     old, new = Authority("old"), Authority("new")
-    own = Bundle(TRUST_DOMAIN, (old.certificate, new.certificate), tainted=(old.certificate,))
+    both = bundle(TRUST_DOMAIN, old.certificate, new.certificate)
+    own = replace(both, tainted=(old.certificate,))
     faults = [
         judge_secrets(pod("p"), secrets([root.issue(SLEEP)], {TRUST_DOMAIN: []}), own, [TRUST_DOMAIN], NOW)
         for root in (old, new)
