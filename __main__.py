@@ -55,7 +55,7 @@ bundle_addresses = {
     name: stable_address(fleet, name, "spire", each.spire.bundle_address) for name, each in mesh.items()
 }
 federation_members = {name: each.federation_member(bundle_addresses[name]) for name, each in mesh.items()}
-federation = Federation("federation", FederationArgs(federation_members))
+federation = Federation("federation", FederationArgs(federation_members, settings.istio.migrating))
 identities_and_proxies = [federation, *(each.istio for each in mesh.values())]
 gateways = {name: each.install_gateways(after=identities_and_proxies) for name, each in mesh.items()}
 addresses = gateway_addresses(fleet, gateways)

@@ -23,11 +23,17 @@ _FIELD = re.compile(r'(\w+)=("(?:[^"\\]|\\.)*"|\S+)')
 
 @dataclass(frozen=True)
 class Bundle:
-    """The bundle of a trust domain: its X.509 authorities, and the ids of the keys that sign its JWT-SVIDs."""
+    """The bundle of a trust domain.
+
+    Attributes:
+        authorities: its X.509 authorities; none signs any more that is `tainted`.
+        jwt_keys: ids of the keys that sign its JWT-SVIDs.
+    """
 
     trust_domain: str
     authorities: tuple[x509.Certificate, ...]
     jwt_keys: frozenset[str] = frozenset()
+    tainted: tuple[x509.Certificate, ...] = ()
 
     @property
     def prints(self) -> frozenset[str]:
@@ -88,10 +94,14 @@ def parse_agents(answer: dict[str, Any]) -> list[Agent]:
 
 def parse_bundle(answer: dict[str, Any]) -> Bundle:
     """The bundle of `bundle show`, or one of `bundle list`."""
+    found = [
+        (parse_der(each["asn1"]), bool(each.get("tainted"))) for each in answer.get("x509_authorities") or []
+    ]
     return Bundle(
         trust_domain=answer["trust_domain"],
-        authorities=tuple(parse_der(authority["asn1"]) for authority in answer.get("x509_authorities") or []),
+        authorities=tuple(authority for authority, _ in found),
         jwt_keys=frozenset(authority["key_id"] for authority in answer.get("jwt_authorities") or []),
+        tainted=tuple(authority for authority, tainted in found if tainted),
     )
 
 

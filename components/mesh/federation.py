@@ -36,9 +36,15 @@ class FederationMember:
 
 @dataclass(frozen=True)
 class FederationArgs:
-    """Args of Federation: the members by cluster name."""
+    """Args of Federation.
+
+    Attributes:
+        members: the members by cluster name.
+        migrating: whether the gateways of version 0.1 keep their identities.
+    """
 
     members: Mapping[str, FederationMember]
+    migrating: bool = False
 
 
 class Federation(pulumi.ComponentResource):
@@ -47,6 +53,7 @@ class Federation(pulumi.ComponentResource):
     def __init__(self, name: str, args: FederationArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("fedmesh:spire:Federation", name, None, opts)
         self._name = name
+        self._migrating = args.migrating
         trusts: dict[str, list[pulumi.CustomResource]] = {cluster: [] for cluster in args.members}
         for here, there in permutations(args.members, 2):
             trusts[here].append(self._trust(here, args.members[here], there, args.members[there]))
@@ -85,7 +92,8 @@ class Federation(pulumi.ComponentResource):
     ) -> None:
         peers = [member.trust_domain for cluster, member in members.items() if cluster != here]
         known = {"spec": {"federatesWith": peers}}
-        documents = [merged(document, known) for document in load("federation/workloads.yaml")]
+        files = ["workloads", *(["former-gateways"] if self._migrating else [])]
+        documents = [merged(each, known) for file in files for each in load(f"federation/{file}.yaml")]
         # SPIRE rejects an entry that federates with a trust domain whose bundle it does not hold yet
         opts = pulumi.ResourceOptions(
             parent=self, provider=members[here].provider, depends_on=[members[here].crds, *trusts]

@@ -62,6 +62,7 @@ class IstioGateways(pulumi.ComponentResource):
         super().__init__("fedmesh:istio:IstioGateways", name, None, opts)
         self._name = name
         self._args = args
+        self._ready: list[pulumi.Resource] = []
         accounts = self._accounts()
         self.ingress_address = self._gateway(
             "ingress",
@@ -103,9 +104,9 @@ class IstioGateways(pulumi.ComponentResource):
         return list(register_all(self._name, accounts, inside).values())
 
     def _previous(self) -> None:
-        """Keeps the gateways that version 0.1 installed in istiod's namespace, unchanged."""
+        """Keeps the gateways that version 0.1 installed in istiod's namespace, without new calls of the peers."""
         kept = pulumi.ResourceOptions(ignore_changes=["chart", "repositoryOpts", "values", "version"])
-        for label, gateway in (("ingress", INGRESS), ("eastwest", EAST_WEST)):
+        gateways = [
             release(
                 f"{self._name}-{label}",
                 self._args.chart,
@@ -114,6 +115,11 @@ class IstioGateways(pulumi.ComponentResource):
                 values={},
                 opts=pulumi.ResourceOptions.merge(child_of(self, *self._args.after), kept),
             )
+            for label, gateway in (("ingress", INGRESS), ("eastwest", EAST_WEST))
+        ]
+        # what the peers' proxies still have open ends by itself, and the gateway can go without a loss
+        ready = [*gateways, *self._ready]
+        register(self._name, load_one("istio/former-gateway.yaml"), child_of(self, *ready))
 
     def _gateway(
         self,
@@ -149,6 +155,7 @@ class IstioGateways(pulumi.ComponentResource):
             values=merged(merged(own, values), patch),
             opts=child_of(self, *args.after, *after),
         )
+        self._ready.append(made)
         if args.last_known_state:
             return args.last_known_state.addresses[label]
         service = k8s.core.v1.Service.get(

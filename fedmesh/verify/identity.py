@@ -78,6 +78,9 @@ def judge_secrets(
         return f"{name} is {spiffe_id(leaf) or 'nameless'}, not {expected}"
     if fault := chain_fault(secrets.chain, bundle.authorities, now):
         return f"{name}: {fault}"
+    valid = [each for each in bundle.authorities if each not in bundle.tainted]
+    if chain_fault(secrets.chain, valid, now):
+        return f"{name} has a certificate of a tainted root; it is about to be renewed"
     if life_left(leaf, now) < LEAST_LIFE:
         return f"{name}: the certificate is not being renewed, {human(leaf.not_valid_after_utc - now)} left"
     if missing := [domain for domain in trusted if domain not in secrets.trusted]:

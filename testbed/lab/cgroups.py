@@ -48,6 +48,17 @@ def prepare(cgroup: str) -> None:
                     (folder / name).write_text((parent / name).read_text())
 
 
+def favour_pods() -> None:
+    """Gives pods ten times the share of processor time that is usual, before API servers and the engine.
+
+    Those have cores of their own in a real mesh; here, calls would wait for them.
+    """
+    for hierarchy in hierarchies():
+        for file, value in (("cpu.shares", "10240"), ("cpu.weight", "1000")):
+            if (hierarchy / PARENT / file).exists():
+                (hierarchy / PARENT / file).write_text(value)
+
+
 def processes(node: str = "") -> Iterator[int]:
     """The processes in the lab's cgroups, or in those of one node."""
     seen: set[int] = set()

@@ -99,6 +99,19 @@ def test_previous_gateways_stay_as_they_are_while_addresses_move(folder: Path) -
     assert kept["metadata"]["namespace"] == "istio-system"
 
 
+def test_peers_leave_the_previous_gateway_when_its_successor_is_ready(folder: Path) -> None:
+    moving = two(folder, istio={"migrating": True})
+    name = "cluster-1-gateways-istio-eastwestgateway-servicepatch"
+    patch = moving.one(name).inputs["metadata"]
+    assert (patch["namespace"], patch["labels"]) == ("istio-system", {"topology.istio.io/network": ""})
+    assert moving.comes_after(name, "cluster-1-gateways-eastwest-gateway")
+    assert moving.comes_after(name, "cluster-1-gateways-eastwest"), "and is removed before"
+
+
 def test_previous_gateways_go_when_nobody_keeps_them(mesh: Program) -> None:
     names = {each.name for each in mesh.objects}
-    assert not names & {"cluster-1-gateways-ingress", "cluster-1-istio-cross-network-gateway-gateway"}
+    assert not names & {
+        "cluster-1-gateways-ingress",
+        "cluster-1-istio-cross-network-gateway-gateway",
+        "cluster-1-gateways-istio-eastwestgateway-servicepatch",
+    }

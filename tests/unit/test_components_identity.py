@@ -56,6 +56,15 @@ def test_identities_are_for_namespaces_that_an_administrator_put_into_the_mesh(m
     )
 
 
+def test_gateways_of_version_0_1_keep_their_identities_while_they_stay(folder: Path, mesh: Program) -> None:
+    """Their namespace is not in the mesh, and proxies start without an identity, or keep an expired one."""
+    name = "federation-cluster-1-former-gateways-clusterspiffeid"
+    spec = two(folder, istio={"migrating": True}).one(name).inputs["spec"]
+    assert spec["namespaceSelector"] == {"matchLabels": {"kubernetes.io/metadata.name": "istio-system"}}
+    assert spec["federatesWith"]
+    assert name not in {each.name for each in mesh.objects}
+
+
 def matching(mesh: Program, labels: dict[str, str]) -> int:
     """How many ClusterSPIFFEIDs of cluster-1 for pods with proxies select a namespace with these labels."""
 

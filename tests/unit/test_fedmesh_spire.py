@@ -32,6 +32,14 @@ def test_a_recorded_bundle_has_its_authority():
     assert len(own.authorities) == 1
 
 
+def test_a_tainted_authority_is_known_as_one():
+    answer = recorded("bundle_show")
+    assert spire.parse_bundle(answer).tainted == ()
+    answer["x509_authorities"][0]["tainted"] = True
+    bundle = spire.parse_bundle(answer)
+    assert bundle.tainted == bundle.authorities
+
+
 def test_a_recorded_list_of_bundles_is_keyed_by_trust_domain():
     held = spire.parse_bundles(recorded("bundle_list"))
     assert list(held) == ["b.example"]

@@ -245,6 +245,18 @@ def test_a_certificate_of_another_authority_is_told():
     assert "not issued by any authority" in (judge_secrets(pod("p"), found, own, [TRUST_DOMAIN], NOW) or "")
 
 
+def test_a_certificate_of_a_tainted_root_is_told_until_it_is_renewed():
+    old, new = Authority("old"), Authority("new")
+    both = bundle(TRUST_DOMAIN, old.certificate, new.certificate)
+    own = replace(both, tainted=(old.certificate,))
+    faults = [
+        judge_secrets(pod("p"), secrets([root.issue(SLEEP)], {TRUST_DOMAIN: []}), own, [TRUST_DOMAIN], NOW)
+        for root in (old, new)
+    ]
+    assert "tainted root" in (faults[0] or "")
+    assert faults[1] is None
+
+
 def test_a_proxy_that_does_not_trust_a_peer_is_told():
     root = Authority("root")
     found = secrets([root.issue(SLEEP)], {TRUST_DOMAIN: [root.certificate]})
