@@ -38,13 +38,13 @@ class AccountSpec(Model):
     @model_validator(mode="before")
     @classmethod
     def _no_external_id(cls, raw: object) -> object:
-        if isinstance(raw, Mapping) and "externalId" in cast(Mapping[str, object], raw):
+        if isinstance(raw, Mapping) and "externalId" in raw:
             raise refusal(
                 "can't be had: `aws eks get-token`, which kubeconfigs call, takes none. Set profile, to a profile with "
                 "role_arn and external_id in ~/.aws/config",
                 "externalId",
             )
-        return raw
+        return cast(object, raw)
 
     @model_validator(mode="after")
     def _one_way(self) -> Self:

@@ -137,6 +137,12 @@ class ClusterComponent(pulumi.ComponentResource):
         ]
         key = given.get("encryptionConfigKeyArn")
         service_range = given.get("kubernetesServiceIpAddressRange")
+        network: aws.eks.ClusterKubernetesNetworkConfigArgsDict = {
+            "service_ipv4_cidr": service_range,
+            "ip_family": "ipv4",
+        }
+        if self._auto:
+            network["elastic_load_balancing"] = {"enabled": True}
         return aws.eks.Cluster(
             f"{self._name}-eksCluster",
             name=given.get("name"),
@@ -149,13 +155,7 @@ class ClusterComponent(pulumi.ComponentResource):
                 "endpoint_public_access": given.get("endpointPublicAccess"),
                 "public_access_cidrs": given.get("publicAccessCidrs"),
             },
-            kubernetes_network_config={
-                "service_ipv4_cidr": service_range,
-                "ip_family": "ipv4",
-                **({"elastic_load_balancing": {"enabled": True}} if self._auto else {}),
-            }
-            if service_range or self._auto
-            else None,
+            kubernetes_network_config=network if service_range or self._auto else None,
             encryption_config={"provider": {"key_arn": key}, "resources": ["secrets"]} if key else None,
             enabled_cluster_log_types=given.get("enabledClusterLogTypes"),
             access_config={

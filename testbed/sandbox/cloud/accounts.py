@@ -74,11 +74,11 @@ def install() -> None:
         setattr(Route53, name, call)
     by_vpc = Route53Backend.list_hosted_zones_by_vpc
 
-    def by_vpc_everywhere(_: Any, vpc_id: str) -> list[dict[str, Any]]:
+    def by_vpc_everywhere(_self: Any, vpc_id: str) -> list[dict[str, Any]]:
         every = [partitions["aws"] for _, partitions in list(route53_backends.items())]
         return [zone for backend in every for zone in by_vpc(backend, vpc_id)]
 
-    Route53Backend.list_hosted_zones_by_vpc = by_vpc_everywhere
+    setattr(Route53Backend, by_vpc.__name__, by_vpc_everywhere)
 
 
 def key_of(response: Any) -> str:

@@ -128,7 +128,7 @@ class Eks(EKSResponse):
         if unknown:
             raise InvalidParameterException(message=f"{unknown.pop()} is not one of {', '.join(NODE_POOLS)}")
         if compute.get("nodePools"):
-            self._require_role(compute.get("nodeRoleArn"))
+            self._require_role(str(compute.get("nodeRoleArn") or ""))
 
     def _let_in_the_creator(self, cluster: Any) -> None:
         """EKS makes an access entry of whoever creates a cluster, unless it is told not to."""
