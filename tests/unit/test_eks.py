@@ -114,7 +114,7 @@ def test_two_principals_of_one_name_get_an_entry_each() -> None:
 
 
 def transformed(type_: str, props: dict[str, Any], **changes: Any) -> Any:
-    changed = child_transform(**{"creator_is_admin": True, "boundary": "", **changes})(
+    changed = child_transform(**{"creator_is_admin": True, "boundary": None, **changes})(
         pulumi.ResourceTransformArgs(True, type_, "x", props, pulumi.ResourceOptions())
     )
     return changed.props if changed else None
