@@ -101,8 +101,7 @@ class ChartSpec(Model):
     )
     """The repository's URL, with https, http or oci."""
     version: ChartVersion = setting("", example="1.31.0", default_text="the tested version")
-    """The chart's version, by which images are found; an archive has it too. Another than the default is not tested
-    with fedmesh."""
+    """The chart's version. Another than the default is not tested with fedmesh."""
     path: AnyText = setting("", example="charts/istiod")
     """A local folder or archive (.tgz) that holds the chart, relative to the project. It excludes `repository` and
     `name`."""

@@ -2,9 +2,11 @@
 
 import hashlib
 import json
+import re
+import tarfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import IO, Any, cast
 
 import pulumi
 import pulumi_kubernetes as k8s
@@ -19,6 +21,7 @@ from components.kube.objects import child_of, register
 
 KEEP = "helm.sh/resource-policy"
 TIMEOUT_SECONDS = 600
+CHART_FILE = re.compile(r"[^/]+/Chart\.yaml")  # of the chart itself, not of one that it needs
 RENDERED_FOR = f"1.{OLDEST_MINOR}.0"  # Helm's default is 1.20
 
 
@@ -101,11 +104,17 @@ def rendered(
 
 
 def version_of(chart: ChartSpec) -> str:
-    """The version of a chart, by which its images are found. A folder says its own."""
+    """The version of a chart, by which its images are found. A folder or archive says its own."""
     described = Path(chart.path) / "Chart.yaml"
-    if not chart.path or not described.is_file():
+    if Path(chart.path).is_file():
+        with tarfile.open(chart.path) as archive:
+            name = next(each for each in archive.getnames() if CHART_FILE.fullmatch(each))
+            text = cast(IO[bytes], archive.extractfile(name)).read()
+    elif chart.path and described.is_file():
+        text = described.read_bytes()
+    else:
         return chart.version
-    return str(yaml.safe_load(described.read_text(encoding="utf-8"))["version"])
+    return str(yaml.safe_load(text)["version"])
 
 
 def template_of(

@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -173,6 +174,18 @@ def test_a_chart_in_a_folder_says_its_own_version(tmp_path: Path) -> None:
     (tmp_path / "Chart.yaml").write_text("name: istiod\nversion: 1.31.7\n")
     assert version_of(chart) == "1.31.7", "its images must not be those of another version"
     assert version_of(ChartSpec(version="1.31.0")) == "1.31.0"
+
+
+def test_a_chart_in_an_archive_says_its_own_version(tmp_path: Path) -> None:
+    for name, version in (("charts/needed", "9.9.9"), ("istiod", "1.31.8")):
+        folder = tmp_path / name
+        folder.mkdir(parents=True)
+        (folder / "Chart.yaml").write_text(f"version: {version}\n")
+    path = tmp_path / "istiod-1.31.8.tgz"
+    with tarfile.open(path, "w:gz") as made:
+        made.add(tmp_path / "charts", "istiod/charts")
+        made.add(tmp_path / "istiod", "istiod")
+    assert version_of(ChartSpec(path=str(path), version="1.31.0")) == "1.31.8"
 
 
 @pytest.fixture
