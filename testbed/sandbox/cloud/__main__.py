@@ -17,6 +17,7 @@ from werkzeug.serving import run_simple
 from testbed.sandbox.cloud import (
     accelerator,
     authorization,
+    databases,
     dependents,
     distributions,
     eks_api,
@@ -30,6 +31,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     eks_api.install()
     accelerator.install()
+    databases.install()
     dependents.install()
     names.install()
     distributions.install()
