@@ -3,6 +3,7 @@
 import pulumi
 
 from components.aws.addresses import gateway_addresses, stable_address
+from components.aws.database import create_databases
 from components.aws.fleet import create_fleet
 from components.aws.load_balancer_controller import install_controllers
 from components.config.settings import load_settings
@@ -28,6 +29,7 @@ storage = {
     for spec in settings.clusters
 }
 load_balancers = install_controllers(fleet, options)
+databases = create_databases(fleet)
 
 # The layers of each cluster: cert-manager, SPIRE and Istio's control plane.
 mesh = {
@@ -40,6 +42,7 @@ mesh = {
             storage_class=storage[spec.name].class_name,
             load_balancers=load_balancers[spec.name],
             last_known_state=last_known.of(spec.name),
+            database=databases.get(spec.name),
         )
     )
     for spec in settings.meshed

@@ -1,6 +1,6 @@
 """The layers of one cluster of the mesh: cert-manager, SPIRE and Istio's control plane."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pulumi
@@ -38,6 +38,7 @@ class MeshClusterArgs:
         storage_class: StorageClass of the volumes, None for the cluster's default.
         load_balancers: settings of the cluster's Services of type LoadBalancer.
         last_known_state: state of the cluster if it is declared down.
+        database: files by which SPIRE's server reaches the database that the program makes, None for none.
     """
 
     spec: ClusterSpec
@@ -47,6 +48,7 @@ class MeshClusterArgs:
     storage_class: pulumi.Input[str] | None
     load_balancers: LoadBalancerSettings
     last_known_state: ClusterState | None
+    database: Mapping[str, pulumi.Input[str]] | None = None
 
 
 class MeshCluster:
@@ -155,6 +157,7 @@ class MeshCluster:
             registry=self.args.settings.registry,
             bundle_load_balancer=self.args.load_balancers.spire_bundle,
             last_known_state=self.args.last_known_state,
+            database=self.args.database,
         )
         return Spire(f"{self.args.spec.name}-spire", args, self.options)
 

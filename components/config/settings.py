@@ -17,6 +17,7 @@ from pydantic import PrivateAttr, field_validator, model_validator
 
 from components.config.aws import AwsSettings
 from components.config.clusters import ClusterSpec, check_clusters
+from components.config.database import RdsSettings
 from components.config.errors import ConfigError, validated
 from components.config.fields import Model, Rule, keys_of, refusal, setting
 from components.config.mesh import (
@@ -115,6 +116,12 @@ class Settings(Model):
                     f"refuses the pods' init containers: set istioCni.enabled for {', '.join(without)}",
                     *("namespaces", name, "podSecurity"),
                 )
+        others = [cluster.name for cluster in self.clusters if not cluster.eks]
+        if self.rds and others:
+            raise refusal(
+                f"is for EKS clusters that the stack makes, and {', '.join(others)} exist already: use secret",
+                *("spire", "datastore", "rds"),
+            )
         if self.spire.node_label != EKS_NODE_LABEL and any(cluster.eks for cluster in self.clusters):
             raise refusal(
                 f"must be {EKS_NODE_LABEL}, as EKS clusters of the stack have it", "spire", "nodeLabel"
@@ -135,6 +142,11 @@ class Settings(Model):
     def registry(self) -> str:
         """The registry that holds all images, "" for the public ones."""
         return self.images.registry
+
+    @property
+    def rds(self) -> RdsSettings | None:
+        """The databases to make for SPIRE, None for none."""
+        return self.spire.datastore.rds if self.spire.datastore else None
 
     def peers_of(self, cluster: ClusterSpec) -> tuple[ClusterSpec, ...]:
         """All clusters but this one."""
