@@ -135,6 +135,8 @@ LAB_TESTS := $(if $(filter lab3,$(STACK)),join,refresh verify drain services aut
 # each check's faults, and the lab by itself: too long for every change; the last ends the lab and makes one of version 0.1
 NIGHTLY_LAB_TESTS := verify_faults observability clusters added_latency renewals datastore oidc spire_configs upgrade
 
+NIGHTLY_ENGINE_TESTS := defects database load_balancer_controller registry
+
 # --- tests ----------------------------------------------------------------
 
 .PHONY: config-docs image-digests lint format types test test-unit test-engine test-lab test-nightly
@@ -162,13 +164,13 @@ test-unit: $(VENV)/.dev ## unit tests: Python packages alone, under a minute
 test-engine: $(VENV)/.dev ## the real engine and provider against one API server
 	@$(PYTHON) -m testbed.lab preflight --install $(QUIET)
 	@$(PYTHON) -m testbed.lab build --for-engine $(QUIET)
-	@$(VENV)/bin/pytest tests/engine testbed/tests/engine $(addprefix --ignore testbed/tests/engine/test_,defects.py load_balancer_controller.py registry.py)
+	@$(VENV)/bin/pytest tests/engine testbed/tests/engine $(addprefix --ignore testbed/tests/engine/test_,$(NIGHTLY_ENGINE_TESTS:=.py))
 
 test-lab: $(VENV)/.dev ## end to end on the lab: verified, killed and run again, changed, destroyed, gone (CLUSTERS=3: joins, leaves)
 	@$(VENV)/bin/pytest $(addprefix tests/lab/test_,$(LAB_TESTS:=.py))
 
-test-nightly: $(VENV)/.dev controller ## the long tests: AWS's controller, a registry, defects of the AWS half put back; on the running lab, faults and the lab itself
-	@$(VENV)/bin/pytest testbed/tests/engine/test_defects.py testbed/tests/engine/test_registry.py
+test-nightly: $(VENV)/.dev controller ## the long tests: AWS's controller, databases, a registry, defects of the AWS half put back; on the running lab, each check's faults and the lab by itself
+	@$(VENV)/bin/pytest $(addprefix testbed/tests/engine/test_,$(NIGHTLY_ENGINE_TESTS:=.py))
 	@$(VENV)/bin/pytest $(addprefix tests/lab/test_,$(NIGHTLY_LAB_TESTS:=.py))
 
 test: lint types test-unit test-engine ## lint, types, unit and engine tests

@@ -3,10 +3,9 @@
 import pulumi
 
 from components.aws.addresses import gateway_addresses, stable_address
-from components.aws.dns_solver import dns_solvers
 from components.aws.fleet import create_fleet
 from components.aws.load_balancer_controller import install_controllers
-from components.aws.spire_role import spire_roles
+from components.aws.services import AwsServices, aws_services
 from components.config.settings import load_settings
 from components.kube.charts import check_archives
 from components.kube.clusters import existing_clusters, kubernetes_providers
@@ -29,8 +28,7 @@ providers = kubernetes_providers(clusters, last_known)
 options = {name: pulumi.ResourceOptions(providers=[each]) for name, each in providers.items()}
 storage = create_storage(settings, options)
 load_balancers = install_controllers(fleet, options)
-solvers = dns_solvers(fleet)
-roles = spire_roles(fleet)
+services = aws_services(fleet)
 
 # The layers of each cluster: cert-manager, SPIRE and Istio's control plane.
 mesh = {
@@ -43,8 +41,7 @@ mesh = {
             storage=storage[spec.name],
             load_balancers=load_balancers[spec.name],
             last_known_state=last_known.of(spec.name),
-            dns_solver=solvers.get(spec.name),
-            spire_role=roles.get(spec.name),
+            aws=services.get(spec.name, AwsServices()),
         )
     )
     for spec in settings.meshed

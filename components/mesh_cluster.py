@@ -1,11 +1,12 @@
 """The layers of one cluster of the mesh: cert-manager, SPIRE and Istio's control plane."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pulumi
 import pulumi_kubernetes as k8s
 
+from components.aws.services import AwsServices
 from components.config.clusters import ClusterSpec
 from components.config.settings import Settings
 from components.kube.last_known import ClusterState
@@ -25,7 +26,7 @@ from components.mesh.oidc import OidcDiscovery, OidcDiscoveryArgs
 from components.mesh.remote_secrets import RemoteSecretsMember
 from components.mesh.samples import Samples, SamplesArgs
 from components.mesh.services import Services, ServicesArgs, local_settings
-from components.mesh.spire import AwsRole, Spire, SpireArgs
+from components.mesh.spire import Spire, SpireArgs
 from components.observability.observability import ObservabilityMember
 
 
@@ -41,8 +42,7 @@ class MeshClusterArgs:
         storage: the StorageClasses of the volumes.
         load_balancers: settings of the cluster's Services of type LoadBalancer.
         last_known_state: state of the cluster if it is declared down.
-        dns_solver: cert-manager's identity in AWS, None for none.
-        spire_role: role of SPIRE's servers in AWS, None where they use nothing of it.
+        aws: what the cluster uses of AWS.
     """
 
     spec: ClusterSpec
@@ -52,8 +52,7 @@ class MeshClusterArgs:
     storage: Storage
     load_balancers: LoadBalancerSettings
     last_known_state: ClusterState | None
-    dns_solver: pulumi.Resource | None = None
-    spire_role: AwsRole | None = None
+    aws: AwsServices = field(default_factory=AwsServices)
 
 
 class MeshCluster:
@@ -164,7 +163,7 @@ class MeshCluster:
         args = CertManagerArgs(
             chart=self.args.settings.charts.cert_manager,
             images=self.args.settings.images,
-            identity=self.args.dns_solver,
+            identity=self.args.aws.dns_solver,
         )
         return CertManager(f"{self.args.spec.name}-cert-manager", args, self.options)
 
@@ -178,7 +177,8 @@ class MeshCluster:
             images=self.args.settings.images,
             bundle_load_balancer=self.args.load_balancers.spire_bundle,
             last_known_state=self.args.last_known_state,
-            aws_role=self.args.spire_role,
+            aws_role=self.args.aws.spire_role,
+            database=self.args.aws.database,
         )
         return Spire(f"{self.args.spec.name}-spire", args, self.options)
 

@@ -17,6 +17,11 @@ INTERNAL = {
 GROUPS = ("aws:ec2/securityGroup:SecurityGroup", "aws:ec2/defaultSecurityGroup:DefaultSecurityGroup")
 RULE = "aws:ec2/securityGroupRule:SecurityGroupRule"
 INGRESS_RULE = "aws:vpc/securityGroupIngressRule:SecurityGroupIngressRule"
+DATABASES = (
+    "aws:rds/instance:Instance",
+    "aws:rds/clusterInstance:ClusterInstance",
+    "aws:rds/cluster:Cluster",
+)
 LOAD_BALANCERS = ("aws:lb/loadBalancer:LoadBalancer", "aws:alb/loadBalancer:LoadBalancer")
 
 
@@ -43,6 +48,8 @@ def world_ingress(kind: str, inputs: Inputs, config: Config) -> Iterator[str]:
                 yield f"lets in the prefix list {prefix_list}, whose ranges can't be seen here"
     if kind in LOAD_BALANCERS and not inputs.get("internal"):
         yield "the load balancer is open to everybody, and it is not at the edge"
+    if kind in DATABASES and inputs.get("publiclyAccessible"):
+        yield "the database has a public address: set publiclyAccessible to false"
     if kind_of(kind) == "Service":
         yield from _service(inputs, config)
     if kind in CHARTS:

@@ -15,6 +15,8 @@ MACHINES = (
 )
 # provisioners of EBS volumes: the addon's, and that of EKS Auto Mode
 EBS = ("ebs.csi.aws.com", "ebs.csi.eks.amazonaws.com")
+# databases with storage of their own; instances of Aurora have that of their cluster
+STORED_DATABASES = ("aws:rds/instance:Instance", "aws:rds/cluster:Cluster")
 REQUIRED_TAGS = ("project", "environment", "owner")
 # Resources whose tags a bill or an audit needs.
 TAGGED = frozenset(
@@ -36,16 +38,19 @@ TAGGED = frozenset(
         "aws:route53/zone:Zone",
         "aws:globalaccelerator/accelerator:Accelerator",
         "aws:cloudfront/distribution:Distribution",
+        "aws:rds/instance:Instance",
     }
 )
 
 
 def encryption(kind: str, inputs: Inputs, _config: Config) -> Iterator[str]:
-    """Kubernetes secrets, disks and volumes are encrypted, and keys are rotated."""
+    """Kubernetes secrets, disks, volumes and databases are encrypted, and keys are rotated."""
     if kind == CLUSTER and not inputs.get("encryptionConfig"):
         yield "Kubernetes secrets are not encrypted with a key of yours: set encryptionConfig"
     if kind == LAUNCH_TEMPLATE:
         yield from _disks(inputs)
+    if kind in STORED_DATABASES and not inputs.get("storageEncrypted"):
+        yield "the database is not encrypted: set storageEncrypted"
     if kind == "aws:ebs/volume:Volume" and not inputs.get("encrypted"):
         yield "the volume is not encrypted"
     if kind == "aws:kms/key:Key" and not inputs.get("enableKeyRotation"):

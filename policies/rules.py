@@ -33,7 +33,10 @@ RULES = (
         {},
     ),
     PolicyRule(
-        "encryption-on", "Secrets, disks and volumes are encrypted; keys rotate", nodes.encryption, {}
+        "encryption-on",
+        "Secrets, disks, volumes and databases are encrypted; keys rotate",
+        nodes.encryption,
+        {},
     ),
     PolicyRule(
         "no-wildcard-iam",

@@ -46,6 +46,10 @@ ENDPOINT_RANGES = 40
 # `<cluster>-load-balancers-role-` and the 7 characters that Pulumi adds.
 LONGEST_CLUSTER_NAME = 64 - len("-load-balancers-role-") - 7
 
+# The major version of the databases that the program makes, one that SPIRE is tested with. PostgreSQL supports it until
+# 2029-11-08 (postgresql.org/support/versioning, as of 2026-11-27), and RDS no shorter.
+POSTGRES = "17"
+
 # Regions that have EKS, by partition (the endpoint data of botocore 1.44.5).
 # VPC peering and transit gateway peering work between any two regions of one partition, and never across.
 REGIONS_BY_PARTITION = {

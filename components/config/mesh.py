@@ -11,6 +11,7 @@ from pydantic import (
     model_validator,
 )
 
+from components.config.database import RdsSettings
 from components.config.fields import (
     Between,
     ChartVersion,
@@ -179,12 +180,29 @@ class StorageSettings(Model):
 
 
 class Datastore(Model):
-    """The PostgreSQL database that the SPIRE servers of a cluster share. Each cluster has one of its own."""
+    """The PostgreSQL database that the SPIRE servers of a cluster share. Each cluster has one of its own.
 
-    secret: SecretName = setting(example="spire-datastore")
+    It is yours (`secret`), or it is made (`rds`).
+    """
+
+    secret: SecretName | None = setting(None, example="spire-datastore", since="0.2")
     """The name of a Secret in namespace `spire` of every cluster. Its key `connectionString` says how to connect:
     `host=... dbname=... user=... password=... sslmode=verify-full`. The server finds all its keys as files in
-    `/run/spire/datastore`, such as one that `sslrootcert` names."""
+    `/run/spire/datastore`, such as one that `sslrootcert` names. Exactly one of `secret` and `rds` is set."""
+    rds: RdsSettings | None = setting(None, example={"caBundle": "global-bundle.pem"}, since="0.2")
+    """A database of Amazon RDS to make for each cluster, where all are EKS clusters of the stack. Exactly one of
+    `secret` and `rds` is set."""
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Self:
+        if (self.secret is None) == (self.rds is None):
+            raise refusal("set exactly one of secret and rds", "secret")
+        return self
+
+    @property
+    def secret_name(self) -> str:
+        """The Secret that holds the connection: the user's, or that which the program makes."""
+        return self.secret or "spire-database"
 
 
 class SpireSettings(Model):

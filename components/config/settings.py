@@ -17,6 +17,7 @@ from pydantic import PrivateAttr, field_validator, model_validator
 
 from components.config.aws import AwsSettings
 from components.config.clusters import ClusterSpec, check_clusters
+from components.config.database import RdsSettings
 from components.config.errors import ConfigError, validated
 from components.config.fields import Model, Rule, keys_of, refusal, setting
 from components.config.images import ImageSettings
@@ -132,6 +133,12 @@ class Settings(Model):
         for tag in self.aws.tags:
             if self.spire.key_manager == "aws_kms" and tag.lower().startswith("spire-"):
                 raise refusal("must not begin with spire-, as SPIRE tags its keys so", "aws", "tags", tag)
+        others = [cluster.name for cluster in self.clusters if not cluster.eks]
+        if self.rds and others:
+            raise refusal(
+                f"is for EKS clusters that the stack makes, and {', '.join(others)} exist already: use secret",
+                *("spire", "datastore", "rds"),
+            )
         if self.spire.node_label != EKS_NODE_LABEL and any(cluster.eks for cluster in self.clusters):
             raise refusal(
                 f"must be {EKS_NODE_LABEL}, as EKS clusters of the stack have it", "spire", "nodeLabel"
@@ -147,6 +154,11 @@ class Settings(Model):
     def mesh_id(self) -> str:
         """The id that Istio gives the mesh."""
         return self.mesh.id
+
+    @property
+    def rds(self) -> RdsSettings | None:
+        """The databases to make for SPIRE, None for none."""
+        return self.spire.datastore.rds if self.spire.datastore else None
 
     def peers_of(self, cluster: ClusterSpec) -> tuple[ClusterSpec, ...]:
         """All clusters but this one."""

@@ -71,6 +71,7 @@ class SpireArgs:
         bundle_load_balancer: settings of the bundle endpoint's Service.
         last_known_state: state of the cluster if it is declared down.
         aws_role: the servers' role in AWS, None where they use nothing of it.
+        database: files of the Secret of a database that the program makes, None for none.
     """
 
     cluster: ClusterSpec
@@ -82,6 +83,7 @@ class SpireArgs:
     bundle_load_balancer: LoadBalancerService = field(default_factory=LoadBalancerService)
     last_known_state: ClusterState | None = None
     aws_role: AwsRole | None = None
+    database: Mapping[str, pulumi.Input[str]] | None = None
 
 
 class Spire(pulumi.ComponentResource):
@@ -120,6 +122,8 @@ class Spire(pulumi.ComponentResource):
         documents = load("spire/access.yaml")
         if args.settings.replicas > 1:
             documents += load("spire/several.yaml")
+        if args.database:
+            documents += load("spire/database.yaml", {"Secret/spire-database": {"stringData": args.database}})
         access = register_all(name, documents, after_namespace)
         services = self._services(after_namespace)
         self._csi_driver(child_of(self, *access.values()))
@@ -223,9 +227,9 @@ def place_server(pod: Document, settings: SpireSettings) -> None:
         _mount(pod, "upstream", settings.upstream.secret, FILES)
     if settings.datastore:
         server["args"].append("-expandEnv")
-        source = {"secretKeyRef": {"name": settings.datastore.secret, "key": CONNECTION}}
+        source = {"secretKeyRef": {"name": settings.datastore.secret_name, "key": CONNECTION}}
         server["env"] = [{"name": CONNECTION_VARIABLE, "valueFrom": source}]
-        _mount(pod, "datastore", settings.datastore.secret, DATASTORE)
+        _mount(pod, "datastore", settings.datastore.secret_name, DATASTORE)
 
 
 def _mount(pod: Document, name: str, secret: str, path: str) -> None:

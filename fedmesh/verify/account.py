@@ -28,6 +28,7 @@ ACTIONS = 50  # asked of the policy simulator at a time
 ADDONS = ("vpc-cni", "kube-proxy", "coredns", "aws-ebs-csi-driver", "eks-pod-identity-agent")
 # Quotas that a stack comes near to, by service and code, with AWS's default.
 ADDRESSES, NETWORKS, CPUS = ("ec2", "L-0263D0A3"), ("vpc", "L-F678F1CE"), ("ec2", "L-1216C47A")
+DATABASES = ("rds", "L-7B6409FD")
 
 
 class AwsError(Exception):
@@ -94,6 +95,7 @@ class Account:
 
     Attributes:
         boundary: ARN of the permissions boundary of the stack's roles, "" for none.
+        databases: whether each cluster gets a database.
         project: the folder of the Pulumi program.
         gateway: id of the transit gateway that exists and joins the networks, "" for none.
         aws: calls AWS with the account's credentials; the aws command with those at hand by default.
@@ -105,6 +107,7 @@ class Account:
     project: Path
     aws: Aws = field(default=aws_command)
     gateway: str = ""
+    databases: bool = False
 
     @cached_property
     def caller(self) -> str:
@@ -144,6 +147,7 @@ def load(project: Path, stack: str) -> list[Account]:
                 project,
                 aws_in(spec.eks.account),
                 settings.aws.transit_gateway_id,
+                settings.rds is not None,
             ),
         )
         account.clusters.append(cluster)
@@ -315,7 +319,7 @@ def _zones(account: Account, cluster: NewCluster) -> Sequence[str]:
 
 @check("quotas leave room", "Ask for more in the console of Service Quotas, or use another region.")
 def quotas_leave_room(account: Account, cluster: NewCluster) -> str:
-    """VPCs, Elastic IP addresses and vCPUs of all the stack's clusters in the region fit into what is left."""
+    """VPCs, addresses, vCPUs and databases of all the stack's clusters in the region fit into what is left."""
     region, missing = cluster.region, account.missing(cluster.region)
     used = {
         NETWORKS: len(account.aws("ec2", "describe-vpcs", region=region)["Vpcs"]),
@@ -331,7 +335,11 @@ def quotas_leave_room(account: Account, cluster: NewCluster) -> str:
         NETWORKS: "VPCs",
         ADDRESSES: "Elastic IP addresses",
         CPUS: "vCPUs of on-demand standard instances",
+        DATABASES: "databases of RDS",
     }
+    if account.databases:
+        used[DATABASES] = len(account.aws("rds", "describe-db-instances", region=region)["DBInstances"])
+        needed[DATABASES] = len(missing)
     room = {each: account.quota(each, region) - used[each] for each in needed}
     refuse(
         [

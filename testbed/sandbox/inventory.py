@@ -24,6 +24,10 @@ def _ec2(operation: str, key: str, gone: tuple[str, ...] = ("deleted",), **argum
     return count
 
 
+def _rds(operation: str, key: str) -> Count:
+    return lambda aws: len(getattr(aws.client("rds"), operation)()[key])
+
+
 def _state(thing: Mapping[str, Any]) -> str:
     state = thing.get("State") or thing.get("Status") or ""
     return str(state.get("Code") if isinstance(state, dict) else state)
@@ -108,6 +112,10 @@ REGIONAL: dict[str, Count] = {
     "clusters": lambda aws: len(_clusters(aws)),
     "node groups": lambda aws: len(_node_groups(aws)),
     "addons": _addons,
+    "databases": _rds("describe_db_instances", "DBInstances"),
+    "subnet groups of databases": _rds("describe_db_subnet_groups", "DBSubnetGroups"),
+    "parameter groups": _rds("describe_db_parameter_groups", "DBParameterGroups"),
+    "snapshots of databases": _rds("describe_db_snapshots", "DBSnapshots"),
     "keys": _keys,
     "log groups": lambda aws: len(aws.client("logs").describe_log_groups()["logGroups"]),
 }

@@ -130,6 +130,14 @@ def test_what_an_account_lacks_is_found_by_one_check(changed: dict[str, Any], ch
     assert said in found[check]
 
 
+def test_databases_count_against_their_quota() -> None:
+    aws = FakeAws(rds_describe_db_instances={"DBInstances": [{}] * 8})
+    found = examine(Account("dev", (new_cluster(),), "", PROJECT, aws, databases=True))
+    (failure,) = [each for each in found if not each.ok]
+    assert failure.name == "quotas leave room"
+    assert failure.detail == "1 databases of RDS are needed in us-east-1, 0 are left"
+
+
 def test_a_zone_that_eks_refuses_is_named_with_those_that_it_takes() -> None:
     found = failures(FakeAws(), new_cluster(zones=["us-east-1a", "us-east-1e"]))
     assert (

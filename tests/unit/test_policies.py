@@ -244,6 +244,13 @@ CASES: list[tuple[str, str, dict[str, Any], dict[str, Any]]] = [
     # reachability: halves of the world, prefix lists, default groups, load balancers of every shape
     (WORLD, INGRESS, {"cidrIpv4": "10.0.0.0/8"}, {"cidrIpv4": "0.0.0.0/1"}),
     (WORLD, INGRESS, {"cidrIpv6": "2600:1f18::/32"}, {"cidrIpv6": "::/0"}),
+    (WORLD, "aws:rds/instance:Instance", {}, {"publiclyAccessible": True}),
+    (
+        WORLD,
+        "aws:rds/clusterInstance:ClusterInstance",
+        {"publiclyAccessible": False},
+        {"publiclyAccessible": True},
+    ),
     (WORLD, INGRESS, {"cidrIpv4": "10.0.0.0/8"}, {"prefixListId": "pl-1234"}),
     (
         WORLD,
@@ -303,6 +310,8 @@ CASES: list[tuple[str, str, dict[str, Any], dict[str, Any]]] = [
     ),
     ("encryption-on", LAUNCH_TEMPLATE, disk("true"), {}),
     ("encryption-on", "aws:ebs/volume:Volume", {"encrypted": True}, {}),
+    ("encryption-on", "aws:rds/instance:Instance", {"storageEncrypted": True}, {}),
+    ("encryption-on", "aws:rds/cluster:Cluster", {"storageEncrypted": True}, {"storageEncrypted": False}),
     # images: values of charts, charts themselves, patches, moving tags, every place of a pod
     (
         IMAGES,

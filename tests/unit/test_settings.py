@@ -160,7 +160,7 @@ def test_a_wrong_cluster_is_refused(changes: dict[str, Any], key: str, text: str
         ("spire", {"volumeSize": "1GB"}, "volumeSize", "8Gi"),
         ("spire", {"logLevel": "debug"}, "logLevel", "DEBUG"),
         ("spire", {"replicas": 2}, "replicas", "without datastore"),
-        ("spire", {"datastore": {}}, "datastore.secret", "missing"),
+        ("spire", {"datastore": {}}, "datastore.secret", "exactly one of secret and rds"),
         ("istio", {"plainEnvoy": "yes"}, "plainEnvoy", "true or false"),
         ("istio", {"replicas": 0}, "replicas", "from 1 to 10"),
         ("istio", {"trust": "none"}, "trust", "aliases, strict"),

@@ -18,6 +18,7 @@ from testbed.sandbox.cloud import (
     accelerator,
     accounts,
     authorization,
+    databases,
     dependents,
     distributions,
     eks_api,
@@ -31,6 +32,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     eks_api.install()
     accelerator.install()
+    databases.install()
     dependents.install()
     names.install()
     accounts.install()

@@ -18,6 +18,7 @@ from urllib.parse import unquote
 
 from moto.core.authorization import ActionAuthenticatorMixin
 from moto.core.exceptions import ServiceException
+from moto.core.parse import XFormedDict
 from moto.core.responses import ActionResult, BaseResponse
 from moto.ec2.models import ec2_backends
 from moto.eks.models import eks_backends
@@ -25,6 +26,7 @@ from moto.elbv2.models import elbv2_backends
 from moto.iam.access_control import IAMPolicyStatement
 from moto.iam.models import iam_backends
 from moto.kms.models import kms_backends
+from moto.rds.models import rds_backends
 
 from testbed.sandbox.aws import Aws, Identity
 from testbed.sandbox.cloud.accounts import OBSERVER, POD, key_of
@@ -210,7 +212,10 @@ def requests_of(response: Any) -> list[Request]:
 def _params(response: Any) -> Json:
     response._get_action()
     if response.automated_parameter_parsing:
-        return {**dict(response.params), **response.uri_match}
+        params = response.params
+        # RDS has its parameters in snake case too
+        given = params.original_dict() if isinstance(params, XFormedDict) else dict(params)
+        return {**given, **response.uri_match}
     try:
         body = json.loads(response.body or "{}")
     except ValueError:
@@ -240,6 +245,8 @@ class Call:
             created = {f"{self._service}:CreateAction": self._operation}
             yield Request(str(self._tagging()), self._created(), {**tags, **created})
         yield from self._handed_on()
+        if action == "rds:DeleteDBInstance":
+            yield from self._snapshot()
 
     def _tagging(self) -> str | None:
         """The action that puts tags on what is created."""
@@ -247,6 +254,7 @@ class Call:
             "ec2": "ec2:CreateTags",
             "elasticloadbalancing": "elasticloadbalancing:AddTags",
             "iam": "iam:TagRole",
+            "rds": "rds:AddTagsToResource",
         }.get(self._service, f"{self._service}:TagResource")
 
     def _tags(self) -> dict[str, str]:
@@ -296,6 +304,7 @@ class Call:
             "kms": self._in_kms,
             "route53": self._in_route53,
             "sts": lambda: [(str(self._params.get("RoleArn")), {})],
+            "rds": self._in_rds,
         }.get(self._service)
         return (found() if found else []) or [("*", {})]
 
@@ -354,6 +363,36 @@ class Call:
             tags = kms_backends[self._account][self._region].tagger.get_tag_dict_for_resource(id_)
             found.append((self._arn(f"key/{id_}"), {f"aws:ResourceTag/{k}": v for k, v in tags.items()}))
         return found
+
+    def _in_rds(self) -> list[tuple[str, Json]]:
+        """A database's groups are asked for too, and the default option group of a new one."""
+        kinds = {
+            "DBInstanceIdentifier": "db",
+            "DBParameterGroupName": "pg",
+            "DBSubnetGroupName": "subgrp",
+        }
+        named = [
+            self._arn(f"{kind}:{self._params[key]}") for key, kind in kinds.items() if key in self._params
+        ]
+        if self._operation == "CreateDBInstance":
+            named.append(self._arn("og:default:x"))
+        if "ResourceName" in self._params:
+            named = [str(self._params["ResourceName"])]
+        return [(each, {}) for each in named]
+
+    def _snapshot(self) -> Iterator[Request]:
+        """What IAM is asked for a final snapshot, with the database's tags where it has them."""
+        name = self._params.get("FinalDBSnapshotIdentifier")
+        database = rds_backends[self._account][self._region].databases.get(
+            self._params["DBInstanceIdentifier"]
+        )
+        if not name or database is None:
+            return
+        snapshot = self._arn(f"snapshot:{name}")
+        yield Request("rds:CreateDBSnapshot", self._resources()[0][0])
+        yield Request("rds:CreateDBSnapshot", snapshot)
+        if database.copy_tags_to_snapshot:
+            yield Request("rds:AddTagsToResource", snapshot)
 
     def _in_ec2(self) -> list[tuple[str, Json]]:
         if self._operation == "CreateSecurityGroup":

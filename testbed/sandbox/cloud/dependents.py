@@ -12,6 +12,7 @@ from moto.ec2.models import EC2Backend
 from moto.eks.models import eks_backends
 from moto.elbv2.exceptions import DuplicateLoadBalancerName, ELBClientError
 from moto.elbv2.models import ELBv2Backend, elbv2_backends
+from moto.rds.models import rds_backends
 
 from testbed.sandbox.cloud.checks import check_before
 
@@ -54,6 +55,9 @@ def _users_of_subnet(ec2: Any, subnet_id: str) -> Iterator[str]:
     for balancer in elbv2_backends[ec2.account_id][ec2.region_name].load_balancers.values():
         if subnet_id in [subnet.id for subnet in balancer.subnets]:
             yield balancer.name
+    for database in _databases(ec2):
+        if subnet_id in [subnet["SubnetIdentifier"] for subnet in database.db_subnet_group.subnets]:
+            yield database.db_instance_identifier
     for cluster in eks_backends[ec2.account_id][ec2.region_name].clusters.values():
         if subnet_id in cluster.resources_vpc_config["subnetIds"]:
             yield cluster.name
@@ -68,6 +72,9 @@ def _refuse_used_group(ec2: Any, name: str | None = None, group_id: str | None =
     balancers = elbv2_backends[ec2.account_id][ec2.region_name].load_balancers.values()
     users += [each.name for each in balancers if wanted in (each.security_groups or [])]
     users += [
+        each.db_instance_identifier for each in _databases(ec2) if wanted in each.vpc_security_group_ids
+    ]
+    users += [
         group.id
         for groups in ec2.groups.values()
         for group in groups.values()
@@ -79,6 +86,10 @@ def _refuse_used_group(ec2: Any, name: str | None = None, group_id: str | None =
 
 def _endpoints(ec2: Any) -> list[Any]:
     return [each for each in ec2.vpc_end_points.values() if each.state != "deleted"]
+
+
+def _databases(ec2: Any) -> list[Any]:
+    return list(rds_backends[ec2.account_id][ec2.region_name].databases.values())
 
 
 def _referenced(group: Any) -> set[str]:

@@ -37,6 +37,7 @@ from testbed.sandbox.cloud import running
 from testbed.sandbox.rehearsal import PROJECT, RefusedError, Rehearsal, record
 from testbed.tests.unit.plugin_client import REGION, Plugin
 from tests.unit.program import CRD, INJECTOR, kubeconfig
+from tests.unit.test_database import ROOT, roots
 
 CALLER = str(IPv4Network(changes.CALLERS)[10])
 Config = dict[str, Any]
@@ -283,6 +284,47 @@ def test_a_cluster_goes_into_a_network_that_exists_and_leaves_it_as_it_was(cloud
     assert len(account.observer(cloud, "eks").list_clusters()["clusters"]) == 2
     life.destroy()
     assert left(cloud) == before
+
+
+def with_databases(config: Config, folder: Path, **rds: Any) -> Config:
+    file = roots(folder, *{ROOT.format(each["region"]) for each in config[changes.CLUSTERS]})
+    datastore = {"rds": {"caBundle": str(file), **rds}}
+    return {**config, "fedmesh:spire": {"replicas": 2, "datastore": datastore}}
+
+
+def test_databases_are_made_for_spire_and_nothing_of_them_is_left(cloud: str, tmp_path: Path) -> None:
+    before = left(cloud)
+    life = rehearsed(with_databases(dev(), tmp_path), cloud)
+    life.create()
+    found = account.observer(cloud, "rds").describe_db_instances()["DBInstances"]
+    names = [each["DBInstanceIdentifier"] for each in found]
+    assert sorted(names) == ["istio-eks-cluster-1-spire", "istio-eks-cluster-2-spire"]
+    life.destroy()
+    assert left(cloud) == before
+
+
+def test_a_protected_database_refuses_to_be_destroyed_and_a_last_snapshot_stays(
+    cloud: str, tmp_path: Path
+) -> None:
+    config = with_databases(dev(), tmp_path, finalSnapshot=True)
+    for cluster in config[changes.CLUSTERS]:
+        cluster["eks"]["deletionProtection"] = True
+    life = rehearsed(config, cloud)
+    life.create()
+    with pytest.raises(RefusedError, match="Cannot delete protected DB Instance"):
+        life.destroy()
+    rds, eks_ = account.observer(cloud, "rds"), account.observer(cloud, "eks")
+    for number in (1, 2):
+        rds.modify_db_instance(
+            DBInstanceIdentifier=f"istio-eks-cluster-{number}-spire", DeletionProtection=False
+        )
+        eks_.update_cluster_config(name=f"istio-eks-cluster-{number}", deletionProtection=False)
+    life.destroy()
+    snapshots = rds.describe_db_snapshots(SnapshotType="manual")["DBSnapshots"]
+    assert sorted(each["DBInstanceIdentifier"] for each in snapshots) == [
+        "istio-eks-cluster-1-spire",
+        "istio-eks-cluster-2-spire",
+    ]
 
 
 def test_an_up_whose_session_ends_goes_on_with_the_next_one(

@@ -368,6 +368,111 @@ def test_a_record_changes_its_address_and_its_type(plugin: Plugin, network: tupl
     plugin.delete(record, id_, {**state, **new})
 
 
+DATABASE = "aws:rds/{0}:{1}".format
+
+
+def database_inputs(
+    plugin: Plugin, network: tuple[str, list[str]], name: str, **changed: Any
+) -> dict[str, Any]:
+    """The inputs of a database, whose groups are made."""
+    subnets, _ = plugin.create(
+        DATABASE("subnetGroup", "SubnetGroup"), {"name": name, "subnetIds": network[1]}
+    )
+    _, parameters = plugin.create(
+        DATABASE("parameterGroup", "ParameterGroup"),
+        {
+            "namePrefix": f"{name}-",
+            "family": "postgres17",
+            "parameters": [{"name": "rds.force_ssl", "value": "1"}],
+        },
+    )
+    return {
+        "identifier": name,
+        "engine": "postgres",
+        "engineVersion": "17",
+        "instanceClass": "db.t4g.small",
+        "allocatedStorage": 20,
+        "storageEncrypted": True,
+        "username": "spire",
+        "password": "not-a-secret-1",
+        "dbSubnetGroupName": subnets,
+        "parameterGroupName": parameters["name"],
+        "enabledCloudwatchLogsExports": ["postgresql"],
+        "skipFinalSnapshot": True,
+        **changed,
+    }
+
+
+def test_a_database_is_made_changed_protected_and_deleted(
+    plugin: Plugin, network: tuple[str, list[str]]
+) -> None:
+    from testbed.sandbox.aws import Aws
+
+    kind = DATABASE("instance", "Instance")
+    inputs = database_inputs(plugin, network, "kept", deletionProtection=True, skipFinalSnapshot=False)
+    inputs["finalSnapshotIdentifier"] = inputs["parameterGroupName"]
+    id_, state = plugin.create(kind, inputs)
+    assert state["address"].startswith("kept.")
+    assert state["password"] == "not-a-secret-1", "the provider keeps it, as RDS never tells it again"
+    logs = Aws(REGION).client("logs").describe_log_groups(logGroupNamePrefix="/aws/rds/instance/kept/")
+    assert [each["logGroupName"] for each in logs["logGroups"]] == ["/aws/rds/instance/kept/postgresql"]
+    with pytest.raises(RefusedError, match="Cannot delete protected DB Instance"):
+        plugin.delete(kind, id_, state)
+    changed = {**inputs, "deletionProtection": False, "allocatedStorage": 30}
+    assert list(plugin.diff(kind, inputs, changed).replaces) == []
+    plugin.update(kind, id_, state, inputs, changed)
+    read = from_struct(plugin.read(kind, id_, {**state, **changed}, changed).inputs)
+    assert (read["allocatedStorage"], read["deletionProtection"]) == (30, False)
+    with pytest.raises(RefusedError, match="still using it"):
+        plugin.delete(DATABASE("subnetGroup", "SubnetGroup"), "kept", {})
+    with pytest.raises(RefusedError, match="still members of this parameter group"):
+        plugin.delete(DATABASE("parameterGroup", "ParameterGroup"), inputs["parameterGroupName"], {})
+    with pytest.raises(RefusedError, match="has dependencies and cannot be deleted: kept"):
+        plugin.delete(SUBNET, network[1][0], {})
+    plugin.delete(kind, id_, {**state, **changed})
+    assert plugin.read(kind, id_, state, inputs).id == ""
+    snapshots = Aws(REGION).client("rds").describe_db_snapshots(SnapshotType="manual")["DBSnapshots"]
+    assert [each["DBSnapshotIdentifier"] for each in snapshots] == [inputs["parameterGroupName"]]
+    plugin.delete(DATABASE("subnetGroup", "SubnetGroup"), "kept", {})
+    plugin.delete(DATABASE("parameterGroup", "ParameterGroup"), inputs["parameterGroupName"], {})
+
+
+def test_a_subnet_group_covers_two_zones(plugin: Plugin, network: tuple[str, list[str]]) -> None:
+    with pytest.raises(RefusedError, match="DBSubnetGroupDoesNotCoverEnoughAZs"):
+        plugin.create(DATABASE("subnetGroup", "SubnetGroup"), {"name": "one", "subnetIds": network[1][:1]})
+
+
+@pytest.mark.parametrize(
+    ("changed", "text"),
+    [
+        ({"identifier": "a--b"}, "not a valid identifier"),
+        ({"password": "short"}, "not a valid password"),
+        ({"password": "with a / in it"}, "not a valid password"),
+        ({"allocatedStorage": 10}, "Invalid storage size"),
+        ({"engineVersion": "16"}, "is of the family postgres17 and not postgres16"),
+        ({"dbSubnetGroupName": "none"}, "DBSubnetGroupNotFoundFault"),
+        ({"vpcSecurityGroupIds": ["sg-none"]}, "are in different VPCs"),
+    ],
+)
+def test_rds_refuses_what_it_would(
+    plugin: Plugin, network: tuple[str, list[str]], changed: dict[str, Any], text: str
+) -> None:
+    inputs = database_inputs(plugin, network, f"refused-{next(COUNT)}", **changed)
+    with pytest.raises(RefusedError, match=text):
+        plugin.create(DATABASE("instance", "Instance"), inputs)
+
+
+def test_a_database_is_not_deleted_without_a_snapshot_or_a_word_about_it(
+    plugin: Plugin, network: tuple[str, list[str]]
+) -> None:
+    kind = DATABASE("instance", "Instance")
+    inputs = database_inputs(plugin, network, "unsaid", skipFinalSnapshot=False)
+    id_, state = plugin.create(kind, inputs)
+    with pytest.raises(RefusedError, match="FinalDBSnapshotIdentifier is required"):
+        plugin.delete(kind, id_, state)
+    plugin.delete(kind, id_, {**state, "skipFinalSnapshot": True})
+
+
 def test_on_the_lab_a_stack_takes_what_belongs_to_the_machines_from_the_lab() -> None:
     lab = {
         "fedmesh:charts": {"istiod": {"path": "x"}},
