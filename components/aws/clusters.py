@@ -132,7 +132,7 @@ class AwsClusters(pulumi.ComponentResource):
         if not id_:
             return None
         opts = self._invoke(self._args.clusters[0])
-        wanted = [
+        wanted: list[aws.ec2transitgateway.GetTransitGatewayFilterArgsDict] = [
             {"name": "transit-gateway-id", "values": [id_]},
             {"name": "state", "values": ["available"]},
         ]
