@@ -28,7 +28,7 @@ from components.config.fields import (
     setting,
     whole,
 )
-from components.config.oidc import CLUSTER, IssuerUrl, OidcDiscovery
+from components.config.oidc import CLUSTER, IssuerUrl, OidcSettings
 from components.config.upstream import SecretName, Upstream
 from components.config.versions import OFFICIAL_CHARTS
 
@@ -248,7 +248,7 @@ class SpireSettings(Model):
     jwt_issuer: IssuerUrl | None = setting(None, example="https://{cluster}.oidc.example.com", since="0.2")
     """The issuer in JWT-SVIDs: the URL under which OIDC relying parties find the keys. `{cluster}` in it stands for
     the cluster's name, as each cluster signs with keys of its own."""
-    oidc: OidcDiscovery | None = setting(None, example={"issuer": {"name": "letsencrypt"}}, since="0.2")
+    oidc: OidcSettings | None = setting(None, example={"issuer": {"name": "letsencrypt"}}, since="0.2")
     """SPIRE's OIDC discovery provider, two pods on every cluster, which serve the keys under `jwtIssuer`."""
     key_manager: Literal["disk", "aws_kms"] = setting(
         "disk",

@@ -35,7 +35,7 @@ class CertificateIssuer(Model):
     """The API group of its kind."""
 
 
-class OidcDiscovery(Model):
+class OidcSettings(Model):
     """SPIRE's OIDC discovery provider, which serves the keys of a cluster's JWT-SVIDs under `jwtIssuer`."""
 
     issuer: CertificateIssuer | None = setting(None, example={"name": "letsencrypt"})

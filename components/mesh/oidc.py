@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 import pulumi
 
 from components.config.images import ImageSettings
-from components.config.oidc import OidcDiscovery as OidcSettings
+from components.config.oidc import OidcSettings
 from components.kube.manifests import as_json, load, load_one, with_images
 from components.kube.objects import child_of, register, register_all
 from components.kube.workloads import restart_on

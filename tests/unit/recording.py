@@ -8,6 +8,7 @@ from unittest.mock import patch
 
 import pulumi
 from pulumi.runtime.proto import callback_pb2
+from pulumi.runtime.settings import SETTINGS
 from pulumi.runtime.stack import wait_for_rpcs
 
 COMPUTED: dict[str, dict[str, Any]] = {
@@ -138,6 +139,9 @@ async def callbacks() -> Callbacks:
 def record(build: Callable[[], object]) -> Recorder:
     """Runs `build` under mocks to its end and gives what it registered."""
     recorder = Recorder()
+    # a run before this one that raised has left calls behind, which never end
+    SETTINGS.rpc_manager.clear()  # pyright: ignore[reportAttributeAccessIssue]
+    SETTINGS.outputs.clear()  # pyright: ignore[reportAttributeAccessIssue]
     asyncio.set_event_loop(asyncio.new_event_loop())
     pulumi.runtime.set_mocks(recorder, preview=False, monitor=Monitor(recorder))
     with patch("pulumi.runtime.resource._get_callbacks", callbacks):

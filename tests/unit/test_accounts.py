@@ -1,11 +1,9 @@
 """EKS clusters in several AWS accounts: whose credentials make what, and what only one account can have."""
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from pulumi.runtime.settings import SETTINGS
 
 from components.aws.clusters import AwsCluster, AwsClusters, AwsClustersArgs
 from components.aws.eks import named_kubeconfig
@@ -22,14 +20,6 @@ HERE, OTHER = "123456789012", "210987654321"
 ROLE = {"roleArn": f"arn:aws:iam::{OTHER}:role/fedmesh-deployer"}
 BOUNDARY = f"arn:aws:iam::{HERE}:policy/fedmesh-boundary"
 REGIONS = ("us-east-1", "us-east-1", "eu-west-1")
-
-
-@pytest.fixture(autouse=True)
-def _forget_what_a_failed_run_left() -> Iterator[None]:
-    """The next run would wait for the tasks of one that raised, for ever."""
-    yield
-    SETTINGS.rpc_manager.clear()  # pyright: ignore[reportAttributeAccessIssue]
-    SETTINGS.outputs.clear()  # pyright: ignore[reportAttributeAccessIssue]
 
 
 class Accounts(Recorder):

@@ -176,7 +176,7 @@ def test_a_drained_cluster_gets_no_new_users(drained: bool) -> None:
 
 
 def test_the_private_zone_is_seen_by_every_network() -> None:
-    networks = [ZoneNetwork("us-east-1", "vpc-1"), ZoneNetwork("eu-west-1", "vpc-2")]
+    networks = [ZoneNetwork("one", "us-east-1", "vpc-1"), ZoneNetwork("two", "eu-west-1", "vpc-2")]
     args = PrivateZoneArgs("mesh.internal", networks, {"project": "fedmesh"})
     (zone,) = record(lambda: PrivateZone("dns", args)).of("Zone")
     assert zone.inputs["vpcs"] == [

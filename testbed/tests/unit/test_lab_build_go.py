@@ -80,6 +80,8 @@ def test_every_image_of_the_manifests_is_one_that_the_lab_builds(tmp_path: Path)
         for reference in re.findall(r"^\s*(?:- )?image: ([\w./-]+:[\w.-]+)$", manifest.read_text(), re.M)
     }
     assert len(named) > 6
+    # the lab's stack has no discovery provider: the test of it builds the image
+    built.add(oidc.REFERENCE)
     # the Go proxy does not serve Grafana, so the lab's stack runs without it
     assert {name for name in named - built if not name.startswith("docker.io/grafana/")} == set()
 
