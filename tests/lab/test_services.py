@@ -42,6 +42,7 @@ LONG = float(os.environ.get("LONG", "35"))
 CALLS = int(os.environ.get("CALLS", "100"))
 NEAR, FAR = f"near.{SPACE}", f"far.{SPACE}"
 HOST = f"{NEAR}.svc.cluster.local"
+ROUND_ROBIN = {"loadBalancer": {"simple": "ROUND_ROBIN"}}
 Document = dict[str, Any]
 
 
@@ -136,11 +137,12 @@ def team() -> Iterator[None]:
 def long_calls() -> dict[str, str]:
     """The answers to long calls, while the caller's proxy is sent new configuration all the time."""
     over = threading.Event()
+    pushed: list[str] = []
 
     def push() -> None:
         while not over.wait(3.0):
-            apply(ONE, rule(HOST, {}))
-            kubectl(ONE, "delete", "destinationrule", "owners", "-n", SPACE)
+            apply(ONE, rule(HOST, ROUND_ROBIN))
+            pushed.append(kubectl(ONE, "delete", "destinationrule", "owners", "-n", SPACE))
 
     pushing = threading.Thread(target=push)
     pushing.start()
@@ -149,6 +151,7 @@ def long_calls() -> dict[str, str]:
     finally:
         over.set()
         pushing.join()
+    assert len(pushed) > LONG / 10
     return found
 
 
@@ -215,15 +218,15 @@ def test_calls_to_a_subset_stay_with_a_healthy_pod_of_their_cluster() -> None:
             "http": [{"route": [{"destination": {"host": HOST, "subset": "all"}}]}],
         },
     }
-    stay_with_the_healthy_pod(rule(HOST, {}, subsets=[subset]), route)
+    stay_with_the_healthy_pod(rule(HOST, ROUND_ROBIN, subsets=[subset]), route)
 
 
 def stay_with_the_healthy_pod(*rules: Document) -> None:
     (own,) = pods(ONE, "near")
-    if rules:
-        apply(ONE, *rules)
-        time.sleep(3)
     try:
+        if rules:
+            apply(ONE, *rules)
+            time.sleep(3)
         for _ in range(CALLS // 100):
             assert set(answers(100, f"http://{NEAR}:8080/answer", "-H", "user: me")) == {own}
     finally:
