@@ -354,7 +354,7 @@ def test_a_job_calls_from_its_init_container_and_its_own_sidecar_too_and_complet
         **first,
         "name": "beside",
         "restartPolicy": "Always",
-        "command": ["sh", "-c", f"{' '.join(call)} && touch /tmp/called; sleep 1000"],
+        "command": ["sh", "-c", f"trap exit TERM; {' '.join(call)} && touch /tmp/called; sleep 1000 & wait"],
         "startupProbe": {"exec": {"command": ["ls", "/tmp/called"]}, "periodSeconds": 1},  # noqa: S108
     }
     apply(ONE, task("job", call, initContainers=[first, beside]))
