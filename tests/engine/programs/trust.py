@@ -33,6 +33,7 @@ providers = kubernetes_providers(clusters, last_known)
 bundles: dict[str, pulumi.Output[str]] = {}
 trusting: dict[str, FederationMember] = {}
 reading: dict[str, RemoteSecretsMember] = {}
+charts: list[pulumi.Output[list[pulumi.Resource]]] = []
 for spec in settings.clusters:
     here = providers[spec.name]
     on = pulumi.ResourceOptions(providers=[here])
@@ -61,6 +62,7 @@ for spec in settings.clusters:
         parent=storage,
         after=[crds],
     )
+    charts.append(base)
     trusting[spec.name] = FederationMember(spec.trust_domain, bundles[spec.name], "192.0.2.7", crds, here)
     # known when the account of the readers is there
     namespace = base.apply(lambda made: pulumi.Output.all(*(each.urn for each in made)))
@@ -72,6 +74,9 @@ for spec in settings.clusters:
         here,
     )
 Federation("federation", FederationArgs(trusting))
-RemoteSecrets("remote-secrets", RemoteSecretsArgs(reading, settings.istio))
+# what depends on storage waits for the CRDs below it, as soon as they are registered
+pulumi.Output.all(*charts).apply(
+    lambda _: RemoteSecrets("remote-secrets", RemoteSecretsArgs(reading, settings.istio))
+)
 addresses = pulumi.Output.from_input({"ingress": "192.0.2.8", "eastwest": "192.0.2.9"})
 pulumi.export(OUTPUT, state_output({name: ClusterState(each, addresses) for name, each in bundles.items()}))
