@@ -197,6 +197,9 @@ def record(
         stack: the stack's name.
     """
     recording = Recording(templates)
+    # a run that raised has left calls behind, for which this one would wait
+    SETTINGS.rpc_manager.clear()  # pyright: ignore[reportAttributeAccessIssue]
+    SETTINGS.outputs.clear()  # pyright: ignore[reportAttributeAccessIssue]
     asyncio.set_event_loop(asyncio.new_event_loop())
     pulumi.runtime.set_all_config({key: json.dumps(value) for key, value in config.items()})
     pulumi.runtime.set_mocks(
@@ -222,11 +225,6 @@ def record(
             runpy.run_path(str(PROJECT / "__main__.py"))
             asyncio.get_event_loop().run_until_complete(wait_for_rpcs())
             _settle(recording)
-        except BaseException:
-            # a later program would wait for what this one began
-            SETTINGS.rpc_manager.clear()  # pyright: ignore[reportAttributeAccessIssue]
-            SETTINGS.outputs.clear()  # pyright: ignore[reportAttributeAccessIssue]
-            raise
         finally:
             os.chdir(before)
     return recording.resources

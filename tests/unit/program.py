@@ -12,11 +12,10 @@ from unittest.mock import patch
 
 import pulumi
 import yaml
-from pulumi.runtime.settings import SETTINGS
 from pulumi.runtime.stack import wait_for_rpcs
 
 from components.kube.manifests import merged
-from tests.unit.recording import callbacks
+from tests.unit.recording import callbacks, forget
 
 PROJECT = Path(__file__).parent.parent.parent
 # the storage of clusters that bring none
@@ -212,6 +211,7 @@ def kubeconfig(server: str) -> dict[str, Any]:
 def run(config: Mapping[str, Any]) -> Program:
     """Runs `__main__.py` with the values of `config` (by key, without the prefix `fedmesh:`)."""
     program = Program()
+    forget()
     asyncio.set_event_loop(asyncio.new_event_loop())
     pulumi.runtime.set_all_config({f"fedmesh:{key}": json.dumps(each) for key, each in config.items()})
     pulumi.runtime.set_mocks(
@@ -222,12 +222,6 @@ def run(config: Mapping[str, Any]) -> Program:
         patch("pulumi.runtime.resource._get_callbacks", callbacks),
         patch("components.mesh.gateway_api.documents_of", program.read),
     ):
-        try:
-            runpy.run_path(str(PROJECT / "__main__.py"))
-        except BaseException:
-            # a later program would wait for ever for what this one began
-            SETTINGS.rpc_manager.clear()
-            SETTINGS.outputs.clear()
-            raise
+        runpy.run_path(str(PROJECT / "__main__.py"))
         asyncio.get_event_loop().run_until_complete(wait_for_rpcs())
     return program

@@ -136,12 +136,16 @@ async def callbacks() -> Callbacks:
     return Callbacks()
 
 
+def forget() -> None:
+    """Forgets a run that raised: a later one would wait for ever for what it began."""
+    SETTINGS.rpc_manager.clear()  # pyright: ignore[reportAttributeAccessIssue]
+    SETTINGS.outputs.clear()  # pyright: ignore[reportAttributeAccessIssue]
+
+
 def record(build: Callable[[], object]) -> Recorder:
     """Runs `build` under mocks to its end and gives what it registered."""
     recorder = Recorder()
-    # a run before this one that raised has left calls behind, which never end
-    SETTINGS.rpc_manager.clear()  # pyright: ignore[reportAttributeAccessIssue]
-    SETTINGS.outputs.clear()  # pyright: ignore[reportAttributeAccessIssue]
+    forget()
     asyncio.set_event_loop(asyncio.new_event_loop())
     pulumi.runtime.set_mocks(recorder, preview=False, monitor=Monitor(recorder))
     with patch("pulumi.runtime.resource._get_callbacks", callbacks):

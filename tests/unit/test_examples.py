@@ -1,6 +1,6 @@
 """The examples: valid stack configs, of which the program makes what their READMEs promise."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import permutations
 from pathlib import Path
@@ -9,7 +9,6 @@ from typing import Any
 import pulumi
 import pytest
 import yaml
-from pulumi.runtime.settings import SETTINGS
 
 from components.config.settings import parse
 from tests.unit import program
@@ -35,14 +34,6 @@ class ProgramOnAws(Program):
     def call(self, args: pulumi.runtime.MockCallArgs) -> dict[str, Any]:
         mock = self.aws if args.token.startswith("aws:") else super()
         return mock.call(args)
-
-
-@pytest.fixture(autouse=True)
-def _forget_what_a_failed_run_left() -> Iterator[None]:
-    """The next run would wait for the tasks of one that raised, for ever."""
-    yield
-    SETTINGS.rpc_manager.clear()
-    SETTINGS.outputs.clear()
 
 
 def stack_file(name: str) -> Path:
