@@ -189,7 +189,7 @@ def create_databases(fleet: EksFleet) -> dict[str, dict[str, pulumi.Input[str]]]
                 log_days=cluster.spec.flow_log_days,
                 tags=fleet.settings.aws.tags,
             ),
-            pulumi.ResourceOptions(providers=[fleet.providers[name]]),
+            fleet.beside(name),
         ).files
         for name, cluster in fleet.specs.items()
     }

@@ -69,7 +69,7 @@ def dns_solvers(fleet: EksFleet) -> dict[str, DnsSolver]:
                 permissions_boundary=fleet.resources.boundary(name),
                 tags=settings.tags,
             ),
-            pulumi.ResourceOptions(providers=[fleet.providers[name]]),
+            fleet.beside(name),
         )
         for name, cluster in fleet.specs.items()
     }

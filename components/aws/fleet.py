@@ -75,7 +75,11 @@ class EksFleet:
     @property
     def home(self) -> pulumi.ResourceOptions:
         """Options of resources that belong to no single cluster: they are where the fleet's first cluster is."""
-        return pulumi.ResourceOptions(providers=[self.providers[next(iter(self.specs))]])
+        return self.beside(next(iter(self.specs)))
+
+    def beside(self, name: str) -> pulumi.ResourceOptions:
+        """Options of resources that are in the account and region of a cluster."""
+        return pulumi.ResourceOptions(providers=[self.providers[name]])
 
 
 def create_fleet(settings: Settings) -> EksFleet:

@@ -104,7 +104,7 @@ def spire_roles(fleet: EksFleet) -> dict[str, AwsRole]:
                 permissions_boundary=fleet.resources.boundary(name),
                 tags=settings.aws.tags,
             ),
-            pulumi.ResourceOptions(providers=[fleet.providers[name]]),
+            fleet.beside(name),
         ).made
         for name, cluster in fleet.specs.items()
     }

@@ -124,16 +124,15 @@ class Settings(Model):
                     f"refuses the pods' init containers: set istioCni.enabled for {', '.join(without)}",
                     *("namespaces", name, "podSecurity"),
                 )
-        without_role = [cluster.name for cluster in self.clusters if not cluster.eks]
-        if self.spire.needs_aws and without_role:
+        others = [cluster.name for cluster in self.clusters if not cluster.eks]
+        if self.spire.needs_aws and others:
             in_kms = self.spire.key_manager == "aws_kms"
             key, value = ("keyManager", "disk") if in_kms else ("nodeAttestor", "k8s_psat")
-            reason = f"must be {value}: {', '.join(without_role)} is no EKS cluster of the stack"
+            reason = f"must be {value}: {', '.join(others)} is no EKS cluster of the stack"
             raise refusal(reason, "spire", key)
         for tag in self.aws.tags:
             if self.spire.key_manager == "aws_kms" and tag.lower().startswith("spire-"):
                 raise refusal("must not begin with spire-, as SPIRE tags its keys so", "aws", "tags", tag)
-        others = [cluster.name for cluster in self.clusters if not cluster.eks]
         if self.rds and others:
             raise refusal(
                 f"is for EKS clusters that the stack makes, and {', '.join(others)} exist already: use secret",

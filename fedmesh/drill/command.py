@@ -261,9 +261,9 @@ class Crew:
 
     def loads(self, drill: Drill, scene: Scene) -> list[Running]:
         """The loads of a drill, each with its source."""
-        inside = self._pod(scene.client, injected=True)
         if drill.objective.goodput:
             return self._compared(scene, everywhere=drill.everywhere)
+        inside = self._pod(scene.client, injected=True)
         loads = [Running(load, inside) for load in self.mesh_loads]
         if drill.users:
             if self.stage is None:
