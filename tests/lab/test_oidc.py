@@ -6,8 +6,6 @@ import base64
 import json
 import socket
 import ssl
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -15,13 +13,11 @@ from urllib.request import urlopen
 
 import jwt
 import pytest
-import yaml
-from conftest import PROJECT, kubectl
+from conftest import PROJECT, kubectl, pulumi, stack_file
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from fedmesh.attack.workload import AGENT, CSI, SOCKET, SOCKETS
 from testbed.lab import config, oidc, paths
-from testbed.lab.stack import LabEngine
 from testbed.waiting import wait_until
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(1200)]
@@ -86,35 +82,32 @@ WORKLOAD = {
 }
 
 
-def engine(*arguments: str) -> None:
-    line = [sys.executable, "-m", "testbed.lab", "pulumi", "-q", "--stack", STACK, "up", *arguments]
-    done = subprocess.run(line, cwd=PROJECT, check=False, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
+def up(*arguments: str) -> None:
+    pulumi("-q", "--stack", STACK, "up", *arguments)
 
 
 @pytest.fixture(scope="module", autouse=True)
 def provider(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """A provider on each cluster, with a certificate of an authority that the user brought."""
-    settings = LabEngine(STACK, PROJECT)
-    settings.prepare()
-    document: dict[str, Any] = yaml.safe_load(settings.config_file.read_text())
-    document["config"]["fedmesh:spire"] = {**document["config"].get("fedmesh:spire", {}), **SPIRE}
-    file = tmp_path_factory.mktemp("stack") / f"Pulumi.{STACK}.yaml"
-    file.write_text(yaml.safe_dump(document))
+    file = stack_file(
+        tmp_path_factory.mktemp("stack"),
+        STACK,
+        lambda config: config.setdefault("fedmesh:spire", {}).update(SPIRE),
+    )
     for cluster in LAB.clusters:
         for node in cluster.nodes:
             oidc.put_image(paths.cache(), node)
         kubectl(cluster.name, "apply", "-f", "-", given=AUTHORITY)
         kubectl(cluster.name, "wait", "--for=condition=Ready", "clusterissuer/oidc-test", "--timeout=60s")
     try:
-        engine("--config-file", str(file))
+        up("--config-file", str(file))
         for cluster in CLUSTERS:
             kubectl(cluster, "apply", "-f", "-", given=json.dumps(WORKLOAD))
         yield
     finally:
         for cluster in CLUSTERS:
             kubectl(cluster, "delete", "pod", "-n", "sleep", "oidc-test", "--ignore-not-found", "--now")
-        engine()
+        up()
         for cluster in CLUSTERS:
             kubectl(cluster, "delete", "--ignore-not-found", "-f", "-", given=AUTHORITY)
             kubectl(cluster, "delete", "secret", "-n", "cert-manager", "oidc-test", "--ignore-not-found")
