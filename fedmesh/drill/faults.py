@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from fedmesh.drill.load import ENVOY_FILTERS
-from fedmesh.drill.scene import GOODPUT, TAKEOVER, Drill, Scene
+from fedmesh.drill.scene import GOODPUT, TAKEOVER, TRIALS, Drill, Scene
 from fedmesh.kube import Json
 from fedmesh.probe import LABEL, wait_for
 from fedmesh.reading import LiveCluster, is_ready
@@ -186,7 +186,7 @@ DRILLS = (
         "app-hangs",
         "the local app does not answer",
         hang_app,
-        objective=TAKEOVER,
+        objective=TRIALS,
         hopeless="the mesh sets no time-out where the owner declares none: a call to an app that does not answer lasts "
         "until its caller gives up, and nobody can tell the app from a slow one",
     ),

@@ -155,6 +155,12 @@ def _objective(objective: Objective) -> str:
     wanted = ["0 lost"]
     if objective.p99 is not None:
         wanted.append(f"p99 {objective.p99:g} s in the takeover")
+    if objective.longest is not None:
+        wanted.append(f"no answer over {objective.longest:g} s")
+    if objective.takeover is not None:
+        wanted.append(f"taken over in {objective.takeover:g} s")
     if objective.steady is not None:
         wanted.append(f"steady in {objective.steady:g} s")
+    if objective.recovery is not None:
+        wanted.append(f"as before within {objective.recovery:g} s after the fault")
     return ", ".join(wanted)

@@ -133,14 +133,24 @@ def missed(report: DrillReport) -> list[str]:
             found.append(f"{load.name}: {load.doubled} executed more than once")
         if load.may_lose_for:
             continue
-        if report.objective.p99 is not None and window.p99 is not None and window.p99 > report.objective.p99:
-            found.append(
-                f"{load.name}: p99 of {milliseconds(window.p99)} in the takeover, {report.objective.p99:g} s allowed"
+        taken = findings.takeover
+        late_by = max(report.complete - report.start, 0.0)
+        after = findings.steady - (report.end - report.start)
+        found += [
+            f"{load.name}: {what}, {allowed:g} s allowed"
+            for allowed, value, what in (
+                (report.objective.p99, window.p99, f"p99 of {milliseconds(window.p99)} in the takeover"),
+                (report.objective.longest, window.longest, f"an answer took {milliseconds(window.longest)}"),
+                (
+                    report.objective.takeover,
+                    None if taken is None else taken - late_by,
+                    f"taken over in {taken or 0.0:.1f} s",
+                ),
+                (report.objective.steady, findings.steady, f"steady after {findings.steady:.1f} s"),
+                (report.objective.recovery, after, f"steady {after:.1f} s after the fault"),
             )
-        if report.objective.steady is not None and findings.steady > report.objective.steady:
-            found.append(
-                f"{load.name}: steady after {findings.steady:.1f} s, {report.objective.steady:g} s allowed"
-            )
+            if allowed is not None and value is not None and value > allowed
+        ]
     found += [missing for each in report.lasting if (missing := _missed(each))]
     return found
 

@@ -590,6 +590,24 @@ def test_a_drill_is_judged_by_its_bar_and_not_by_istios_documents():
     ]
 
 
+def test_a_drill_is_judged_by_its_longest_answer_its_takeover_and_its_recovery():
+    kept = replace(drilled().loads[0], may_lose_for=0.0, samples=())
+    report_ = replace(drilled(), loads=(kept,))
+    findings = kept.findings
+    assert (findings.takeover, findings.window.longest) != (None, None)
+    took, longest = findings.takeover, findings.window.longest
+    generous = Objective(longest=longest, takeover=took, recovery=0.0)
+    assert report.missed(replace(report_, objective=generous)) == []
+    strict = Objective(longest=longest / 2, takeover=took / 2, recovery=-10.0)
+    words = " ".join(report.missed(replace(report_, objective=strict)))
+    assert "an answer took" in words and "taken over in" in words and "after the fault" in words
+    # a fault that takes one pod after the other is complete later
+    assert (
+        report.missed(replace(report_, objective=Objective(takeover=took / 2), complete=report_.start + took))
+        == []
+    )
+
+
 def test_a_load_that_may_lose_what_is_in_flight_is_judged_by_what_it_loses_later():
     excused = replace(drilled().loads[0], may_lose_for=3.0)
     assert report.missed(replace(drilled(), loads=(excused,))) == []
