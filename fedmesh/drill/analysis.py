@@ -85,6 +85,11 @@ def analyse(samples: Sequence[Sample], start: float, end: float) -> Findings:
     )
 
 
+def lost_early(samples: Sequence[Sample], start: float) -> int:
+    """The lost requests that had ended before the fault."""
+    return sum(sample.lost and sample.at + sample.latency < start for sample in samples)
+
+
 def lost_late(samples: Sequence[Sample], start: float, allowed: float, complete: float = 0.0) -> int:
     """The lost requests but for those that were under way in the first `allowed` seconds of the fault.
 

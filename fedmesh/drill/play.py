@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from fedmesh.drill.analysis import analyse
+from fedmesh.drill.analysis import analyse, lost_early
 from fedmesh.drill.environment import Stage
 from fedmesh.drill.lasting import analyse_connections
 from fedmesh.drill.load import Load, Rate, Running
@@ -21,6 +21,8 @@ from fedmesh.topology import GATEWAY_NAMESPACE, SERVER
 # Seconds between the command that starts a load and its first request: all loads have started by then.
 LEAD = 0.5
 SETTLE = 2.0
+# Seconds that the loads last longer than planned: a small machine takes them to start all of them.
+LAUNCH = 5.0
 # Seconds and requests per second of the calls that tell which cluster is in use.
 LOOK = Rate(40, 2.0, 2.0)
 
@@ -85,7 +87,7 @@ def play(
     lasts, after = (
         (drill.seconds, max(pace.after, drill.after)) if pace.fault is None else (pace.fault, pace.after)
     )
-    seconds = pace.before + lasts + after
+    seconds = LAUNCH + pace.before + lasts + after
     notes: list[str] = []
     try:
         drill.prepare(scene)
@@ -98,8 +100,9 @@ def play(
         retries = {source: source.retries() for source in sources}
         ahead = {source: source.clock_ahead() for source in sources}
         at, origin = datetime.now(UTC), time.time()
-        _fire(loads, Rate(pace.rate * drill.times, pace.timeout, seconds), origin)
-        _until(origin + pace.before)
+        # Calls that are slow because loads are being started say nothing about the fault.
+        begins = _fire(loads, Rate(pace.rate * drill.times, pace.timeout, seconds), origin) + pace.before
+        _until(origin + begins)
         say(f"fault: {drill.title}")
         start = time.time() - origin
         drill.inject(scene)
@@ -107,13 +110,13 @@ def play(
         if drill.degrades:
             new = [complaint for complaint in scene.means.complaints() if complaint not in known]
             scene.remarks.extend(f"during the fault: {complaint}" for complaint in new)
-        _until(origin + pace.before + lasts)
+        _until(origin + begins + lasts)
         end = time.time() - origin
-        if end > pace.before + lasts + 1:
-            notes.append(f"the fault lasted {end - pace.before - lasts:.0f} s longer than planned")
+        if end > begins + lasts + 1:
+            notes.append(f"the fault lasted {end - begins - lasts:.0f} s longer than planned")
         notes += _undo_fault(scene, say)
         say("the fault is over")
-        _until(origin + seconds + pace.timeout + LEAD)
+        _until(origin + begins - pace.before + seconds + pace.timeout + LEAD)
         reports: list[LoadReport] = []
         lasting: list[LastingReport] = []
         retried = {source: source.retries() for source in sources}
@@ -141,7 +144,7 @@ def play(
         notes += [
             f"{load.name}: {early} lost before the fault, which the fault did not cause"
             for load in reports
-            if (early := load.findings.phases[0].lost)
+            if (early := lost_early(load.samples, start))
         ]
         if drill.degrades:
             scene.remarks.extend(slower(load) for load in reports)
@@ -173,12 +176,13 @@ def play(
     )
 
 
-def _fire(loads: Sequence[Running], rate: Rate, origin: float) -> None:
-    """Starts all loads at once, so that they end together."""
+def _fire(loads: Sequence[Running], rate: Rate, origin: float) -> float:
+    """Starts all loads at once, so that they end together. Returns when all run, in seconds since `origin`."""
     with ThreadPoolExecutor(max_workers=max(1, len(loads))) as pool:
         started = [pool.submit(each.source.fire, each.load, rate, _tag(each.load, origin)) for each in loads]
         for each in started:
             each.result()
+    return time.time() - origin
 
 
 def _tag(load: Load, origin: float) -> str:

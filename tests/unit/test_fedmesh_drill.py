@@ -14,7 +14,7 @@ from fedmesh_samples import TARGET, FakeApi, pod
 from rich.console import Console
 
 from fedmesh.drill import baseline, command, faults, picture, published, report
-from fedmesh.drill.analysis import analyse, lost_late, percentile, usual_answerer
+from fedmesh.drill.analysis import analyse, lost_early, lost_late, percentile, usual_answerer
 from fedmesh.drill.command import DrillError, available, catalogue, choose, refuse_unconfirmed
 from fedmesh.drill.environment import Environment
 from fedmesh.drill.lasting import Connection, analyse_connections, named, parse_connections, script
@@ -140,6 +140,11 @@ def test_a_load_that_never_got_an_answer_has_no_latencies():
     found = analyse([sample(n, status=503) for n in range(5)], 1.0, 3.0)
     assert found.lost == 5
     assert found.phases[0].p99 is None
+
+
+def test_what_was_under_way_at_the_cut_is_not_lost_before_it():
+    ended, under_way = sample(2.0, status=503), sample(9.9, latency=5.0, status=503)
+    assert lost_early([ended, under_way, sample(12.0, status=503)], 10.0) == 1
 
 
 def test_what_was_under_way_at_the_cut_is_not_lost_late():

@@ -141,6 +141,7 @@ def test_what_the_situation_alone_brings_is_not_said_of_the_fault(monkeypatch):
     pods = {f"/api/v1/namespaces/{play.SERVER}/pods": []}
     stage, answers = scene(FakeApi(pods)), [["the situation's"], ["the situation's", "the fault's"]]
     monkeypatch.setattr(play, "SETTLE", 0)
+    monkeypatch.setattr(play, "LAUNCH", 0)
     monkeypatch.setattr(Means, "complaints", lambda _: answers.pop(0))
     fault = Drill(0, "odd", "odd", inject=lambda _: None, prepare=lambda _: None, degrades=True)
     play.play(fault, stage, [], play.Pace(1, 0, 0, 0, 0), lambda _: None)
