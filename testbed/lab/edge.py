@@ -81,7 +81,7 @@ class Edges:
         (self._folder / "Corefile").write_text(corefile(names.file))
         names.write()
         threading.Thread(target=names.keep, args=(self._stop,), daemon=True).start()
-        self._run("envoy", "-c", str(bootstrap), "--use-dynamic-base-id", "--concurrency", "1")
+        self._run("envoy", "-c", str(bootstrap), "--disable-hot-restart", "--concurrency", "1")
         self._run("coredns", "-conf", str(self._folder / "Corefile"))
         for port in (ACCELERATOR, ORIGIN_FAILOVER):
             wait_until(
