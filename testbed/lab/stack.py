@@ -33,7 +33,8 @@ class LabEngine(engine.Engine):
         """Runs a command; after an `up`, the clusters have the issuer of users' certificates that the stack names."""
         outcome = super().run(verb, *arguments, **options)
         if verb == "up":
-            config = yaml.safe_load(self.config_file.read_text(encoding="utf-8"))["config"]
+            file = Path(options.get("config_file") or self.config_file)
+            config = yaml.safe_load(file.read_text(encoding="utf-8"))["config"]
             if "fedmesh:ingress" in config:
                 names = [each["name"] for each in config["fedmesh:clusters"] if not each.get("down")]
                 users_ca.give(State(self.folder), names)

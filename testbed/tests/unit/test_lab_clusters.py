@@ -14,6 +14,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.x509.oid import NameOID
 
+from testbed import engine
 from testbed.lab import config, journey, pki, users_ca
 from testbed.lab.config import Cluster, Node
 from testbed.lab.controller import assigned, next_address
@@ -21,6 +22,7 @@ from testbed.lab.interrupted import recorded_releases
 from testbed.lab.node import link_plugins
 from testbed.lab.paths import State
 from testbed.lab.programs import NodeContext, program_names, programs, write_configs
+from testbed.lab.stack import LabEngine
 
 
 @pytest.fixture(scope="module")
@@ -203,3 +205,21 @@ def test_a_node_has_the_machines_cni_plugins_and_keeps_those_installed_on_it(tmp
         "portmap": "own",
         "istio-cni": "own",
     }
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_a_cluster_that_the_given_config_declares_down_gets_no_ca(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own: bool
+) -> None:
+    given: list[str] = []
+    monkeypatch.setattr(users_ca, "give", lambda _state, names: given.extend(names))
+    monkeypatch.setattr(engine.Engine, "run", lambda *_, **__: engine.Outcome({}, 0.0, ""))
+    lab = LabEngine("lab", tmp_path)
+    for file, down in ((lab.config_file, own), (tmp_path / "other.yaml", not own)):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        clusters = [{"name": "one"}, {"name": "two", "down": down}]
+        settings = {"fedmesh:clusters": clusters, "fedmesh:ingress": {}}
+        file.write_text(yaml.safe_dump({"config": settings}), encoding="utf-8")
+    options = {} if own else {"config_file": str(tmp_path / "other.yaml")}
+    lab.run("up", **options)
+    assert given == ["one"]
