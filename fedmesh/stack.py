@@ -41,6 +41,7 @@ def load(project: Path, stack: str) -> Topology:
         creates_storage_class=bool(settings.storage.provisioner),
         replicas=settings.istio.replicas,
         edge=settings.aws.edge.mode,
+        kiali=settings.observability.kiali.enabled,
     )
 
 

@@ -49,6 +49,7 @@ class Topology:
         storage_class: the StorageClass of the stack file; "": the cluster's default.
         creates_storage_class: whether the program creates that class.
         replicas: pods of istiod and of each gateway.
+        kiali: whether Kiali on the first cluster calls the API servers of the others.
         edge: what sends users to the clusters that the program creates; "none": nothing.
     """
 
@@ -59,6 +60,7 @@ class Topology:
     creates_storage_class: bool = False
     replicas: int = 1
     edge: str = "none"
+    kiali: bool = False
 
     def others(self, member: Member) -> tuple[Member, ...]:
         """Every other cluster."""

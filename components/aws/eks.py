@@ -228,7 +228,7 @@ class EksCluster(pulumi.ComponentResource):
         return found.version
 
     def _api_rules(self) -> None:
-        """Lets into the API server: the own VPC, operators' ranges, and the peers, whose istiods watch it.
+        """Lets into the API server: the own VPC, operators' ranges, and the peers, where Kiali reads it.
 
         EKS opens it to the cluster's own nodes alone. All other traffic between clusters arrives at load balancers,
         whose controller opens the pods' ports.

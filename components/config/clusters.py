@@ -85,7 +85,7 @@ class ClusterSpec(Model):
     zone: Zone = setting("", example="us-east-1a")
     """The zone of a cluster that exists, for information."""
     api_server: ApiServer = setting("", example="https://10.90.0.11:6443", default_text="the kubeconfig's")
-    """The URL under which the other clusters reach the API server."""
+    """The URL under which Kiali on the first cluster reaches the API server."""
     kubeconfig: KubeconfigSpec | None = setting(
         None, example={"path": "~/.kube/config", "context": "production"}
     )

@@ -75,7 +75,7 @@ class Settings(Model):
     storage: StorageSettings = setting({}, example={"class": "local", "provisioner": "rancher.io/local-path"})
     """The StorageClass of the volumes of SPIRE and Prometheus."""
     spire: SpireSettings = setting({}, example={"caTtl": "48h", "svidTtl": "2h"})
-    """SPIRE's lifetimes and its server's volume."""
+    """SPIRE's lifetimes, its servers, and where they keep their data."""
     istio: IstioSettings = setting({}, example={"replicas": 2, "trust": "strict"})
     """How Istio is set up."""
     failover: FailoverSettings = setting({}, example={"connectTimeout": "500ms", "retries": {"attempts": 2}})

@@ -181,6 +181,7 @@ DRILLS = (
         lose_volume,
         seconds=60.0,
         destructive=True,
+        contained=True,
         heals=HEALING,
     ),
     Drill(
@@ -190,6 +191,7 @@ DRILLS = (
         lose_root,
         seconds=120.0,
         destructive=True,
+        contained=True,
         heals=HEALING,
     ),
 )

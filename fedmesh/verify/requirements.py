@@ -147,9 +147,9 @@ def services_get_addresses(mesh: Mesh, cluster: LiveCluster) -> str:
     "the peers can use the API server's URL",
     "Set apiServer of the cluster in the stack file to a URL that the other clusters reach.",
 )
-def api_server_is_addressable(_mesh: Mesh, cluster: LiveCluster) -> str:
-    """The URL of the API server that the peers get is not a loopback address."""
-    return judge_api_server(cluster.member.api_server or cluster.api.server)
+def api_server_is_addressable(mesh: Mesh, cluster: LiveCluster) -> str:
+    """The URL of the API server that Kiali on the first cluster gets is not a loopback address."""
+    return judge_api_server(cluster.member.api_server or cluster.api.server, mesh.topology.kiali)
 
 
 @check(
@@ -282,8 +282,10 @@ def judge_addresses(addresses: Sequence[str] | None) -> str:
     return ", ".join(addresses)
 
 
-def judge_api_server(url: str) -> str:
-    """Whether a URL has a host that other machines can reach."""
+def judge_api_server(url: str, kiali: bool = True) -> str:
+    """Whether a URL has a host that other machines can reach; only Kiali needs it."""
+    if not kiali:
+        return "not needed without Kiali"
     host = urlsplit(url).hostname or ""
     if host == "localhost" or _local(host):
         raise Failed(f"{url} can be reached from this machine only")

@@ -125,6 +125,18 @@ def test_a_mixed_stack_lists_its_clusters_in_any_order_with_and_without_a_privat
     assert sorted(made(mesh, "MeshName")) == (["cloud-eastwest-name", "cloud-spire-name"] if zone else [])
 
 
+def test_a_mixed_stack_lets_the_existing_cluster_reach_the_load_balancers_of_the_other(folder: Path) -> None:
+    values = config("mixed")
+    mesh = preview(values, folder)
+    ranges = [
+        each.inputs["spec"]["loadBalancerSourceRanges"]
+        for each in mesh.objects
+        if "cloud" in each.name and "loadBalancerSourceRanges" in (each.inputs.get("spec") or {})
+    ]
+    assert ranges
+    assert all(set(values["aws"]["meshCidrs"]) <= set(each) for each in ranges)
+
+
 @pytest.mark.parametrize("name", ["east", "west"])
 def test_a_kind_cluster_has_what_its_entry_in_the_stack_config_needs(name: str) -> None:
     (spec,) = [cluster for cluster in config("kind")["clusters"] if cluster["name"] == name]

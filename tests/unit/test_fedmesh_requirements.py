@@ -279,6 +279,10 @@ def test_an_api_server_on_the_loopback_needs_another_url_for_the_peers():
             judge_api_server(url)
 
 
+def test_without_kiali_no_peer_needs_the_api_server():
+    assert judge_api_server("https://127.0.0.1:40123", kiali=False) == "not needed without Kiali"
+
+
 def cluster_with(number, nodes, servicecidrs=()):
     api = Bare(number)
     api.answers["/api/v1/nodes"] = nodes
