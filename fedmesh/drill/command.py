@@ -15,7 +15,7 @@ from fedmesh.drill.environment import ANY_CLUSTER, Environment, Stage
 from fedmesh.drill.load import ENVOY_FILTERS, Caller, Load, LoadPod, Running
 from fedmesh.drill.means import DrillError, Means, every_cluster
 from fedmesh.drill.play import Pace, ingress_address, ingress_load, play
-from fedmesh.drill.report import SENT_FROM, DrillReport
+from fedmesh.drill.report import FAILOVER_TASK, SENT_FROM, DrillReport
 from fedmesh.drill.scene import Drill, Scene
 from fedmesh.drill.target import Protocol, Target, find
 from fedmesh.kube import KubeError
@@ -246,8 +246,8 @@ class Crew:
         loads = stage.loads if stage else own_loads(target)
         if options.baseline:
             for cluster in clusters.values():
-                baseline.make(janitor, cluster, target)
-            loads = (*loads, baseline.load(target))
+                baseline.make(janitor, cluster, target, stage.retries if stage else None)
+            loads = (*loads, *baseline.loads(target))
         return cls(clusters, means, options, janitor, caller, target, loads, stage)
 
     def scene(self, drill: Drill) -> Scene:
@@ -275,10 +275,12 @@ class Crew:
         return [*loads, Running(ingress_load(ingress_address(scene)), outside)]
 
     def _compared(self, scene: Scene, *, everywhere: bool) -> list[Running]:
-        """The loads that the set-up of Istio's documents has too."""
+        """The calls of the target's kind, and those of Istio's multi-primary set-up."""
         kind = (self.target.protocol, self.target.method)
         loads = [
-            load for load in self.mesh_loads if not load.lasting and (load.protocol, load.method) == kind
+            load
+            for load in self.mesh_loads
+            if not load.lasting and (load.protocol, load.method) == kind and load.name != FAILOVER_TASK
         ]
         callers = self.clusters.values() if everywhere else [scene.client]
         return [

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from fedmesh.drill.load import Load, Running
     from fedmesh.drill.scene import Drill
     from fedmesh.drill.target import Target
+    from fedmesh.kube import Json
     from fedmesh.probe import Janitor
     from fedmesh.reading import LiveCluster
 
@@ -23,10 +24,12 @@ class Stage(Protocol):
     Attributes:
         target: the app's service.
         loads: the kinds of calls from inside the mesh.
+        retries: those that the app's owner has written, as in a VirtualService.
     """
 
     target: Target
     loads: tuple[Load, ...]
+    retries: Json
 
     def users(self, first: str) -> list[Running]:
         """The loads of users, whose edges prefer the cluster `first`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from fedmesh.drill.load import ENVOY_FILTERS
-from fedmesh.drill.scene import GOODPUT, TAKEOVER, TRIALS, Drill, Scene
+from fedmesh.drill.scene import ERRORS, GOODPUT, RECONNECTED, TRIALS, UNNOTICED, Drill, Scene
 from fedmesh.kube import Json
 from fedmesh.probe import LABEL, wait_for
 from fedmesh.reading import LiveCluster, is_ready
@@ -171,13 +171,13 @@ def _delete(cluster: LiveCluster, pods: list[Json], grace: int = 0) -> None:
 
 DRILLS = (
     Drill(1, "app-scaled", "the local app is scaled to 0", scale_app_away),
-    Drill(2, "app-killed", "the local app's pods are killed", kill_app),
+    Drill(2, "app-killed", "the local app's pods are killed", kill_app, objective=RECONNECTED),
     Drill(
         3,
         "app-503",
         "the local app answers 503",
         break_app,
-        objective=TAKEOVER,
+        objective=ERRORS,
         hopeless="a 503 of the app is an answer that may have come after the call was executed: only calls that their "
         "owner declares safe to repeat are repeated, and others meet it until the app is ejected and at each trial",
     ),
@@ -197,10 +197,18 @@ DRILLS = (
         kill_gateway,
         calls_go_to_the_peer,
         destructive=True,
+        objective=RECONNECTED,
         in_use=True,
     ),
-    Drill(5, "istiod", "istiod is killed", kill_istiod, destructive=True),
-    Drill(7, "spire-agent", "the SPIRE agents are killed", kill_spire_agent, destructive=True),
+    Drill(5, "istiod", "istiod is killed", kill_istiod, destructive=True, objective=UNNOTICED),
+    Drill(
+        7,
+        "spire-agent",
+        "the SPIRE agents are killed",
+        kill_spire_agent,
+        destructive=True,
+        objective=UNNOTICED,
+    ),
     *(
         Drill(
             16,

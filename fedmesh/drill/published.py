@@ -6,14 +6,14 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from fedmesh.drill import report
-from fedmesh.drill.report import COMPARISON, DrillReport, LoadReport, milliseconds
-from fedmesh.drill.scene import RECOVERY, Objective
+from fedmesh.drill.report import COMPARISONS, DrillReport, LoadReport, milliseconds
+from fedmesh.drill.scene import RECOVERY, REOPENED, Objective
 
 PAGE, FIGURES, TABLE = "drills.html", "drills.json", "README.md"
 # Written by `fedmesh latency`.
 LATENCY = "latency.md"
 # The loads that a timeline puts below each other, as far as the drill has them.
-PICTURED = ("users-origin-failover", "users-accelerator", "mesh", COMPARISON)
+PICTURED = ("users-origin-failover", "users-accelerator", "mesh", *COMPARISONS)
 COLUMNS = (
     "calls",
     "sent",
@@ -70,10 +70,12 @@ def readme(
         if kept is None
         else f"`make drill` writes the same with all loads, phases and timelines to `build/drills/{PAGE}`."
     )
-    documents = any(load.name == COMPARISON for each in reports for load in each.loads)
+    documents = any(load.name in COMPARISONS for each in reports for load in each.loads)
     beside = [
-        "*Istio's documents*: the same pods under a second name, with Istio's own retries and load balancing and "
-        "without the program's failover rules, under the same load at the same time.",
+        "*Istio's documents*: the same pods under two more names, with the rules of two pages of Istio's documentation "
+        "in place of the program's: the multi-primary set-up with Istio's own retries, and the locality failover task "
+        "with the retries of the GET that its owner declares safe to repeat. The same load at the same time; the "
+        "program's TCP keepalive stays in force for both.",
         "",
     ]
     lines = [
@@ -152,7 +154,7 @@ def _figures(load: LoadReport) -> str:
 def _objective(objective: Objective) -> str:
     if objective.goodput:
         return f"goodput as in Istio's documents or more, as before within {RECOVERY:g} s after the fault"
-    wanted = ["0 lost"]
+    wanted = ["0 lost of any kind" if objective.lossless else "0 lost"]
     if objective.p99 is not None:
         wanted.append(f"p99 {objective.p99:g} s in the takeover")
     if objective.longest is not None:
@@ -163,4 +165,8 @@ def _objective(objective: Objective) -> str:
         wanted.append(f"steady in {objective.steady:g} s")
     if objective.recovery is not None:
         wanted.append(f"as before within {objective.recovery:g} s after the fault")
+    if objective.kept:
+        wanted.append("no connection ends")
+    if objective.ended is not None:
+        wanted.append(f"connections end within {objective.ended:g} s, new ones open {REOPENED:g} s later")
     return ", ".join(wanted)

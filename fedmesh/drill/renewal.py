@@ -10,7 +10,7 @@ from cryptography.x509 import Certificate
 
 from fedmesh.certs import life, renewal_due
 from fedmesh.drill.faults import take_spire_server
-from fedmesh.drill.scene import Drill, Scene
+from fedmesh.drill.scene import UNNOTICED, Drill, Scene
 from fedmesh.drill.trust_faults import SPIRE_PODS
 from fedmesh.kube import KubeError
 from fedmesh.probe import wait_for
@@ -117,5 +117,6 @@ DRILLS = (
         shorten_lives,
         seconds=160.0,
         destructive=True,
+        objective=UNNOTICED,
     ),
 )

@@ -44,6 +44,10 @@ class Objective:
         takeover: longest time from the start of the fault to the first answer of another cluster, in seconds.
         steady: longest time from the start of the fault to the last lost or slow request, in seconds.
         recovery: longest time from the end of the fault to the last lost or slow request, in seconds.
+        lossless: no call of any kind may be lost, also none that is under way when the fault begins.
+        kept: no connection may end.
+        ended: longest time from the start of the fault to the end of the last connection through what is lost, in
+            seconds; new ones must be open REOPENED seconds later.
         goodput: not losses are judged but answers per second, beside the set-up of Istio's documents in the same run,
             and that no request is lost later than RECOVERY after the fault.
     """
@@ -53,6 +57,9 @@ class Objective:
     takeover: float | None = None
     steady: float | None = None
     recovery: float | None = None
+    lossless: bool = False
+    kept: bool = False
+    ended: float | None = None
     goodput: bool = False
 
 
@@ -63,10 +70,18 @@ RECOVERY = 5.0
 IN_FLIGHT = 3.0
 # Seconds; longer than the longest back-off of a SPIRE agent.
 HEALING = 240.0
+# Seconds in which connections through what is lost end with an error, and in which new ones are open after that.
+ENDED, REOPENED = 5.0, 1.0
+# Nothing of what calls and connections pass through is lost.
+UNNOTICED = Objective(lossless=True, kept=True)
+# Pods that calls and connections pass through are lost.
+RECONNECTED = Objective(ended=ENDED)
 # Callers of an idempotent GET may notice the takeover as a short pause.
-TAKEOVER = Objective(p99=1.5, steady=3.0)
+TAKEOVER = Objective(p99=1.5, steady=3.0, ended=ENDED)
+# The same for an app that answers errors: its connections stay.
+ERRORS = Objective(p99=1.5, steady=3.0, kept=True)
 # An app that hangs is noticed again at each trial, as an answer that took two tries; all is steady after the fault.
-TRIALS = Objective(p99=1.5, recovery=RECOVERY)
+TRIALS = Objective(p99=1.5, recovery=RECOVERY, kept=True)
 # Where there is more to do than machines can, requests are lost whatever the mesh does.
 GOODPUT = Objective(goodput=True)
 

@@ -249,6 +249,7 @@ class LabStage:
     def __init__(self, clusters: Mapping[str, LiveCluster], lab: Lab, state: State, tools: Path) -> None:
         self.target = TARGET
         self.loads = loads()
+        self.retries = retries()
         self._clusters = clusters
         self._executions = Executions(lab, state)
         self._edges = Edges(state.root / "edge", tools)
@@ -297,6 +298,16 @@ def bring(janitor: Janitor, clusters: Mapping[str, LiveCluster]) -> LabStage:
 def objects() -> list[Json]:
     """The Kubernetes objects of the app."""
     return list(yaml.safe_load_all(OBJECTS.read_text(encoding="utf-8")))
+
+
+def retries() -> Json:
+    """The retries that the owner of drill-idempotent has written for GET."""
+    (route,) = [
+        body["spec"]["http"][0]
+        for body in objects()
+        if body["kind"] == "VirtualService" and body["metadata"]["name"] == "drill-idempotent"
+    ]
+    return route["retries"]
 
 
 def _ready(cluster: LiveCluster) -> bool | None:

@@ -17,11 +17,18 @@ from fedmesh.drill import baseline, command, faults, picture, published, report
 from fedmesh.drill.analysis import analyse, lost_early, lost_late, percentile, usual_answerer
 from fedmesh.drill.command import DrillError, available, catalogue, choose, refuse_unconfirmed
 from fedmesh.drill.environment import Environment
-from fedmesh.drill.lasting import Connection, analyse_connections, named, parse_connections, script
+from fedmesh.drill.lasting import (
+    Connection,
+    ConnectionFindings,
+    analyse_connections,
+    named,
+    parse_connections,
+    script,
+)
 from fedmesh.drill.load import Caller, Load, Rate, Running, attack, load_pod, parse_retries, witness
 from fedmesh.drill.means import Means
 from fedmesh.drill.play import in_use
-from fedmesh.drill.report import DrillReport, LoadReport
+from fedmesh.drill.report import DrillReport, LastingReport, LoadReport
 from fedmesh.drill.samples import ANSWERED_BY, NOBODY, UNKNOWN, Sample, cluster_of, parse
 from fedmesh.drill.scene import GOODPUT, Drill, Objective, Scene
 from fedmesh.drill.target import find
@@ -358,11 +365,42 @@ def test_retries_are_read_by_upstream_cluster():
     assert parse_retries(stats) == {"outbound|5000||h.svc": 3}
 
 
-def test_the_baseline_has_a_name_of_its_own_and_none_of_the_meshs_rules():
-    specs = {body["kind"]: body["spec"] for _, body in baseline.objects(TARGET)}
-    assert "outlierDetection" not in specs["DestinationRule"]["trafficPolicy"]
-    assert specs["VirtualService"]["hosts"] == [specs["DestinationRule"]["host"]]
-    assert specs["Service"]["selector"] == TARGET.selector
+def set_ups(kind, retries=None, target=TARGET):
+    """The specs of the two set-ups of Istio's documents, in the order of SET_UPS."""
+    return [body["spec"] for _, body in baseline.objects(target, retries) if body["kind"] == kind]
+
+
+def test_the_multi_primary_set_up_inherits_none_of_the_meshs_failover():
+    policy = set_ups("DestinationRule")[0]["trafficPolicy"]
+    # a block that is left out would come from meshConfig.defaultTrafficPolicy, or from its localityLbSetting
+    assert policy["outlierDetection"]["consecutive5xxErrors"] == 0
+    assert policy["outlierDetection"]["consecutiveGatewayErrors"] == 0
+    assert policy["loadBalancer"]["localityLbSetting"] == {"enabled": False}
+    assert policy["connectionPool"]["tcp"]["connectTimeout"] == "10s"
+
+
+def test_the_set_ups_of_istios_documents_have_host_names_of_their_own_for_the_same_pods():
+    rules, routes = set_ups("DestinationRule"), set_ups("VirtualService")
+    assert [each["hosts"] for each in routes] == [[each["host"]] for each in rules]
+    assert all(each["selector"] == TARGET.selector for each in set_ups("Service"))
+    assert len({rule["host"] for rule in rules} | {TARGET.host}) == 3
+    assert {load.upstream for load in baseline.loads(TARGET)} == {
+        f"outbound|{TARGET.port}||{rule['host']}" for rule in rules
+    }
+
+
+def test_only_the_failover_task_has_the_retries_of_the_owner():
+    owners = {"attempts": 5, "retryOn": "reset"}
+    assert [each["http"][0]["retries"] for each in set_ups("VirtualService", owners)] == [
+        baseline.RETRIES,
+        owners,
+    ]
+
+
+def test_connections_that_last_are_compared_with_connections_that_last():
+    tcp = replace(TARGET, protocol="tcp")
+    assert set_ups("VirtualService", target=tcp) == []
+    assert all(load.lasting and load.url.startswith("tcp://") for load in baseline.loads(tcp))
 
 
 def test_requests_are_told_apart_by_their_tag_and_their_number():
@@ -627,6 +665,52 @@ def test_a_request_that_was_executed_twice_is_a_fault():
     assert report.missed(replace(drilled(), loads=(twice,))) == ["mesh: 2 executed more than once"]
     assert report.missed(replace(drilled(), loads=(replace(twice, repeatable=True),))) == []
     assert "2 executed twice" in report.in_words(twice)
+
+
+def test_a_request_that_was_executed_twice_is_a_fault_of_calls_that_are_not_judged_by_their_losses_too():
+    twice = replace(drilled().loads[0], judged=False, doubled=2)
+    assert report.missed(replace(drilled(), loads=(twice,))) == ["mesh: 2 executed more than once"]
+    documents = replace(twice, name="documents")
+    assert report.missed(replace(drilled(), loads=(documents,))) == []
+
+
+def test_a_fault_that_nobody_may_notice_excuses_no_loss():
+    excused = replace(drilled().loads[0], may_lose_for=3.0)
+    lossless = replace(drilled(), loads=(excused,), objective=Objective(lossless=True))
+    assert report.missed(lossless) == ["mesh: 2 of 250 lost"]
+
+
+def lasting(*, name="tcp", opened=8, broken=4, hung=0, last_break=3.0, restored=3.2):
+    findings = ConnectionFindings(opened, broken, hung, 0, last_break, restored, {"cluster-2": 4})
+    return LastingReport(name, "TCP", findings)
+
+
+@pytest.mark.parametrize(
+    ("objective", "found", "faults"),
+    [
+        (Objective(), lasting(), []),
+        (Objective(kept=True), lasting(), ["tcp: 4 connections ended, which nothing had to end"]),
+        (Objective(kept=True), lasting(opened=4, broken=0, last_break=None, restored=None), []),
+        (Objective(ended=5.0), lasting(), []),
+        (
+            Objective(ended=5.0),
+            lasting(last_break=6.0, restored=6.2),
+            ["tcp: a connection ended 6.0 s after the start of the fault, 5 s allowed"],
+        ),
+        (
+            Objective(ended=5.0),
+            lasting(restored=4.5),
+            ["tcp: open again 1.5 s after the last end, 1 s allowed"],
+        ),
+        (Objective(), lasting(hung=2), ["tcp: 2 connections hung without an error"]),
+        (Objective(), lasting(restored=None), ["tcp: no connection lasted after 4 had broken"]),
+        (Objective(kept=True), lasting(name="documents", hung=4), []),
+        (Objective(kept=True), lasting(name="failover-task@cluster-2", hung=4), []),
+    ],
+)
+def test_connections_that_last_are_judged_by_their_ends(objective, found, faults):
+    judged = replace(drilled(), loads=(), lasting=(found,), objective=objective)
+    assert report.missed(judged) == faults
 
 
 def overloaded(name, lost, until=20):
