@@ -11,6 +11,7 @@ from components.config.aws_facts import partition_of
 from components.config.clusters import ClusterSpec
 from components.config.fields import DnsLabel, Matching, Model, refusal
 from components.config.fields import setting as described
+from components.config.issuers import IssuerRef
 from components.config.mesh import IstioSettings
 
 # All keys of this module came with one release.
@@ -28,7 +29,6 @@ UserHost = Annotated[
         245,
     ),
 ]
-IssuerName = Annotated[str, Matching("the name of an issuer", r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$")]
 Directory = Annotated[str, Matching("the URL of an ACME directory, with https", r"^https://\S+$")]
 Email = Annotated[str, Matching("an e-mail address", r"^([^@\s]+@[^@\s]+)?$")]
 ZoneId = Annotated[
@@ -51,15 +51,6 @@ class HostSpec(Model):
     take the host's calls."""
     routes: Literal["virtual-services", "http-routes"] = setting("virtual-services", example="http-routes")
     """How teams route the host's calls: by Istio's VirtualServices or by HTTPRoutes of Gateway API."""
-
-
-class IssuerRef(Model):
-    """An issuer of cert-manager that you make."""
-
-    name: IssuerName = setting(example="users-ca")
-    """Its name."""
-    kind: Literal["Issuer", "ClusterIssuer"] = setting("Issuer", example="ClusterIssuer")
-    """An Issuer of namespace `istio-gateways`, or a ClusterIssuer."""
 
 
 class AcmeSpec(Model):
@@ -104,7 +95,7 @@ class IngressSettings(Model):
     hosts: Mapping[UserHost, HostSpec] = setting({}, example={"shop.example.com": {"namespace": "shop"}})
     """The hosts, each with its settings. A host that begins with `*.` stands for all names with one label more."""
     issuer: IssuerRef | None = setting(None, example={"name": "users-ca"})
-    """An issuer of cert-manager that you make."""
+    """An issuer of cert-manager that you make; an Issuer is in namespace `istio-gateways`."""
     acme: AcmeSpec | None = setting(
         None, example={"hostedZoneId": "Z0123456789ABC", "email": "ops@example.com"}
     )

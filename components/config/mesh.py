@@ -248,7 +248,9 @@ class SpireSettings(Model):
     jwt_issuer: IssuerUrl | None = setting(None, example="https://{cluster}.oidc.example.com", since="0.2")
     """The issuer in JWT-SVIDs: the URL under which OIDC relying parties find the keys. `{cluster}` in it stands for
     the cluster's name, as each cluster signs with keys of its own."""
-    oidc: OidcSettings | None = setting(None, example={"issuer": {"name": "letsencrypt"}}, since="0.2")
+    oidc: OidcSettings | None = setting(
+        None, example={"issuer": {"name": "letsencrypt", "kind": "ClusterIssuer"}}, since="0.2"
+    )
     """SPIRE's OIDC discovery provider, two pods on every cluster, which serve the keys under `jwtIssuer`."""
     key_manager: Literal["disk", "aws_kms"] = setting(
         "disk",

@@ -8,6 +8,7 @@ from pydantic import model_validator
 
 from components.config.fields import Matching, Model, Text, refusal
 from components.config.fields import setting as described
+from components.config.issuers import IssuerRef
 from components.config.upstream import SecretName
 
 # All keys of this module came with one release.
@@ -24,22 +25,11 @@ IssuerUrl = Annotated[
 ]
 
 
-class CertificateIssuer(Model):
-    """An issuer of cert-manager, which exists on every cluster."""
-
-    kind: Literal["ClusterIssuer", "Issuer"] = setting("ClusterIssuer", example="Issuer")
-    """Its kind; an `Issuer` is in namespace `spire-oidc`."""
-    name: SecretName = setting(example="letsencrypt")
-    """Its name."""
-    group: Text = setting("cert-manager.io", example="awspca.cert-manager.io")
-    """The API group of its kind."""
-
-
 class OidcSettings(Model):
     """SPIRE's OIDC discovery provider, which serves the keys of a cluster's JWT-SVIDs under `jwtIssuer`."""
 
-    issuer: CertificateIssuer | None = setting(None, example={"name": "letsencrypt"})
-    """The issuer of the certificate of `jwtIssuer`'s host."""
+    issuer: IssuerRef | None = setting(None, example={"name": "letsencrypt", "kind": "ClusterIssuer"})
+    """The issuer of the certificate of `jwtIssuer`'s host; an Issuer is in namespace `spire-oidc`."""
     secret: SecretName | None = setting(None, example="oidc-tls")
     """A Secret in namespace `spire-oidc` of each cluster with `tls.crt` and `tls.key`, in place of `issuer`. It is
     not made by the program."""

@@ -52,7 +52,7 @@ def certificate(settings: IngressSettings, region: str) -> list[Document]:
         return []
     spec: Document = {"dnsNames": list(settings.hosts)}
     if settings.issuer:
-        spec["issuerRef"] = {"kind": settings.issuer.kind, "name": settings.issuer.name}
+        spec["issuerRef"] = settings.issuer.model_dump()
     made = load_one("ingress/certificate.yaml", {"spec": spec})
     return [issuer(settings.acme, region), made] if settings.acme else [made]
 

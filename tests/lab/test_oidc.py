@@ -29,7 +29,7 @@ AUDIENCE = "relying-party"
 CHECK = "the OIDC discovery provider serves SPIRE's keys"
 SPIRE = {
     "jwtIssuer": "https://{cluster}.oidc.test",
-    "oidc": {"issuer": {"name": "oidc-test"}, "service": "LoadBalancer"},
+    "oidc": {"issuer": {"name": "oidc-test", "kind": "ClusterIssuer"}, "service": "LoadBalancer"},
 }
 # An authority of the user's own.
 AUTHORITY = """

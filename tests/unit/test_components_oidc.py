@@ -11,7 +11,7 @@ from components.kube.manifests import load
 from tests.unit.program import LOCAL, Program, members, run
 
 ISSUER = "https://{cluster}.oidc.example.com"
-OIDC = {"issuer": {"name": "letsencrypt"}}
+OIDC = {"issuer": {"name": "letsencrypt", "kind": "ClusterIssuer"}}
 
 
 def two(folder: Path, **spire: Any) -> Program:
