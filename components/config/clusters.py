@@ -54,7 +54,7 @@ class CniSettings(Model):
 
     enabled: Flag = setting(False, example=True, since="0.2")
     """Whether the plugin is installed. It is chained to the cluster's own CNI plugin, so nodes must let
-    DaemonSets change their CNI configuration. Pods change over when they are made anew."""
+    DaemonSets change their CNI configuration. Pods change over when they are recreated."""
     bin_dir: NodeFolder = setting("/opt/cni/bin", example="/var/lib/rancher/k3s/data/cni", since="0.2")
     """The nodes' folder of CNI plugins."""
     conf_dir: NodeFolder = setting(

@@ -318,7 +318,7 @@ class IstioSettings(Model):
 
     dns_proxy: Flag = setting(True, example=False, since="0.2")
     """Whether proxies answer their pods' DNS queries, so that a service that runs in one cluster only has its
-    name in all. Pods take a change when they are made anew."""
+    name in all. Pods take a change when they are recreated."""
     dead_peers: DeadPeers = setting({}, example={"userTimeout": "30s"}, since="0.2")
     """How soon connections to peers that vanished end."""
 

@@ -173,12 +173,12 @@ def nodes_have_room(mesh: Mesh, cluster: LiveCluster) -> str:
 
 
 @check(
-    "pods of other software may be made anew",
+    "pods of other software can be recreated",
     "`kubectl label namespace <namespace> fedmesh.dev/platform=true`, or give those pods tolerations with keys.",
     severity=Severity.WARNING,
 )
 def other_pods_are_admitted(_mesh: Mesh, cluster: LiveCluster) -> str:
-    """No pod of today would be refused by the mesh's admission policies when it is made anew."""
+    """No pod of today would be refused by the mesh's admission policies when it is recreated."""
     return judge_others(cluster.pods(running=False), cluster.namespaces())
 
 

@@ -391,7 +391,7 @@ def test_the_room_of_the_control_plane_and_the_rest_covers_what_the_manifests_re
 
 def test_only_what_a_cluster_needs_is_fatal():
     warnings = [each.name for each in PRE if each.severity is Severity.WARNING]
-    assert warnings == ["pods of other software may be made anew"]
+    assert warnings == ["pods of other software can be recreated"]
 
 
 AGENT = {"tolerations": [{"operator": "Exists"}], "priorityClassName": "system-node-critical"}
