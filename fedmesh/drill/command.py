@@ -18,6 +18,7 @@ from fedmesh.drill.play import Pace, ingress_address, ingress_load, play
 from fedmesh.drill.report import SENT_FROM, DrillReport
 from fedmesh.drill.scene import Drill, Scene
 from fedmesh.drill.target import Protocol, Target, find
+from fedmesh.interrupts import tell
 from fedmesh.kube import KubeError
 from fedmesh.probe import NETWORKING, Janitor, remove_stale, wait_for
 from fedmesh.reading import LiveCluster, is_ready
@@ -122,7 +123,7 @@ def drill(topology: Topology, project: Path, options: Options, environment: Envi
         if crew and crew.stage:
             crew.stage.close()
         for path in janitor.clean():
-            print(f"not removed, remove it by hand: {path}", file=sys.stderr)
+            tell(f"not removed, remove it by hand: {path}")
     if options.json:
         print(report.as_json(reports))
     if unfinished:
