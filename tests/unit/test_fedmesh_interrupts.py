@@ -11,6 +11,7 @@ from fedmesh_samples import FakeApi
 
 from fedmesh.drill.undo import Undo
 from fedmesh.interrupts import handled, shielded, tell
+from fedmesh.kube import KubeError
 from fedmesh.probe import Janitor
 
 
@@ -123,3 +124,16 @@ def test_what_nobody_can_read_is_not_told_and_stops_nothing(monkeypatch, capsys)
     tell("after")
     monkeypatch.setattr(sys, "stderr", None)
     tell("without standard error")
+
+
+@pytest.mark.parametrize(("status", "deleted"), [(409, []), (0, ["/a/one"]), (500, ["/a/one"])])
+def test_an_object_that_was_there_before_stays_and_one_whose_answer_is_lost_goes(status, deleted):
+    class Refusing(FakeApi):
+        def create(self, _path, _body):
+            raise KubeError("no", status)
+
+    api, janitor = Refusing(), Janitor()
+    with pytest.raises(KubeError, match="no"):
+        janitor.create(api, "/a", {"metadata": {"name": "one"}})
+    assert janitor.clean() == []
+    assert api.deleted == deleted
