@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import re
+import signal
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,11 +14,18 @@ import pytest
 from fedmesh_samples import TARGET, FakeApi, pod
 from rich.console import Console
 
-from fedmesh.drill import baseline, command, faults, picture, published, report
+from fedmesh.drill import baseline, command, faults, picture, play, published, report
 from fedmesh.drill.analysis import analyse, lost_early, lost_late, percentile, usual_answerer
 from fedmesh.drill.command import DrillError, available, catalogue, choose, refuse_unconfirmed
 from fedmesh.drill.environment import Environment
-from fedmesh.drill.lasting import Connection, analyse_connections, named, parse_connections, script
+from fedmesh.drill.lasting import (
+    TIME_IS_UP,
+    Connection,
+    analyse_connections,
+    named,
+    parse_connections,
+    script,
+)
 from fedmesh.drill.load import Caller, Load, Rate, Running, attack, load_pod, parse_retries, witness
 from fedmesh.drill.means import Means
 from fedmesh.drill.play import in_use
@@ -438,6 +446,16 @@ class Answers:
     def collect(self, _load, _origin):
         return [sample(n, by=name) for n, name in enumerate(self.by)]
 
+    def connections(self, _load, _origin):
+        nothing = Connection(0, 2, 0, "nobody", 7)
+        return [nothing, nothing, *(Connection(0, 2, 9, name, TIME_IS_UP) for name in self.by)]
+
+    def clock_ahead(self):
+        return 0.0
+
+    def retries(self):
+        return {}
+
 
 def test_the_peer_is_the_cluster_that_is_in_use(monkeypatch):
     monkeypatch.setattr("time.sleep", lambda _: None)
@@ -448,6 +466,56 @@ def test_the_peer_is_the_cluster_that_is_in_use(monkeypatch):
     assert in_use(stage, Running(load, Answers("cluster-2", "cluster-3", "cluster-3"))).peer is third
     with pytest.raises(LookupError, match="answered by cluster-1, not by cluster-2 or cluster-3"):
         in_use(stage, Running(load, Answers("cluster-1")))
+
+
+def test_the_peer_in_use_is_found_by_connections_where_there_are_no_calls(monkeypatch):
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    stage = scene(FakeApi())
+    load = Load("mesh", "TCP", "tcp://h:1", "tcp", lasting=True)
+    assert in_use(stage, Running(load, Answers("cluster-2"))).peer.name == "cluster-2"
+    with pytest.raises(LookupError, match="answered by nobody, not by cluster-2"):
+        in_use(stage, Running(load, Answers()))
+
+
+PACE = play.Pace(rate=1, timeout=0, before=0, fault=0, after=0)
+
+
+def test_a_drill_of_connections_alone_finds_the_peer_in_use(monkeypatch):
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    stage = scene(FakeApi())
+    load = Load("mesh", "TCP", "tcp://h:1", "tcp", lasting=True)
+    found = play.play(
+        a_fault(in_use=True), stage, [Running(load, Answers("cluster-2"))], PACE, lambda _: None
+    )
+    assert (found.peer, [each.name for each in found.lasting]) == ("cluster-2", ["mesh"])
+
+
+@pytest.mark.parametrize("when", ["situation", "taken"])
+def test_a_drill_whose_changes_are_not_undone_has_failed(monkeypatch, when):
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    stage, said = scene(FakeApi()), []
+    getattr(stage, when).push("scale it back", lambda: 1 / 0)
+    found = play.play(a_fault(), stage, [], PACE, said.append)
+    assert report.missed(found) == ["not undone: scale it back: division by zero"]
+    assert report.missed(found)[0] in said
+
+
+def test_the_situation_is_undone_when_ctrl_c_or_a_closed_pipe_meets_the_undo_of_the_fault(monkeypatch):
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    stage, undone = scene(FakeApi()), []
+    stage.situation.push("situation", lambda: undone.append("situation"))
+
+    def fail(_scene):
+        stage.taken.push("fault", lambda: (signal.raise_signal(signal.SIGINT), 1 / 0))
+        raise KubeError("no answer")
+
+    def say(text):
+        if text.startswith("not undone"):
+            raise BrokenPipeError
+
+    with pytest.raises(KeyboardInterrupt):
+        play.play(replace(a_fault(), inject=fail), stage, [], PACE, say)
+    assert undone == ["situation"]
 
 
 def test_a_drill_that_leaves_nobody_with_two_clusters_needs_three():
