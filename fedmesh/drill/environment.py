@@ -36,6 +36,10 @@ class Stage(Protocol):
         """The requests of a load that the app executed more than once."""
         ...
 
+    def halt(self) -> None:
+        """Ends the loads of users that still run."""
+        ...
+
     def close(self) -> None:
         """Ends what runs outside the clusters."""
         ...

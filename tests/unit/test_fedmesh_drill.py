@@ -26,7 +26,7 @@ from fedmesh.drill.lasting import (
     parse_connections,
     script,
 )
-from fedmesh.drill.load import Caller, Load, Rate, Running, attack, load_pod, parse_retries, witness
+from fedmesh.drill.load import Caller, Load, LoadPod, Rate, Running, attack, load_pod, parse_retries, witness
 from fedmesh.drill.means import Means
 from fedmesh.drill.play import in_use
 from fedmesh.drill.report import DrillReport, LoadReport
@@ -35,7 +35,7 @@ from fedmesh.drill.scene import GOODPUT, Drill, Objective, Scene
 from fedmesh.drill.target import find
 from fedmesh.drill.undo import Undo
 from fedmesh.kube import KubeError
-from fedmesh.probe import LABEL
+from fedmesh.probe import LABEL, Janitor
 from fedmesh.reading import LiveCluster
 from fedmesh.topology import Member, Topology
 
@@ -281,6 +281,9 @@ def test_every_drill_has_a_name_of_its_own():
     assert len(set(names)) == len(names)
 
 
+PACE = play.Pace(rate=1, timeout=0, before=0, fault=0, after=0)
+
+
 def a_fault(**kind):
     return Drill(5, "x", "something is taken", lambda _: None, **kind)
 
@@ -359,6 +362,134 @@ def test_the_outside_load_has_no_proxy_and_the_inside_one_keeps_retry_counters()
     assert outside["labels"]["sidecar.istio.io/inject"] == "false"
     assert "sidecar.istio.io/inject" not in inside["labels"]
     assert "upstream_rq_(retry" in inside["annotations"]["sidecar.istio.io/statsInclusionRegexps"]
+
+
+class Keeping(FakeApi):
+    """An API server that keeps what is created; pods are ready at once, and with a proxy where `injected`."""
+
+    def __init__(self, injected=True):
+        super().__init__()
+        self.injected = injected
+        self.down = False
+
+    def create(self, path, body):
+        super().create(path, body)
+        name = f"{path}/{body['metadata']['name']}"
+        if name in self.answers:
+            raise KubeError("it exists", 409)
+        containers = [{"name": "istio-proxy"}] if self.injected else []
+        conditions = [{"type": "Ready", "status": "True"}]
+        spec = {**body["spec"], "initContainers": containers}
+        self.answers[name] = {**body, "spec": spec, "status": {"conditions": conditions}}
+        return body
+
+    def get(self, path, **query):
+        if path not in self.answers:
+            raise KubeError("not found", 404)
+        return super().get(path, **query)
+
+    def delete(self, path, **query):
+        if self.down:
+            raise KubeError("does not answer")
+        super().delete(path, **query)
+        self.answers.pop(path, None)
+
+
+def test_a_load_pod_that_is_not_usable_leaves_nothing_for_the_next_drill():
+    api, janitor = Keeping(injected=False), Janitor()
+    for _ in range(2):
+        with pytest.raises(KubeError, match="has no sidecar"):
+            LoadPod.start(janitor, scene(api).client, "vegeta:1", Caller(), injected=True)
+    assert api.answers == {}
+
+
+def test_a_load_pod_outside_the_mesh_leaves_the_answers_of_the_one_inside_named():
+    api, janitor = Keeping(), Janitor()
+    inside, outside = (
+        LoadPod.start(janitor, scene(api).client, "vegeta:1", Caller(), injected=injected)
+        for injected in (True, False)
+    )
+    outside.remove()
+    assert any("envoyfilters" in path for path in api.answers)
+    inside.remove()
+    assert api.answers == {}
+
+
+class Users:
+    """A stage whose users' loads are ended."""
+
+    def __init__(self):
+        self.halted = 0
+        self.target, self.loads = TARGET, ()
+
+    def halt(self):
+        self.halted += 1
+
+
+def a_crew(api, loads=(), stage=None):
+    stack = scene(api)
+    target = stage.target if stage else TARGET
+    return command.Crew(stack.clusters, stack.means, OPTIONS, Janitor(), Caller(), target, loads, stage)
+
+
+OPTIONS = command.Options(
+    names=(),
+    target="shop/orders",
+    protocol="http",
+    method="GET",
+    path="/",
+    caller=None,
+    client=None,
+    pace=PACE,
+    image="vegeta:1",
+    destructive=None,
+    baseline=False,
+    json=False,
+    html=None,
+    output=None,
+    docs=None,
+    summary=None,
+)
+
+
+def test_the_loads_of_a_failed_drill_are_ended_before_the_next_one(monkeypatch):
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    api, users = Keeping(), Users()
+    crew = a_crew(api, [Load("mesh", "GET", "http://h/")], users)
+    (first,) = crew.loads(a_fault(), scene(api))
+    assert crew.loads(a_fault(), scene(api))[0].source is first.source
+    crew.halt()
+    assert (api.answers, users.halted) == ({}, 1)
+    (second,) = crew.loads(a_fault(), scene(api))
+    assert second.source is not first.source
+
+
+def test_no_drill_starts_beside_loads_that_could_not_be_ended(monkeypatch):
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    api = Keeping()
+    crew = a_crew(api, [Load("mesh", "GET", "http://h/")])
+    crew.loads(a_fault(), scene(api))
+    api.down = True
+    crew.halt()
+    with pytest.raises(KubeError, match="does not answer"):
+        crew.loads(a_fault(), scene(api))
+    api.down = False
+    assert crew.loads(a_fault(), scene(api))
+    assert len(api.answers) == 2
+
+
+def test_a_drill_that_fails_halts_its_loads(monkeypatch):
+    api, halted = FakeApi(), []
+    crew = a_crew(api)
+    monkeypatch.setattr(command, "every_cluster", lambda *_: crew.clusters)
+    monkeypatch.setattr(command.Crew, "gather", lambda *_: crew)
+    monkeypatch.setattr(command, "wait_until_ready", lambda *_: None)
+    monkeypatch.setattr(command.Crew, "loads", lambda *_: [])
+    monkeypatch.setattr(command.Crew, "halt", lambda _: halted.append(True))
+    monkeypatch.setattr(command, "play", lambda *_, **__: (_ for _ in ()).throw(KubeError("no answer")))
+    with pytest.raises(DrillError, match=r"drill 1 .*no answer; drill 2 .*no answer"):
+        command.drill(crew.means.topology, Path(), replace(OPTIONS, names=("1", "2")))
+    assert len(halted) == 2
 
 
 def test_retries_are_read_by_upstream_cluster():
@@ -475,9 +606,6 @@ def test_the_peer_in_use_is_found_by_connections_where_there_are_no_calls(monkey
     assert in_use(stage, Running(load, Answers("cluster-2"))).peer.name == "cluster-2"
     with pytest.raises(LookupError, match="answered by nobody, not by cluster-2"):
         in_use(stage, Running(load, Answers()))
-
-
-PACE = play.Pace(rate=1, timeout=0, before=0, fault=0, after=0)
 
 
 def test_a_drill_of_connections_alone_finds_the_peer_in_use(monkeypatch):
