@@ -330,7 +330,10 @@ class Crew:
         if pod is None or not pod.runs():
             if pod:
                 pod.remove()
-            pod = LoadPod.start(self.janitor, cluster, self.options.image, self.caller, injected=injected)
+            nodes = self.means.environment.load_nodes(cluster.name) if self.means.contained else ()
+            pod = LoadPod.start(
+                self.janitor, cluster, self.options.image, self.caller, injected=injected, nodes=nodes
+            )
             self.pods[cluster.name, injected] = pod
             # The first request of a proxy opens its connections, which must not count for the fault.
             time.sleep(1.0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -50,6 +50,11 @@ def owns_nothing(_topology: Topology, _project: Path) -> bool:
     return False
 
 
+def any_node(_cluster: str) -> Sequence[str]:
+    """No node of a cluster is better for load pods than another."""
+    return ()
+
+
 def pulumi_up(stack: str) -> list[str]:
     """The command line of `pulumi up` on a stack, unattended."""
     return ["pulumi", "up", "--stack", stack, "--yes", "--skip-preview", "--suppress-outputs"]
@@ -64,6 +69,7 @@ class Environment:
         stack: the stack of commands that name none; "": the command looks for one.
         up: the command line of `pulumi up`, by the name of a stack that belongs to the environment.
         owns: whether a stack, of the project in a folder, belongs to the environment.
+        load_nodes: the nodes of a cluster, by its name, that load pods run on if they can: its drills let them run.
         stage: brings an app into the clusters, which the janitor removes; None: there is none.
     """
 
@@ -71,6 +77,7 @@ class Environment:
     stack: str = ""
     up: Callable[[str], list[str]] = pulumi_up
     owns: Callable[[Topology, Path], bool] = owns_nothing
+    load_nodes: Callable[[str], Sequence[str]] = any_node
     stage: Callable[[Janitor, Mapping[str, LiveCluster]], Stage] | None = None
 
 

@@ -7,6 +7,7 @@ in full. It runs in pods of its own, so that it goes on while this command has n
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol as Interface
@@ -122,8 +123,8 @@ def attack(load: Load, rate: Rate, tag: str, output: str, vegeta: str = "vegeta"
     return f"echo '{load.method} {load.url}' | " + " ".join(words)
 
 
-def load_pod(run: str, image: str, caller: Caller, *, injected: bool) -> Json:
-    """A pod in which loads are started; with a sidecar when `injected`."""
+def load_pod(run: str, image: str, caller: Caller, *, injected: bool, nodes: Sequence[str] = ()) -> Json:
+    """A pod in which loads are started; with a sidecar when `injected`, and on one of `nodes` if it can."""
     name = f"fedmesh-drill-{run}-{'mesh' if injected else 'outside'}"
     metadata: Json = {"name": name, "labels": {"app": APP}, "annotations": dict(KEEP_STATS)}
     if not injected:
@@ -139,6 +140,7 @@ def load_pod(run: str, image: str, caller: Caller, *, injected: bool) -> Json:
             "restartPolicy": "Never",
             "terminationGracePeriodSeconds": 0,
             "enableServiceLinks": False,
+            **({"affinity": {"nodeAffinity": _preferred(nodes)}} if nodes else {}),
             "containers": [
                 {
                     "name": container,
@@ -154,6 +156,13 @@ def load_pod(run: str, image: str, caller: Caller, *, injected: bool) -> Json:
             "volumes": [{"name": "data", "emptyDir": {"sizeLimit": "256Mi"}}],
         },
     }
+
+
+def _preferred(nodes: Sequence[str]) -> Json:
+    # The API takes one name in a term.
+    fields = [[{"key": "metadata.name", "operator": "In", "values": [name]}] for name in nodes]
+    terms = [{"weight": 100, "preference": {"matchFields": field}} for field in fields]
+    return {"preferredDuringSchedulingIgnoredDuringExecution": terms}
 
 
 def witness() -> Json:
@@ -212,10 +221,17 @@ class LoadPod:
 
     @classmethod
     def start(
-        cls, janitor: Janitor, cluster: LiveCluster, image: str, caller: Caller, *, injected: bool
+        cls,
+        janitor: Janitor,
+        cluster: LiveCluster,
+        image: str,
+        caller: Caller,
+        *,
+        injected: bool,
+        nodes: Sequence[str] = (),
     ) -> LoadPod:
         """Creates the pod and waits until it is ready. Raises KubeError after 40 s, and leaves nothing then."""
-        body = load_pod(janitor.run, image, caller, injected=injected)
+        body = load_pod(janitor.run, image, caller, injected=injected, nodes=nodes)
         body["metadata"]["namespace"] = caller.namespace
         made = cls(cluster, body, injected=injected)
         if injected:

@@ -478,6 +478,24 @@ def test_no_drill_starts_beside_loads_that_could_not_be_ended(monkeypatch):
     assert len(api.answers) == 2
 
 
+@pytest.mark.parametrize(("contained", "wanted"), [(True, ["cluster-1-node"]), (False, [])])
+def test_load_pods_prefer_the_nodes_that_a_test_environment_names(monkeypatch, contained, wanted):
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    api = Keeping()
+    crew = a_crew(api, [Load("mesh", "GET", "http://h/")])
+    environment = Environment(owns=lambda *_: contained, load_nodes=lambda name: [f"{name}-node"])
+    crew.means = replace(crew.means, environment=environment)
+    crew.loads(a_fault(), scene(api))
+    (body,) = [body for path, body in api.created if path.endswith("pods")]
+    affinity = body["spec"].get("affinity", {}).get("nodeAffinity", {})
+    # Elsewhere the pod must run as well.
+    assert set(affinity) <= {"preferredDuringSchedulingIgnoredDuringExecution"}
+    terms = [term for terms in affinity.values() for term in terms]
+    assert [field["values"] for term in terms for field in term["preference"]["matchFields"]] == [
+        [name] for name in wanted
+    ]
+
+
 def test_a_drill_that_fails_halts_its_loads(monkeypatch):
     api, halted = FakeApi(), []
     crew = a_crew(api)
