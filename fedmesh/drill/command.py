@@ -303,11 +303,16 @@ class Crew:
             self.halted.pop()
 
     def _compared(self, scene: Scene, *, everywhere: bool) -> list[Running]:
-        """The loads that the set-up of Istio's documents has too."""
+        """The loads that the set-up of Istio's documents has too. Raises LookupError when there are no calls."""
         kind = (self.target.protocol, self.target.method)
         loads = [
             load for load in self.mesh_loads if not load.lasting and (load.protocol, load.method) == kind
         ]
+        if all(load.name == report.COMPARISON for load in loads):
+            raise LookupError(
+                f"it compares answers per second, and connections of {self.target.protocol} have none: "
+                "call the target by http or grpc"
+            )
         callers = self.clusters.values() if everywhere else [scene.client]
         return [
             Running(

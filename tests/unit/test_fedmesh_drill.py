@@ -258,6 +258,19 @@ def test_killing_nobody_is_an_error_not_a_passed_drill():
         faults.kill_app(scene(FakeApi({path: []})))
 
 
+@pytest.mark.parametrize("take", [faults.scale_app_away, faults.calls_go_to_the_peer])
+def test_an_app_that_cannot_be_scaled_is_an_error_not_a_passed_drill(take):
+    api = FakeApi({DEPLOYMENTS: [workload(5, "other", "other")], STATEFULSETS: []})
+    with pytest.raises(LookupError, match=r"no Deployment or StatefulSet of orders.* is on cluster-1"):
+        take(scene(api))
+
+
+def test_a_spire_server_that_is_not_found_is_an_error_not_a_passed_drill():
+    api = FakeApi({"/apis/apps/v1/namespaces/spire/statefulsets": []})
+    with pytest.raises(LookupError, match="no StatefulSet spire-server is on cluster-1"):
+        faults.take_spire_server(scene(api))
+
+
 def test_killed_pods_get_no_grace():
     path = "/api/v1/namespaces/shop/pods"
     api = FakeApi({path: [pod("orders-v1-x", namespace="shop")]})
@@ -494,6 +507,23 @@ def test_load_pods_prefer_the_nodes_that_a_test_environment_names(monkeypatch, c
     assert [field["values"] for term in terms for field in term["preference"]["matchFields"]] == [
         [name] for name in wanted
     ]
+
+
+@pytest.mark.parametrize("protocol", ["tcp", "websocket"])
+def test_connections_that_last_have_no_answers_to_compare(monkeypatch, protocol):
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    target = replace(TARGET, protocol=protocol)
+    crew = a_crew(Keeping(), (*command.own_loads(target), baseline.load(target)))
+    crew.target = target
+    with pytest.raises(LookupError, match=f"connections of {protocol} have none"):
+        crew.loads(a_fault(objective=GOODPUT), scene(crew.clusters["cluster-1"].api))
+
+
+def test_calls_are_compared_with_those_of_the_documents(monkeypatch):
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    crew = a_crew(Keeping(), (*command.own_loads(TARGET), baseline.load(TARGET)))
+    compared = crew.loads(a_fault(objective=GOODPUT), scene(crew.clusters["cluster-1"].api))
+    assert [each.load.name for each in compared] == ["mesh", report.COMPARISON]
 
 
 def test_a_drill_that_fails_halts_its_loads(monkeypatch):
