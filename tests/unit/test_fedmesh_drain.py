@@ -205,9 +205,7 @@ def test_a_gateway_that_cannot_be_asked_hides_nothing_that_is_left_to_do(mesh, m
     monkeypatch.setattr(mesh.apis["c"], "run", lambda *_: Output("", "it ended", 1))
     said: list[str] = []
     found = Topology("s", made, edge="route53")
-    assert (
-        drain.drain(found, mesh.file.parent, "c", drained=True, force=True, wait=0.0, say=said.append) == 1
-    )
+    assert drain.drain(found, mesh.file.parent, "c", drained=True, force=True, wait=0.0, say=said.append) == 1
     for part in ("is not known: pilot-agent in", "the edge (route53)", "will: a: no route"):
         assert any(part in line for line in said)
 
