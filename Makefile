@@ -107,9 +107,9 @@ checkov: $(VENV)/.dev ## what checkov finds in the stacks dev and prod, against 
 # --- figures --------------------------------------------------------------
 
 .PHONY: bench bench-cold drill drill-ci drill-security verify-100 bench-sandbox
-drill: $(VENV)/.testbed ## put faults to the lab's mesh under load; summary in docs/drills, full report in build/drills (an hour; RATE=20)
-	@$(PYTHON) -m testbed.fedmesh latency --stack $(STACK) --docs docs/drills
-	@$(PYTHON) -m testbed.fedmesh drill $(or $(DRILLS),all) --stack $(STACK) $(if $(RATE),--rate $(RATE)) --baseline --docs build/drills --summary docs/drills
+drill: $(VENV)/.testbed ## put faults to the lab's mesh under load; summary in docs/drills, full report in build/drills (an hour; RATE=20; DRILLS=peer-cut: no summary)
+	@$(if $(DRILLS),,$(PYTHON) -m testbed.fedmesh latency --stack $(STACK) --docs docs/drills)
+	@$(PYTHON) -m testbed.fedmesh drill $(or $(DRILLS),all) --stack $(STACK) $(if $(RATE),--rate $(RATE)) --baseline --docs build/drills $(if $(DRILLS),,--summary docs/drills)
 
 drill-ci: $(VENV)/.testbed ## the short drills: an app, a gateway and the users' cluster lost; fails on a loss that must not be
 	@$(PYTHON) -m testbed.fedmesh drill app-killed gateway users-cut --stack $(STACK) --rate 20 --before 5 --fault 20 --after 10

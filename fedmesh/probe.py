@@ -19,6 +19,8 @@ T = TypeVar("T")
 LABEL = "fedmesh.io/probe"
 NAMESPACE = "default"
 CONTAINER = "probe"
+# The API server's status for an object of that name that exists.
+CONFLICT = 409
 # Seconds after which the kubelet ends a probe's pod, even when its command was killed.
 POD_LIFE = 120
 # No run of `fedmesh verify` or `fedmesh attack` takes this long.
@@ -50,14 +52,29 @@ class Janitor:
         self._closed = False
 
     def create(self, api: Api, collection: str, body: Json) -> Json:
-        """Creates a labelled object. Raises KubeError, also when `clean` has been called."""
+        """Creates a labelled object. Raises KubeError, also when `clean` has been called.
+
+        An object of that name that exists already is somebody else's: `clean` leaves it alone.
+        """
         body["metadata"].setdefault("labels", {})[LABEL] = self.run
+        made = _Made(api, f"{collection}/{body['metadata']['name']}")
         with self._lock:
             if self._closed:
                 raise KubeError("the run has ended")
             # Recorded first: the API server may create the object although its answer is lost.
-            self._made.append(_Made(api, f"{collection}/{body['metadata']['name']}"))
-        return api.create(collection, body)
+            self._made.append(made)
+        try:
+            return api.create(collection, body)
+        except KubeError as error:
+            if error.status == CONFLICT:
+                self._forget(made)
+            raise
+
+    def _forget(self, made: _Made) -> None:
+        with self._lock:
+            # Another thread may have called `clean`, which took the list.
+            if made in self._made:
+                self._made.remove(made)
 
     def clean(self) -> list[str]:
         """Deletes every object, the newest first; returns the paths that could not be deleted, with their errors.

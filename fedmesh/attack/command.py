@@ -29,6 +29,7 @@ from fedmesh.attack.attacker import attacker_on
 from fedmesh.attack.model import GOOD, Attack, AttackResult, AttackSession, Verdict
 from fedmesh.console import console_for
 from fedmesh.drill.means import DrillError, Means, every_cluster
+from fedmesh.interrupts import tell
 from fedmesh.kube import KubeError
 from fedmesh.probe import COLLECTIONS, Janitor, remove_stale
 from fedmesh.reading import LiveCluster
@@ -106,7 +107,7 @@ def attack(topology: Topology, means: Means, as_json: bool, output: Path | None)
     finally:
         left += [*session.undo.run(), *session.janitor.clean()]
         for change in left:
-            print(f"not undone, undo it by hand: {change}", file=sys.stderr)
+            tell(f"not undone, undo it by hand: {change}")
     seconds = time.monotonic() - began
     report = _json(topology.stack, findings, seconds, left)
     print_table(console, findings, seconds)

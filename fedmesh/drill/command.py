@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,6 +19,7 @@ from fedmesh.drill.play import Pace, ingress_address, ingress_load, play
 from fedmesh.drill.report import FAILOVER_TASK, SENT_FROM, DrillReport
 from fedmesh.drill.scene import Drill, Scene
 from fedmesh.drill.target import Protocol, Target, find
+from fedmesh.interrupts import shielded, tell
 from fedmesh.kube import KubeError
 from fedmesh.probe import NETWORKING, Janitor, remove_stale, wait_for
 from fedmesh.reading import LiveCluster, is_ready
@@ -111,6 +113,7 @@ def drill(topology: Topology, project: Path, options: Options, environment: Envi
             except (DrillError, KubeError, LookupError) as error:
                 say(f"drill {each.number} did not finish: {error}")
                 unfinished.append(f"drill {each.number} ({each.title}): {error}")
+                crew.halt()
                 continue
             reports.append(report.with_goodput(replace(played, stack=topology.stack)))
             report.print_table(console, reports[-1])
@@ -119,10 +122,14 @@ def drill(topology: Topology, project: Path, options: Options, environment: Envi
     except (KubeError, LookupError) as error:
         raise DrillError(str(error)) from error
     finally:
-        if crew and crew.stage:
-            crew.stage.close()
-        for path in janitor.clean():
-            print(f"not removed, remove it by hand: {path}", file=sys.stderr)
+        # Ctrl-C during the first must not leave out the second.
+        with shielded():
+            try:
+                if crew and crew.stage:
+                    crew.stage.close()
+            finally:
+                for path in janitor.clean():
+                    tell(f"not removed, remove it by hand: {path}")
     if options.json:
         print(report.as_json(reports))
     if unfinished:
@@ -214,7 +221,11 @@ def wait_until_ready(clusters: Iterable[LiveCluster], target: Target, timeout: f
 
 @dataclass
 class Crew:
-    """Who calls what: the target, the callers' pods on each cluster, and users outside the clusters."""
+    """Who calls what: the target, the callers' pods on each cluster, and users outside the clusters.
+
+    Attributes:
+        halted: pods in which loads of a drill that failed may still run.
+    """
 
     clusters: dict[str, LiveCluster]
     means: Means
@@ -225,6 +236,7 @@ class Crew:
     mesh_loads: tuple[Load, ...]
     stage: Stage | None = None
     pods: dict[tuple[str, bool], LoadPod] = field(default_factory=dict[tuple[str, bool], LoadPod])
+    halted: list[LoadPod] = field(default_factory=list[LoadPod])
 
     @classmethod
     def gather(
@@ -260,7 +272,8 @@ class Crew:
         return Scene(self.clusters, client, peer, self.means, self.target)
 
     def loads(self, drill: Drill, scene: Scene) -> list[Running]:
-        """The loads of a drill, each with its source."""
+        """The loads of a drill, each with its source. Raises KubeError while those of a failed one cannot be ended."""
+        self._remove_halted()
         if drill.objective.goodput:
             return self._compared(scene, everywhere=drill.everywhere)
         inside = self._pod(scene.client, injected=True)
@@ -274,14 +287,34 @@ class Crew:
         outside = self._pod(scene.client, injected=False)
         return [*loads, Running(ingress_load(ingress_address(scene)), outside)]
 
+    def halt(self) -> None:
+        """Ends the loads of a drill that failed, which would go on into the next one; that gets other pods."""
+        if self.stage:
+            self.stage.halt()
+        self.halted += self.pods.values()
+        self.pods.clear()
+        # A cluster that the fault took away may answer again for the next drill.
+        with suppress(KubeError):
+            self._remove_halted()
+
+    def _remove_halted(self) -> None:
+        while self.halted:
+            self.halted[-1].remove()
+            self.halted.pop()
+
     def _compared(self, scene: Scene, *, everywhere: bool) -> list[Running]:
-        """The calls of the target's kind, and those of Istio's multi-primary set-up."""
+        """The calls of the target's kind and those of Istio's multi-primary set-up. Raises LookupError without any."""
         kind = (self.target.protocol, self.target.method)
         loads = [
             load
             for load in self.mesh_loads
             if not load.lasting and (load.protocol, load.method) == kind and load.name != FAILOVER_TASK
         ]
+        if all(report.is_comparison(load.name) for load in loads):
+            raise LookupError(
+                f"it compares answers per second, and connections of {self.target.protocol} have none: "
+                "call the target by http or grpc"
+            )
         callers = self.clusters.values() if everywhere else [scene.client]
         return [
             Running(
@@ -304,7 +337,10 @@ class Crew:
         if pod is None or not pod.runs():
             if pod:
                 pod.remove()
-            pod = LoadPod.start(self.janitor, cluster, self.options.image, self.caller, injected=injected)
+            nodes = self.means.environment.load_nodes(cluster.name) if self.means.contained else ()
+            pod = LoadPod.start(
+                self.janitor, cluster, self.options.image, self.caller, injected=injected, nodes=nodes
+            )
             self.pods[cluster.name, injected] = pod
             # The first request of a proxy opens its connections, which must not count for the fault.
             time.sleep(1.0)

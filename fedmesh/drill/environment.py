@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -39,6 +39,10 @@ class Stage(Protocol):
         """The requests of a load that the app executed more than once."""
         ...
 
+    def halt(self) -> None:
+        """Ends the loads of users that still run."""
+        ...
+
     def close(self) -> None:
         """Ends what runs outside the clusters."""
         ...
@@ -47,6 +51,11 @@ class Stage(Protocol):
 def owns_nothing(_topology: Topology, _project: Path) -> bool:
     """No stack belongs to a test environment."""
     return False
+
+
+def any_node(_cluster: str) -> Sequence[str]:
+    """No node of a cluster is better for load pods than another."""
+    return ()
 
 
 def pulumi_up(stack: str) -> list[str]:
@@ -63,6 +72,7 @@ class Environment:
         stack: the stack of commands that name none; "": the command looks for one.
         up: the command line of `pulumi up`, by the name of a stack that belongs to the environment.
         owns: whether a stack, of the project in a folder, belongs to the environment.
+        load_nodes: the nodes of a cluster, by its name, that load pods run on if they can: its drills let them run.
         stage: brings an app into the clusters, which the janitor removes; None: there is none.
     """
 
@@ -70,6 +80,7 @@ class Environment:
     stack: str = ""
     up: Callable[[str], list[str]] = pulumi_up
     owns: Callable[[Topology, Path], bool] = owns_nothing
+    load_nodes: Callable[[str], Sequence[str]] = any_node
     stage: Callable[[Janitor, Mapping[str, LiveCluster]], Stage] | None = None
 
 

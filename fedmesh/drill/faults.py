@@ -19,7 +19,7 @@ OVERLOAD = 10
 
 def scale_app_away(scene: Scene) -> None:
     """Scales the target on the calling cluster to 0."""
-    for path, workload in scene.target.workloads(scene.client).items():
+    for path, workload in _workloads(scene).items():
         scale(scene, scene.client, path, workload, 0)
 
 
@@ -52,10 +52,7 @@ def kill_gateway(scene: Scene) -> None:
 
 def calls_go_to_the_peer(scene: Scene) -> None:
     """Scales the target on the calling cluster to 0 for the whole load, so that other clusters answer every call."""
-    workloads = scene.target.workloads(scene.client)
-    if not workloads:
-        raise LookupError(f"no Deployment of {scene.target.host} is on {scene.client.name}")
-    for path, workload in workloads.items():
+    for path, workload in _workloads(scene).items():
         scale(scene, scene.client, path, workload, 0, situation=True)
 
     def gone() -> bool | None:
@@ -88,9 +85,11 @@ def kill_istiod(scene: Scene) -> None:
 def take_spire_server(scene: Scene) -> None:
     """Scales the SPIRE server of the calling cluster to 0."""
     path = f"/apis/apps/v1/namespaces/{SPIRE_NAMESPACE}/statefulsets"
-    for item in scene.client.api.items(path):
-        if item["metadata"]["name"] == "spire-server":
-            _scale(scene, scene.client, f"{path}/spire-server", int(item["spec"].get("replicas", 1)), 0)
+    servers = [item for item in scene.client.api.items(path) if item["metadata"]["name"] == "spire-server"]
+    if not servers:
+        raise LookupError(f"no StatefulSet spire-server is on {scene.client.name}")
+    for item in servers:
+        scale(scene, scene.client, f"{path}/spire-server", item, 0)
 
 
 def kill_spire_agent(scene: Scene) -> None:
@@ -105,18 +104,22 @@ def scale(
     scene: Scene, cluster: LiveCluster, path: str, workload: Json, replicas: int, *, situation: bool = False
 ) -> None:
     """Scales a Deployment or StatefulSet, and pushes the way back."""
-    _scale(scene, cluster, path, int(workload["spec"].get("replicas", 1)), replicas, situation=situation)
+    old = int(workload["spec"].get("replicas", 1))
 
-
-def _scale(
-    scene: Scene, cluster: LiveCluster, path: str, old: int, new: int, *, situation: bool = False
-) -> None:
-    def set_to(replicas: int) -> Json:
-        return cluster.api.patch(path, {"spec": {"replicas": replicas}})
+    def set_to(number: int) -> Json:
+        return cluster.api.patch(path, {"spec": {"replicas": number}})
 
     undo = scene.situation if situation else scene.taken
     undo.push(f"scale {path} on {cluster.name} to {old}", lambda: set_to(old))
-    set_to(new)
+    set_to(replicas)
+
+
+def _workloads(scene: Scene) -> Mapping[str, Json]:
+    """The target's workloads on the calling cluster that can be scaled, by API path; LookupError without any."""
+    found = scene.target.workloads(scene.client)
+    if not found:
+        raise LookupError(f"no Deployment or StatefulSet of {scene.target.host} is on {scene.client.name}")
+    return found
 
 
 def _break(scene: Scene, fault: Json) -> None:

@@ -7,7 +7,6 @@ kept or opened for every request: the caller's to its proxy, and the mTLS connec
 from __future__ import annotations
 
 import json
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -26,6 +25,7 @@ from fedmesh.drill.play import LEAD
 from fedmesh.drill.published import LATENCY
 from fedmesh.drill.samples import Sample
 from fedmesh.drill.target import Target
+from fedmesh.interrupts import tell
 from fedmesh.kube import Json
 from fedmesh.probe import Janitor
 from fedmesh.reading import LiveCluster
@@ -86,7 +86,7 @@ def latency(topology: Topology, as_json: bool, docs: Path | None, image: str = L
         report = measure(pod, client, peer)
     finally:
         for path in janitor.clean():
-            print(f"not removed, remove it by hand: {path}", file=sys.stderr)
+            tell(f"not removed, remove it by hand: {path}")
     _print(Console(stderr=as_json), report)
     if as_json:
         print(as_text(report))

@@ -7,6 +7,8 @@ in full. It runs in pods of its own, so that it goes on while this command has n
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol as Interface
 
@@ -121,8 +123,8 @@ def attack(load: Load, rate: Rate, tag: str, output: str, vegeta: str = "vegeta"
     return f"echo '{load.method} {load.url}' | " + " ".join(words)
 
 
-def load_pod(run: str, image: str, caller: Caller, *, injected: bool) -> Json:
-    """A pod in which loads are started; with a sidecar when `injected`."""
+def load_pod(run: str, image: str, caller: Caller, *, injected: bool, nodes: Sequence[str] = ()) -> Json:
+    """A pod in which loads are started; with a sidecar when `injected`, and on one of `nodes` if it can."""
     name = f"fedmesh-drill-{run}-{'mesh' if injected else 'outside'}"
     metadata: Json = {"name": name, "labels": {"app": APP}, "annotations": dict(KEEP_STATS)}
     if not injected:
@@ -138,6 +140,7 @@ def load_pod(run: str, image: str, caller: Caller, *, injected: bool) -> Json:
             "restartPolicy": "Never",
             "terminationGracePeriodSeconds": 0,
             "enableServiceLinks": False,
+            **({"affinity": {"nodeAffinity": _preferred(nodes)}} if nodes else {}),
             "containers": [
                 {
                     "name": container,
@@ -153,6 +156,13 @@ def load_pod(run: str, image: str, caller: Caller, *, injected: bool) -> Json:
             "volumes": [{"name": "data", "emptyDir": {"sizeLimit": "256Mi"}}],
         },
     }
+
+
+def _preferred(nodes: Sequence[str]) -> Json:
+    # The API takes one name in a term.
+    fields = [[{"key": "metadata.name", "operator": "In", "values": [name]}] for name in nodes]
+    terms = [{"weight": 100, "preference": {"matchFields": field}} for field in fields]
+    return {"preferredDuringSchedulingIgnoredDuringExecution": terms}
 
 
 def witness() -> Json:
@@ -204,34 +214,36 @@ def witness() -> Json:
 class LoadPod:
     """A running load pod on one cluster."""
 
-    def __init__(self, cluster: LiveCluster, pod: Json) -> None:
+    def __init__(self, cluster: LiveCluster, pod: Json, *, injected: bool) -> None:
         self._cluster = cluster
         self._pod = pod
+        self._injected = injected
 
     @classmethod
     def start(
-        cls, janitor: Janitor, cluster: LiveCluster, image: str, caller: Caller, *, injected: bool
+        cls,
+        janitor: Janitor,
+        cluster: LiveCluster,
+        image: str,
+        caller: Caller,
+        *,
+        injected: bool,
+        nodes: Sequence[str] = (),
     ) -> LoadPod:
-        """Creates the pod and waits until it is ready. Raises KubeError after 40 s."""
+        """Creates the pod and waits until it is ready. Raises KubeError after 40 s, and leaves nothing then."""
+        body = load_pod(janitor.run, image, caller, injected=injected, nodes=nodes)
+        body["metadata"]["namespace"] = caller.namespace
+        made = cls(cluster, body, injected=injected)
         if injected:
-            janitor.create(cluster.api, f"{ENVOY_FILTERS}/{caller.namespace}/envoyfilters", witness())
-        collection = f"/api/v1/namespaces/{caller.namespace}/pods"
-        made = janitor.create(
-            cluster.api, collection, load_pod(janitor.run, image, caller, injected=injected)
-        )
-        path = f"{collection}/{made['metadata']['name']}"
-
-        def ready() -> Json | None:
-            pod = cluster.api.get(path)
-            return pod if is_ready(pod) else None
-
-        pod = wait_for(ready, f"the load pod on {cluster.name} is not ready (image {image})", 40.0)
-        if injected and PROXY not in containers(pod):
-            raise KubeError(
-                f"the load pod on {cluster.name} has no sidecar: is the namespace {caller.namespace} labelled for "
-                "injection?"
-            )
-        return cls(cluster, pod)
+            janitor.create(cluster.api, made._filters, witness())
+        try:
+            janitor.create(cluster.api, f"/api/v1/namespaces/{caller.namespace}/pods", body)
+            made._wait(image)
+        except KubeError:
+            with suppress(KubeError):
+                made.remove()
+            raise
+        return made
 
     @property
     def node(self) -> str:
@@ -240,17 +252,38 @@ class LoadPod:
 
     def runs(self) -> bool:
         """Whether the pod is still ready."""
+        return self._ready() is not None
+
+    def remove(self) -> None:
+        """Deletes the pod, with what names its answers, and waits until it is gone. Raises KubeError after 30 s."""
+        self._cluster.api.delete(self._path, gracePeriodSeconds="0")
+        if self._injected:
+            self._cluster.api.delete(f"{self._filters}/{witness()['metadata']['name']}")
+        wait_for(
+            lambda: None if self._read() else True, f"the load pod on {self._cluster.name} is not gone", 30.0
+        )
+
+    def _wait(self, image: str) -> None:
+        self._pod = wait_for(
+            self._ready, f"the load pod on {self._cluster.name} is not ready (image {image})", 40.0
+        )
+        if self._injected and PROXY not in containers(self._pod):
+            raise KubeError(
+                f"the load pod on {self._cluster.name} has no sidecar: is the namespace "
+                f"{self._pod['metadata']['namespace']} labelled for injection?"
+            )
+
+    def _ready(self) -> Json | None:
+        pod = self._read()
+        return pod if pod and is_ready(pod) else None
+
+    def _read(self) -> Json | None:
         try:
-            return is_ready(self._cluster.api.get(self._path))
+            return self._cluster.api.get(self._path)
         except KubeError as error:
             if error.status != 404:
                 raise
-            return False
-
-    def remove(self) -> None:
-        """Deletes the pod and what names its answers."""
-        self._cluster.api.delete(self._path, gracePeriodSeconds="0")
-        self._cluster.api.delete(f"{self._filters}/{witness()['metadata']['name']}")
+            return None
 
     @property
     def _path(self) -> str:

@@ -53,17 +53,20 @@ class Means:
             istio: values below `fedmesh:istio` that differ from the stack's own, for this run.
 
         Raises:
-            DrillError: `pulumi up` failed; the message ends with its output.
+            DrillError: `pulumi up` failed, or did not end in time; the message ends with its output.
         """
         began = time.monotonic()
-        done = subprocess.run(
-            self._command(istio),
-            cwd=self.project,
-            capture_output=True,
-            text=True,
-            timeout=UP_SECONDS,
-            check=False,
-        )
+        try:
+            done = subprocess.run(
+                self._command(istio),
+                cwd=self.project,
+                capture_output=True,
+                text=True,
+                timeout=UP_SECONDS,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise DrillError(f"pulumi up did not end within {UP_SECONDS:.0f} s") from error
         if done.returncode != 0:
             raise DrillError(f"pulumi up failed: {(done.stdout + done.stderr).strip()[-600:]}")
         return time.monotonic() - began

@@ -12,8 +12,10 @@ from fedmesh.drill.analysis import analyse, lost_early
 from fedmesh.drill.environment import Stage
 from fedmesh.drill.lasting import analyse_connections
 from fedmesh.drill.load import Load, Rate, Running
-from fedmesh.drill.report import DrillReport, LastingReport, LoadReport, slower
+from fedmesh.drill.report import DrillReport, LastingReport, LoadReport, is_comparison, slower
 from fedmesh.drill.scene import Drill, Scene
+from fedmesh.drill.undo import Undo
+from fedmesh.interrupts import shielded, unread
 from fedmesh.probe import poll
 from fedmesh.reading import load_balancer_addresses
 from fedmesh.topology import GATEWAY_NAMESPACE, SERVER
@@ -63,14 +65,17 @@ def ingress_address(scene: Scene) -> str:
 
 
 def in_use(scene: Scene, running: Running) -> Scene:
-    """The scene with the cluster that answers most calls as its peer.
+    """The scene with the cluster that answers most calls, or holds most connections, as its peer.
 
     Raises LookupError when the callers' own cluster answers, or a cluster that the stack does not have.
     """
-    origin = time.time()
-    running.source.fire(running.load, LOOK, "look")
+    load, source, origin = running.load, running.source, time.time()
+    source.fire(load, LOOK, "look")
     time.sleep(LOOK.seconds + LOOK.timeout + LEAD)
-    answered = [sample.by for sample in running.source.collect(running.load, origin) if not sample.lost]
+    if load.lasting:
+        answered = [each.by for each in source.connections(load, origin) if each.received]
+    else:
+        answered = [sample.by for sample in source.collect(load, origin) if not sample.lost]
     busiest = max(set(answered), key=answered.count, default="nobody")
     others = [name for name in scene.clusters if name != scene.client.name]
     if busiest not in others:
@@ -93,7 +98,8 @@ def play(
         drill.prepare(scene)
         time.sleep(SETTLE)
         if drill.in_use:
-            scene = in_use(scene, next(each for each in loads if not each.load.lasting))
+            # Calls tell more than connections, of which there are few.
+            scene = in_use(scene, min(loads, key=lambda each: each.load.lasting))
         # Failures that the preparation causes are not the fault's.
         known = scene.means.complaints() if drill.degrades else []
         sources = {running.source for running in loads}
@@ -114,7 +120,7 @@ def play(
         end = time.time() - origin
         if end > begins + lasts + 1:
             notes.append(f"the fault lasted {end - begins - lasts:.0f} s longer than planned")
-        notes += _undo_fault(scene, say)
+        notes += _undo(scene.taken, say)
         say("the fault is over")
         _until(origin + begins - pace.before + seconds + pace.timeout + LEAD)
         reports: list[LoadReport] = []
@@ -144,14 +150,12 @@ def play(
         notes += [
             f"{load.name}: {early} lost before the fault, which the fault did not cause"
             for load in reports
-            if (early := lost_early(load.samples, start))
+            if not is_comparison(load.name) and (early := lost_early(load.samples, start))
         ]
         if drill.degrades:
             scene.remarks.extend(slower(load) for load in reports)
     finally:
-        notes += _undo_fault(scene, say)
-        for failed in scene.situation.run():
-            say(f"not undone: {failed}")
+        notes += _undo_all(scene, say)
     if drill.heals:
         notes += _wait_until_healed(scene, origin + end, drill.heals)
     return DrillReport(
@@ -204,10 +208,17 @@ def _wait_until_healed(scene: Scene, ended: float, allowed: float) -> list[str]:
     return []
 
 
-def _undo_fault(scene: Scene, say: Say) -> list[str]:
-    failed = [f"not undone: {step}" for step in scene.taken.run()]
+def _undo_all(scene: Scene, say: Say) -> list[str]:
+    # Ctrl-C during the first must not leave out the second.
+    with shielded():
+        return [*_undo(scene.taken, say), *_undo(scene.situation, say)]
+
+
+def _undo(changes: Undo, say: Say) -> list[str]:
+    failed = [f"not undone: {step}" for step in changes.run()]
     for step in failed:
-        say(step)
+        with unread():
+            say(step)
     return failed
 
 

@@ -119,7 +119,7 @@ def missed(report: DrillReport) -> list[str]:
     if report.objective.goodput:
         found += [fault for load in report.loads for fault in _less_than_documents(report, load)]
     for load in report.loads:
-        if _documents(load.name):
+        if is_comparison(load.name):
             continue
         if load.doubled and not load.repeatable:
             found.append(f"{load.name}: {load.doubled} executed more than once")
@@ -154,12 +154,12 @@ def missed(report: DrillReport) -> list[str]:
             if allowed is not None and value is not None and value > allowed
         ]
     for each in report.lasting:
-        if not _documents(each.name):
+        if not is_comparison(each.name):
             found += _missed(each, report.objective)
     return found
 
 
-def _documents(name: str) -> bool:
+def is_comparison(name: str) -> bool:
     """Whether a load is on a set-up of Istio's documentation."""
     return name.partition(SENT_FROM)[0] in COMPARISONS
 

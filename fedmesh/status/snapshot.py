@@ -18,6 +18,8 @@ from fedmesh.verify.istio import gateway_addresses
 from fedmesh.verify.model import Failed
 
 Line = TypeVar("Line")
+# The state of a remote cluster that istiod has read, by its own word, and of one that it knows nothing of.
+SYNCED, MISSING = "synced", "missing"
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,7 @@ def take(
     with ThreadPoolExecutor(max_workers=max(4, len(present))) as pool:
         return Snapshot(
             at=now,
-            clusters=read(lambda cluster: [cluster_line(cluster)]),
+            clusters=read(lambda cluster: [cluster_line(cluster, members)]),
             certificates=read(lambda cluster: certificate_lines(cluster, now)),
             federation=read(lambda cluster: federation_lines(cluster, present, now)),
             traffic=read(traffic_lines),
@@ -110,17 +112,14 @@ def take(
         )
 
 
-def cluster_line(cluster: LiveCluster) -> ClusterLine:
-    """Nodes, control plane and gateway of a cluster."""
+def cluster_line(cluster: LiveCluster, members: Sequence[Member]) -> ClusterLine:
+    """Nodes, control plane and gateway of a cluster of the topology with these members."""
     nodes = cluster.nodes()
     ready = sum(condition(node, "Ready") is True for node in nodes)
     istiods = [d for d in cluster.deployments(ISTIO_NAMESPACE) if d["metadata"]["name"].startswith("istiod")]
     available = sum(d.get("status", {}).get("availableReplicas", 0) for d in istiods)
     wanted = sum(d["spec"].get("replicas", 1) for d in istiods)
-    remotes = {
-        r["id"]: r.get("syncStatus", "?") for pod in cluster.istiods() for r in cluster.remote_clusters(pod)
-    }
-    remotes.pop(cluster.name, None)
+    remotes = _remotes(cluster, members)
     try:
         gateway, reached = (
             ", ".join(gateway_addresses(cluster.services(GATEWAY_NAMESPACE), cluster.member.network)),
@@ -128,7 +127,7 @@ def cluster_line(cluster: LiveCluster) -> ClusterLine:
         )
     except Failed as failure:
         gateway, reached = failure.detail, False
-    synced = all(state == "synced" for state in remotes.values())
+    synced = all(state == SYNCED for state in remotes.values())
     return ClusterLine(
         name=cluster.name,
         trust_domain=cluster.member.trust_domain,
@@ -139,6 +138,20 @@ def cluster_line(cluster: LiveCluster) -> ClusterLine:
         gateway=gateway,
         well=ready == len(nodes) > 0 and available == wanted > 0 and synced and reached,
     )
+
+
+def _remotes(cluster: LiveCluster, members: Sequence[Member]) -> dict[str, str]:
+    """The other clusters that istiod reads or must read, each with its state in the istiod that is worst off."""
+    wanted = {member.name for member in members if not member.drained}
+    read = [
+        {remote["id"]: remote.get("syncStatus", "?") for remote in cluster.remote_clusters(istiod)}
+        for istiod in cluster.istiods()
+    ]
+    found: dict[str, str] = {}
+    for name in wanted.union(*read) - {cluster.name}:
+        states = {each.get(name, MISSING) for each in read if name in wanted or name in each} or {MISSING}
+        found[name] = min(states, key=lambda state: (state == SYNCED, state != MISSING, state))
+    return found
 
 
 def certificate_lines(cluster: LiveCluster, now: datetime) -> list[CertificateLine]:

@@ -268,6 +268,10 @@ class LabStage:
         """The requests of a load that the app executed more than once."""
         return sum(count > 1 for count in self._executions.take(tag).values())
 
+    def halt(self) -> None:
+        """Ends the users' loads that still run."""
+        self._machine.close()
+
     def close(self) -> None:
         """Ends edges, users and the watch of the app's logs."""
         self._machine.close()

@@ -227,9 +227,14 @@ def owns(topology: Topology, folder: Path) -> bool:
     return all(m.kubeconfig is not None and home in m.kubeconfig.resolve().parents for m in topology.members)
 
 
+def load_nodes(cluster: str) -> list[str]:
+    """The nodes of a cluster that no drill powers off alone: that of the control plane."""
+    return [node.name for node in _nodes(cluster) if node.control_plane]
+
+
 def stack() -> str:
     """The stack of commands that name none: that of the lab that is there."""
     return (config.kept(project() / ".lab") or config.DEFAULT_FILE).stem
 
 
-ENVIRONMENT = Environment(drills=DRILLS, stack=stack(), up=up, owns=owns, stage=bring)
+ENVIRONMENT = Environment(drills=DRILLS, stack=stack(), up=up, owns=owns, load_nodes=load_nodes, stage=bring)

@@ -198,6 +198,26 @@ def test_connections_that_are_left_are_named_and_those_of_istiods_are_not_counte
     assert "c: no calls of the other clusters are left" in mesh.said
 
 
+def test_a_gateway_that_cannot_be_asked_hides_nothing_that_is_left_to_do(mesh, monkeypatch):
+    mesh.apis["c"].answers[GATEWAYS] = [pod("gateway", namespace="istio-gateways")]
+    mesh.down = {"a": "no route"}
+    made = tuple(Member(m.name, m.name, m.name, None, "", created=True) for m in mesh.members)
+    monkeypatch.setattr(mesh.apis["c"], "run", lambda *_: Output("", "it ended", 1))
+    said: list[str] = []
+    found = Topology("s", made, edge="route53")
+    assert drain.drain(found, mesh.file.parent, "c", drained=True, force=True, wait=0.0, say=said.append) == 1
+    for part in ("is not known: pilot-agent in", "the edge (route53)", "will: a: no route"):
+        assert any(part in line for line in said)
+
+
+def test_a_gateway_that_answers_at_the_second_look_is_silent(mesh, monkeypatch):
+    answers = [Output("", "it starts", 1), Output(json.dumps({"cluster_statuses": []}), "", 0)]
+    mesh.apis["c"].answers[GATEWAYS] = [pod("gateway", namespace="istio-gateways")]
+    monkeypatch.setattr(mesh.apis["c"], "run", lambda *_: answers.pop(0))
+    cluster = LiveCluster(mesh.members[2], mesh.apis["c"])
+    assert drain.await_silence(cluster, 60.0) == "c: no calls of the other clusters are left"
+
+
 def test_the_edge_is_left_to_pulumi_up(mesh):
     made = tuple(Member(m.name, m.name, m.name, None, "", created=True) for m in mesh.members)
     topology_ = Topology("s", made, edge="route53")

@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import re
+import signal
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,11 +14,12 @@ import pytest
 from fedmesh_samples import TARGET, FakeApi, pod
 from rich.console import Console
 
-from fedmesh.drill import baseline, command, faults, picture, published, report
+from fedmesh.drill import baseline, command, faults, picture, play, published, report
 from fedmesh.drill.analysis import analyse, lost_early, lost_late, percentile, usual_answerer
 from fedmesh.drill.command import DrillError, available, catalogue, choose, refuse_unconfirmed
 from fedmesh.drill.environment import Environment
 from fedmesh.drill.lasting import (
+    TIME_IS_UP,
     Connection,
     ConnectionFindings,
     analyse_connections,
@@ -25,7 +27,7 @@ from fedmesh.drill.lasting import (
     parse_connections,
     script,
 )
-from fedmesh.drill.load import Caller, Load, Rate, Running, attack, load_pod, parse_retries, witness
+from fedmesh.drill.load import Caller, Load, LoadPod, Rate, Running, attack, load_pod, parse_retries, witness
 from fedmesh.drill.means import Means
 from fedmesh.drill.play import in_use
 from fedmesh.drill.report import DrillReport, LastingReport, LoadReport
@@ -34,7 +36,7 @@ from fedmesh.drill.scene import GOODPUT, Drill, Objective, Scene
 from fedmesh.drill.target import find
 from fedmesh.drill.undo import Undo
 from fedmesh.kube import KubeError
-from fedmesh.probe import LABEL
+from fedmesh.probe import LABEL, Janitor
 from fedmesh.reading import LiveCluster
 from fedmesh.topology import Member, Topology
 
@@ -257,6 +259,19 @@ def test_killing_nobody_is_an_error_not_a_passed_drill():
         faults.kill_app(scene(FakeApi({path: []})))
 
 
+@pytest.mark.parametrize("take", [faults.scale_app_away, faults.calls_go_to_the_peer])
+def test_an_app_that_cannot_be_scaled_is_an_error_not_a_passed_drill(take):
+    api = FakeApi({DEPLOYMENTS: [workload(5, "other", "other")], STATEFULSETS: []})
+    with pytest.raises(LookupError, match=r"no Deployment or StatefulSet of orders.* is on cluster-1"):
+        take(scene(api))
+
+
+def test_a_spire_server_that_is_not_found_is_an_error_not_a_passed_drill():
+    api = FakeApi({"/apis/apps/v1/namespaces/spire/statefulsets": []})
+    with pytest.raises(LookupError, match="no StatefulSet spire-server is on cluster-1"):
+        faults.take_spire_server(scene(api))
+
+
 def test_killed_pods_get_no_grace():
     path = "/api/v1/namespaces/shop/pods"
     api = FakeApi({path: [pod("orders-v1-x", namespace="shop")]})
@@ -278,6 +293,9 @@ def test_drills_are_chosen_by_number_or_name():
 def test_every_drill_has_a_name_of_its_own():
     names = [*(each.name for each in command.DRILLS), *command.ELSEWHERE]
     assert len(set(names)) == len(names)
+
+
+PACE = play.Pace(rate=1, timeout=0, before=0, fault=0, after=0)
 
 
 def a_fault(**kind):
@@ -358,6 +376,169 @@ def test_the_outside_load_has_no_proxy_and_the_inside_one_keeps_retry_counters()
     assert outside["labels"]["sidecar.istio.io/inject"] == "false"
     assert "sidecar.istio.io/inject" not in inside["labels"]
     assert "upstream_rq_(retry" in inside["annotations"]["sidecar.istio.io/statsInclusionRegexps"]
+
+
+class Keeping(FakeApi):
+    """An API server that keeps what is created; pods are ready at once, and with a proxy where `injected`."""
+
+    def __init__(self, injected=True):
+        super().__init__()
+        self.injected = injected
+        self.down = False
+
+    def create(self, path, body):
+        super().create(path, body)
+        name = f"{path}/{body['metadata']['name']}"
+        if name in self.answers:
+            raise KubeError("it exists", 409)
+        containers = [{"name": "istio-proxy"}] if self.injected else []
+        conditions = [{"type": "Ready", "status": "True"}]
+        spec = {**body["spec"], "initContainers": containers}
+        self.answers[name] = {**body, "spec": spec, "status": {"conditions": conditions}}
+        return body
+
+    def get(self, path, **query):
+        if path not in self.answers:
+            raise KubeError("not found", 404)
+        return super().get(path, **query)
+
+    def delete(self, path, **query):
+        if self.down:
+            raise KubeError("does not answer")
+        super().delete(path, **query)
+        self.answers.pop(path, None)
+
+
+def test_a_load_pod_that_is_not_usable_leaves_nothing_for_the_next_drill():
+    api, janitor = Keeping(injected=False), Janitor()
+    for _ in range(2):
+        with pytest.raises(KubeError, match="has no sidecar"):
+            LoadPod.start(janitor, scene(api).client, "vegeta:1", Caller(), injected=True)
+    assert api.answers == {}
+
+
+def test_a_load_pod_outside_the_mesh_leaves_the_answers_of_the_one_inside_named():
+    api, janitor = Keeping(), Janitor()
+    inside, outside = (
+        LoadPod.start(janitor, scene(api).client, "vegeta:1", Caller(), injected=injected)
+        for injected in (True, False)
+    )
+    outside.remove()
+    assert any("envoyfilters" in path for path in api.answers)
+    inside.remove()
+    assert api.answers == {}
+
+
+class Users:
+    """A stage whose users' loads are ended."""
+
+    def __init__(self):
+        self.halted = 0
+        self.target, self.loads = TARGET, ()
+
+    def halt(self):
+        self.halted += 1
+
+
+def a_crew(api, loads=(), stage=None):
+    stack = scene(api)
+    target = stage.target if stage else TARGET
+    return command.Crew(stack.clusters, stack.means, OPTIONS, Janitor(), Caller(), target, loads, stage)
+
+
+OPTIONS = command.Options(
+    names=(),
+    target="shop/orders",
+    protocol="http",
+    method="GET",
+    path="/",
+    caller=None,
+    client=None,
+    pace=PACE,
+    image="vegeta:1",
+    destructive=None,
+    baseline=False,
+    json=False,
+    html=None,
+    output=None,
+    docs=None,
+    summary=None,
+)
+
+
+def test_the_loads_of_a_failed_drill_are_ended_before_the_next_one(monkeypatch):
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    api, users = Keeping(), Users()
+    crew = a_crew(api, [Load("mesh", "GET", "http://h/")], users)
+    (first,) = crew.loads(a_fault(), scene(api))
+    assert crew.loads(a_fault(), scene(api))[0].source is first.source
+    crew.halt()
+    assert (api.answers, users.halted) == ({}, 1)
+    (second,) = crew.loads(a_fault(), scene(api))
+    assert second.source is not first.source
+
+
+def test_no_drill_starts_beside_loads_that_could_not_be_ended(monkeypatch):
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    api = Keeping()
+    crew = a_crew(api, [Load("mesh", "GET", "http://h/")])
+    crew.loads(a_fault(), scene(api))
+    api.down = True
+    crew.halt()
+    with pytest.raises(KubeError, match="does not answer"):
+        crew.loads(a_fault(), scene(api))
+    api.down = False
+    assert crew.loads(a_fault(), scene(api))
+    assert len(api.answers) == 2
+
+
+@pytest.mark.parametrize(("contained", "wanted"), [(True, ["cluster-1-node"]), (False, [])])
+def test_load_pods_prefer_the_nodes_that_a_test_environment_names(monkeypatch, contained, wanted):
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    api = Keeping()
+    crew = a_crew(api, [Load("mesh", "GET", "http://h/")])
+    environment = Environment(owns=lambda *_: contained, load_nodes=lambda name: [f"{name}-node"])
+    crew.means = replace(crew.means, environment=environment)
+    crew.loads(a_fault(), scene(api))
+    (body,) = [body for path, body in api.created if path.endswith("pods")]
+    affinity = body["spec"].get("affinity", {}).get("nodeAffinity", {})
+    # Elsewhere the pod must run as well.
+    assert set(affinity) <= {"preferredDuringSchedulingIgnoredDuringExecution"}
+    terms = [term for terms in affinity.values() for term in terms]
+    assert [field["values"] for term in terms for field in term["preference"]["matchFields"]] == [
+        [name] for name in wanted
+    ]
+
+
+@pytest.mark.parametrize("protocol", ["tcp", "websocket"])
+def test_connections_that_last_have_no_answers_to_compare(monkeypatch, protocol):
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    target = replace(TARGET, protocol=protocol)
+    crew = a_crew(Keeping(), (*command.own_loads(target), *baseline.loads(target)))
+    crew.target = target
+    with pytest.raises(LookupError, match=f"connections of {protocol} have none"):
+        crew.loads(a_fault(objective=GOODPUT), scene(crew.clusters["cluster-1"].api))
+
+
+def test_calls_are_compared_with_those_of_the_documents(monkeypatch):
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    crew = a_crew(Keeping(), (*command.own_loads(TARGET), *baseline.loads(TARGET)))
+    compared = crew.loads(a_fault(objective=GOODPUT), scene(crew.clusters["cluster-1"].api))
+    assert [each.load.name for each in compared] == ["mesh", report.COMPARISON]
+
+
+def test_a_drill_that_fails_halts_its_loads(monkeypatch):
+    api, halted = FakeApi(), []
+    crew = a_crew(api)
+    monkeypatch.setattr(command, "every_cluster", lambda *_: crew.clusters)
+    monkeypatch.setattr(command.Crew, "gather", lambda *_: crew)
+    monkeypatch.setattr(command, "wait_until_ready", lambda *_: None)
+    monkeypatch.setattr(command.Crew, "loads", lambda *_: [])
+    monkeypatch.setattr(command.Crew, "halt", lambda _: halted.append(True))
+    monkeypatch.setattr(command, "play", lambda *_, **__: (_ for _ in ()).throw(KubeError("no answer")))
+    with pytest.raises(DrillError, match=r"drill 1 .*no answer; drill 2 .*no answer"):
+        command.drill(crew.means.topology, Path(), replace(OPTIONS, names=("1", "2")))
+    assert len(halted) == 2
 
 
 def test_retries_are_read_by_upstream_cluster():
@@ -476,6 +657,16 @@ class Answers:
     def collect(self, _load, _origin):
         return [sample(n, by=name) for n, name in enumerate(self.by)]
 
+    def connections(self, _load, _origin):
+        nothing = Connection(0, 2, 0, "nobody", 7)
+        return [nothing, nothing, *(Connection(0, 2, 9, name, TIME_IS_UP) for name in self.by)]
+
+    def clock_ahead(self):
+        return 0.0
+
+    def retries(self):
+        return {}
+
 
 def test_the_peer_is_the_cluster_that_is_in_use(monkeypatch):
     monkeypatch.setattr("time.sleep", lambda _: None)
@@ -486,6 +677,53 @@ def test_the_peer_is_the_cluster_that_is_in_use(monkeypatch):
     assert in_use(stage, Running(load, Answers("cluster-2", "cluster-3", "cluster-3"))).peer is third
     with pytest.raises(LookupError, match="answered by cluster-1, not by cluster-2 or cluster-3"):
         in_use(stage, Running(load, Answers("cluster-1")))
+
+
+def test_the_peer_in_use_is_found_by_connections_where_there_are_no_calls(monkeypatch):
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    stage = scene(FakeApi())
+    load = Load("mesh", "TCP", "tcp://h:1", "tcp", lasting=True)
+    assert in_use(stage, Running(load, Answers("cluster-2"))).peer.name == "cluster-2"
+    with pytest.raises(LookupError, match="answered by nobody, not by cluster-2"):
+        in_use(stage, Running(load, Answers()))
+
+
+def test_a_drill_of_connections_alone_finds_the_peer_in_use(monkeypatch):
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    stage = scene(FakeApi())
+    load = Load("mesh", "TCP", "tcp://h:1", "tcp", lasting=True)
+    found = play.play(
+        a_fault(in_use=True), stage, [Running(load, Answers("cluster-2"))], PACE, lambda _: None
+    )
+    assert (found.peer, [each.name for each in found.lasting]) == ("cluster-2", ["mesh"])
+
+
+@pytest.mark.parametrize("when", ["situation", "taken"])
+def test_a_drill_whose_changes_are_not_undone_has_failed(monkeypatch, when):
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    stage, said = scene(FakeApi()), []
+    getattr(stage, when).push("scale it back", lambda: 1 / 0)
+    found = play.play(a_fault(), stage, [], PACE, said.append)
+    assert report.missed(found) == ["not undone: scale it back: division by zero"]
+    assert report.missed(found)[0] in said
+
+
+def test_the_situation_is_undone_when_ctrl_c_or_a_closed_pipe_meets_the_undo_of_the_fault(monkeypatch):
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    stage, undone = scene(FakeApi()), []
+    stage.situation.push("situation", lambda: undone.append("situation"))
+
+    def fail(_scene):
+        stage.taken.push("fault", lambda: (signal.raise_signal(signal.SIGINT), 1 / 0))
+        raise KubeError("no answer")
+
+    def say(text):
+        if text.startswith("not undone"):
+            raise BrokenPipeError
+
+    with pytest.raises(KeyboardInterrupt):
+        play.play(replace(a_fault(), inject=fail), stage, [], PACE, say)
+    assert undone == ["situation"]
 
 
 def test_a_drill_that_leaves_nobody_with_two_clusters_needs_three():

@@ -1,15 +1,27 @@
 """The status's lines from recorded shapes, and the picture of them."""
 
 import io
+import json
 from datetime import timedelta
 
-from fedmesh_samples import NOW, PEER_DOMAIN
+import pytest
+from fedmesh_samples import NOW, PEER_DOMAIN, FakeApi, node, pod
 from rich.console import Console
 
 from fedmesh import envoy
+from fedmesh.kube import Output
+from fedmesh.reading import LiveCluster
 from fedmesh.spire import FederationEvents, parse_federation_log
-from fedmesh.status.snapshot import CertificateLine, ClusterLine, FederationLine, Snapshot, TrafficLine
+from fedmesh.status.snapshot import (
+    CertificateLine,
+    ClusterLine,
+    FederationLine,
+    Snapshot,
+    TrafficLine,
+    cluster_line,
+)
 from fedmesh.status.view import draw
+from fedmesh.topology import Member
 
 LOG = """\
 time="2026-11-23T11:59:00Z" level=info msg="Serving bundle endpoint" subsystem_name=endpoints
@@ -64,6 +76,57 @@ def test_traffic_is_that_of_services_with_requests():
         "helloworld.helloworld.svc.cluster.local:5000",
         7,
         0,
+    )
+
+
+ISTIODS = "/apis/apps/v1/namespaces/istio-system/deployments"
+GATEWAY = {
+    "metadata": {"name": "eastwest", "labels": {"topology.istio.io/network": "network-1"}},
+    "spec": {"ports": [{"port": 15443}]},
+    "status": {"loadBalancer": {"ingress": [{"ip": "10.90.0.200"}]}},
+}
+
+
+def shown(istiods, members=("cluster-1", "cluster-2", "cluster-3"), drained=()):
+    """The line of cluster-1, whose istiods read remote clusters in these states."""
+
+    def run(_namespace, name, _container, _command, _stdin):
+        states = [{"id": remote, "syncStatus": state} for remote, state in istiods[int(name)].items()]
+        return Output(json.dumps(states), "", 0)
+
+    answers = {
+        "/api/v1/nodes": [node("n")],
+        "/api/v1/pods": [pod(str(n), namespace="istio-system", app="istiod") for n in range(len(istiods))],
+        ISTIODS: [{"metadata": {"name": "istiod"}, "spec": {}, "status": {"availableReplicas": 1}}],
+        "/api/v1/namespaces/istio-gateways/services": [GATEWAY],
+        "/version": {"gitVersion": "v1.34.4"},
+    }
+    mesh = [Member(name, name, "network-1", None, "", drained=name in drained) for name in members]
+    line = cluster_line(LiveCluster(mesh[0], FakeApi(answers, run)), mesh)
+    return line.remotes, line.well
+
+
+def test_a_cluster_is_well_when_every_istiod_reads_every_other_cluster():
+    whole = {"cluster-1": "synced", "cluster-2": "synced", "cluster-3": "synced"}
+    assert shown([whole, whole]) == ("cluster-2 synced, cluster-3 synced", True)
+    assert shown([{"cluster-1": "synced"}], members=("cluster-1",)) == ("none", True)
+
+
+@pytest.mark.parametrize("worse", ["timeout", "missing"])
+@pytest.mark.parametrize("first", [True, False])
+def test_no_istiod_hides_another_one_that_does_not_read_a_cluster(worse, first):
+    whole = {"cluster-2": "synced", "cluster-3": "synced"}
+    other = whole | {"cluster-2": worse} if worse != "missing" else {"cluster-3": "synced"}
+    istiods = [other, whole] if first else [whole, other]
+    assert shown(istiods) == (f"cluster-2 {worse}, cluster-3 synced", False)
+
+
+def test_a_cluster_that_no_istiod_knows_is_missing_unless_it_is_drained():
+    assert shown([{}]) == ("cluster-2 missing, cluster-3 missing", False)
+    assert shown([{}], drained=("cluster-2", "cluster-3")) == ("none", True)
+    assert shown([{}, {"cluster-2": "synced"}], drained=("cluster-2", "cluster-3")) == (
+        "cluster-2 synced",
+        True,
     )
 
 

@@ -87,6 +87,11 @@ def test_half_of_the_nodes_are_those_that_serve_and_send_no_load(monkeypatch: py
         drills.stop_half(scene(callers="c", servers=["a", "c"]))
 
 
+def test_load_pods_run_on_the_node_that_no_drill_powers_off_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(drills, "_nodes", lambda _name: NODES)
+    assert drills.ENVIRONMENT.load_nodes("cluster-1") == ["a"]
+
+
 def test_the_control_plane_comes_back_before_istiod_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     done: list[str] = []
     monkeypatch.setattr(drills, "_nodes", lambda _name: NODES)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from fedmesh.drill.load import Rate
 from testbed.lab import config, drill_app, edge
 from testbed.lab.drill_app import Executions
 from testbed.lab.edge import Gateway, Names
@@ -124,3 +126,17 @@ def test_the_app_stands_behind_both_names_and_the_gateway() -> None:
         assert made["Service", name]["selector"] == drill_app.TARGET.selector
     assert made["VirtualService", "drill-target"]["hosts"] == [edge.HOST]
     assert ("VirtualService", "drill-target") in made
+
+
+def test_the_loads_of_users_can_be_ended_and_started_again(tmp_path: Path) -> None:
+    vegeta = tmp_path / "vegeta"
+    vegeta.write_text("#!/bin/sh\nexec sleep 60\n", encoding="utf-8")
+    vegeta.chmod(0o755)
+    stage = object.__new__(drill_app.LabStage)
+    stage._machine = machine = drill_app.Machine(tmp_path, tmp_path)
+    for _ in range(2):
+        machine.fire(drill_app.user_loads()[0], Rate(1, 1.0, 60.0), "tag")
+        (process,) = machine._running
+        stage.halt()
+        assert process.returncode == -signal.SIGKILL
+    assert machine._running == []
