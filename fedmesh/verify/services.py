@@ -12,11 +12,12 @@ import yaml
 from fedmesh.kube import Json
 from fedmesh.reading import LiveCluster
 from fedmesh.topology import GATEWAY_NAMESPACE, ISTIO_NAMESPACE
+from fedmesh.verify.hosts import full, host_of
 from fedmesh.verify.model import Failed, Mesh, Severity, category, refuse
+from fedmesh.verify.policies import judge_rules, without_budget
 
 check = category("Services")
 
-DOMAIN = "svc.cluster.local"
 PARTS = ("trustDomain", "trustDomainAliases", "zoneAwareLbSetting", "defaultTrafficPolicy", "serviceSettings")
 # Protocols whose calls Istio can tell apart, so that a failed connection may be answered by another cluster.
 KNOWN = ("http", "http2", "https", "grpc", "grpc-web", "tls")
@@ -51,7 +52,9 @@ def rules_keep_failover(_mesh: Mesh, cluster: LiveCluster) -> str:
     """No rule of an owner switches off failover, or takes the place of what fedmesh:services declares."""
     rules, routes = rules_of(cluster, "destinationrules"), rules_of(cluster, "virtualservices")
     refuse([*judge_rules(rules), *judge_doubles(rules, routes)])
-    return f"{len(rules)} DestinationRules, {len(routes)} VirtualServices"
+    unlimited = without_budget(rules)
+    told = f"; retries have no budget under {', '.join(unlimited)}" if unlimited else ""
+    return f"{len(rules)} DestinationRules, {len(routes)} VirtualServices{told}"
 
 
 @check(
@@ -132,29 +135,6 @@ def holds(wanted: Any, found: Any) -> bool:
     return wanted == found or (not wanted and not found)
 
 
-def judge_rules(rules: Iterable[Json]) -> list[str]:
-    """What in owners' DestinationRules undoes failover."""
-    faults: list[str] = []
-    for rule in rules:
-        where = f"DestinationRule {rule['metadata']['namespace']}/{rule['metadata']['name']}"
-        policy = rule["spec"].get("trafficPolicy") or {}
-        outliers = policy.get("outlierDetection")
-        locality = (policy.get("loadBalancer") or {}).get("localityLbSetting")
-        if outliers is not None and (outliers.get("maxEjectionPercent") or 10) < 100:
-            faults.append(f"{where}: maxEjectionPercent is below 100, so a failing cluster is not left")
-        if locality is not None and locality.get("enabled") is False:
-            faults.append(f"{where}: localityLbSetting is not enabled, so calls leave a healthy cluster")
-        elif locality is not None and outliers is None:
-            faults.append(f"{where}: localityLbSetting has no effect without outlierDetection")
-        for subset in rule["spec"].get("subsets") or []:
-            below = subset.get("trafficPolicy") or {}
-            if any("outlierDetection" not in port for port in below.get("portLevelSettings") or []):
-                faults.append(
-                    f"{where}: portLevelSettings of subset {subset['name']} have no outlierDetection"
-                )
-    return faults
-
-
 def judge_doubles(rules: Sequence[Json], routes: Sequence[Json]) -> list[str]:
     """Hosts with a declaration of the stack beside an owner's rule: one of the two is without effect."""
     faults: list[str] = []
@@ -230,16 +210,6 @@ def subsets(rules: Iterable[Json]) -> dict[str, set[str]]:
         if names:
             found[full(rule["spec"]["host"], rule["metadata"]["namespace"])] |= names
     return found
-
-
-def full(host: str, namespace: str) -> str:
-    """A host as istiod reads it in a rule of that namespace."""
-    return host if "." in host or host.startswith("*") else f"{host}.{namespace}.{DOMAIN}"
-
-
-def host_of(service: Json) -> str:
-    """The host of a Service."""
-    return f"{service['metadata']['name']}.{service['metadata']['namespace']}.{DOMAIN}"
 
 
 def rules_of(cluster: LiveCluster, plural: str) -> list[Json]:

@@ -125,20 +125,49 @@ def test_a_subset_that_a_peer_lacks_is_named():
     examine(services.subsets_are_everywhere, here, api())
 
 
+FULL = {"maxEjectionPercent": 100}
+NETWORK_FIRST = {"enabled": True, "failoverPriority": ["topology.istio.io/network"]}
+
+
 @pytest.mark.parametrize(
     ("policy", "fault"),
     [
         ({"outlierDetection": {"consecutive5xxErrors": 3}}, "maxEjectionPercent"),
         ({"loadBalancer": {"localityLbSetting": {"enabled": False}}}, "is not enabled"),
-        ({"loadBalancer": {"localityLbSetting": {"enabled": True}}}, "no effect without outlierDetection"),
+        ({"loadBalancer": {"zoneAwareLbSetting": {"enabled": False}}}, "is not enabled"),
+        ({"loadBalancer": {"localityLbSetting": NETWORK_FIRST}}, "no effect without outlierDetection"),
+        (
+            {"loadBalancer": {"localityLbSetting": {"enabled": True}}, "outlierDetection": FULL},
+            "another network in the same region and zone shares priority 0",
+        ),
+        (
+            {
+                "loadBalancer": {"localityLbSetting": {"distribute": [{"from": "*"}]}},
+                "outlierDetection": FULL,
+            },
+            "distribute",
+        ),
+        ({"loadBalancer": {"zoneAwareLbSetting": {"enabled": True}}}, "another network in the same region"),
+        ({"loadBalancer": {"simple": "PASSTHROUGH"}}, "PASSTHROUGH"),
+        ({"loadBalancer": {"simple": "RANDOM"}}, ""),
+        ({"loadBalancer": {"localityLbSetting": NETWORK_FIRST}, "outlierDetection": FULL}, ""),
         ({"connectionPool": {"tcp": {"maxConnections": 1}}}, ""),
-        ({"outlierDetection": {"maxEjectionPercent": 100}}, ""),
+        ({"outlierDetection": FULL}, ""),
     ],
 )
-def test_a_rule_that_undoes_failover_is_named(policy, fault):
-    apis = (api(rules=[rule(**policy)]), api())
+@pytest.mark.parametrize("place", ["", "subset v1", "port 80", "port 80 of subset v1"])
+def test_a_rule_that_undoes_failover_is_named_wherever_it_does(policy, fault, place):
+    of_subset = place.startswith("port") and "subset" in place
+    if of_subset and "no effect" not in fault:
+        policy = {"outlierDetection": FULL, **policy}
+    given = {"portLevelSettings": [{"port": {"number": 80}, **policy}]} if "port" in place else policy
+    own = rule() if "subset" in place else rule(**given)
+    if "subset" in place:
+        own["spec"]["subsets"] = [{"name": "v1", "trafficPolicy": given}]
+    apis = (api(rules=[own]), api())
     if fault:
-        with pytest.raises(Failed, match=rf"DestinationRule shop/own: .*{fault}"):
+        where = rf"DestinationRule shop/own{', ' if place else ''}{place}: "
+        with pytest.raises(Failed, match=rf"^{where}[^;]*{fault}[^;]*$"):
             examine(services.rules_keep_failover, *apis)
     else:
         examine(services.rules_keep_failover, *apis)
@@ -147,8 +176,36 @@ def test_a_rule_that_undoes_failover_is_named(policy, fault):
 def test_a_port_of_a_subset_without_outlier_detection_is_named():
     own = rule(subsets=["v1"])
     own["spec"]["subsets"][0]["trafficPolicy"] = {"portLevelSettings": [{"port": {"number": 80}}]}
-    with pytest.raises(Failed, match="portLevelSettings of subset v1"):
+    with pytest.raises(Failed, match="port 80 of subset v1: no outlierDetection"):
         examine(services.rules_keep_failover, api(rules=[own]), api())
+
+
+def test_a_subset_completes_what_it_inherits():
+    own = rule(loadBalancer={"localityLbSetting": NETWORK_FIRST}, outlierDetection=FULL)
+    own["spec"]["subsets"] = [{"name": "v1", "trafficPolicy": {"outlierDetection": FULL}}]
+    examine(services.rules_keep_failover, api(rules=[own]), api())
+    own["spec"]["subsets"] = [{"name": "v1", "trafficPolicy": {"outlierDetection": {}}}]
+    with pytest.raises(Failed, match="shop/own, subset v1: maxEjectionPercent"):
+        examine(services.rules_keep_failover, api(rules=[own]), api())
+
+
+@pytest.mark.parametrize("host", ["api.example.com", "*.example.com", "db.rds"])
+def test_a_rule_for_a_host_outside_the_mesh_is_not_blamed(host):
+    examine(services.rules_keep_failover, api(rules=[rule(host=host, outlierDetection={})]), api())
+
+
+@pytest.mark.parametrize("host", ["web", "*", "*.local", "*.shop.svc.cluster.local"])
+def test_a_rule_for_hosts_of_the_mesh_is_judged(host):
+    with pytest.raises(Failed, match="maxEjectionPercent"):
+        examine(services.rules_keep_failover, api(rules=[rule(host=host, outlierDetection={})]), api())
+
+
+def test_owners_rules_without_a_retry_budget_are_told():
+    ours = rule("failover", "istio-system", "*.local")
+    found = [rule("a"), rule("b", retryBudget={"percent": {"value": 5}}), ours]
+    detail = examine(services.rules_keep_failover, api(rules=found), api())
+    assert detail == "3 DestinationRules, 0 VirtualServices; retries have no budget under shop/a"
+    assert "budget" not in examine(services.rules_keep_failover, api(rules=found[1:]), api())
 
 
 def test_an_owners_rule_beside_a_declaration_is_named():
