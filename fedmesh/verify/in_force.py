@@ -15,7 +15,8 @@ from fedmesh import envoy
 from fedmesh.kube import Json
 from fedmesh.reading import LiveCluster, full_name
 from fedmesh.topology import GATEWAY_NAMESPACE, ISTIO_NAMESPACE
-from fedmesh.verify.services import host_of, is_tcp, meshed_services
+from fedmesh.verify.hosts import HTTP, host_of, protocol
+from fedmesh.verify.services import meshed_services
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ def in_force(clusters: Iterable[LiveCluster], namespace: str, name: str) -> list
         seen
         for cluster in members
         for port in sorted(ports)
-        if (seen := on_cluster(cluster, host, port, tcp=is_tcp(ports[port]))) is not None
+        if (seen := on_cluster(cluster, host, port, tcp=protocol(ports[port]) not in HTTP)) is not None
     ]
     if not found:
         raise LookupError(f"no proxy knows {host}: no pod with a sidecar runs, or a Sidecar object hides it")

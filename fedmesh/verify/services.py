@@ -12,15 +12,15 @@ import yaml
 from fedmesh.kube import Json
 from fedmesh.reading import LiveCluster
 from fedmesh.topology import GATEWAY_NAMESPACE, ISTIO_NAMESPACE
-from fedmesh.verify.hosts import full, host_of
+from fedmesh.verify.hosts import HTTP, UDP, closest, full, host_of, protocol
 from fedmesh.verify.model import Failed, Mesh, Severity, category, refuse
 from fedmesh.verify.policies import judge_rules, without_budget
 
 check = category("Services")
 
 PARTS = ("trustDomain", "trustDomainAliases", "zoneAwareLbSetting", "defaultTrafficPolicy", "serviceSettings")
-# Protocols whose calls Istio can tell apart, so that a failed connection may be answered by another cluster.
-KNOWN = ("http", "http2", "https", "grpc", "grpc-web", "tls")
+# Ports of databases are none of these: HTTP is told apart by its host, and Istio serves no UDP.
+SAFE = HTTP | {"https", UDP}
 OF_THE_MESH = {ISTIO_NAMESPACE, GATEWAY_NAMESPACE}
 
 
@@ -82,11 +82,12 @@ def subsets_are_everywhere(mesh: Mesh, cluster: LiveCluster) -> str:
 def ports_are_alike(mesh: Mesh, cluster: LiveCluster) -> str:
     """A service that exists on several clusters has the same port names, so that its calls can fail over."""
     own = {host_of(service): service for service in meshed_services(cluster)}
+    settings = cluster_settings(cluster)
     faults: list[str] = []
     shared: set[str] = set()
     for peer in mesh.peers(cluster):
         theirs = {host_of(service): service for service in meshed_services(peer)}
-        both = sorted(own.keys() & theirs.keys())
+        both = sorted(host for host in own.keys() & theirs.keys() if not is_local(host, settings))
         shared.update(both)
         for host in both:
             faults += judge_ports(host, cluster.name, own[host], peer.name, theirs[host])
@@ -164,14 +165,26 @@ def judge_subsets(own: Mapping[str, set[str]], theirs: Mapping[str, set[str]], p
 
 
 def judge_ports(host: str, here: str, own: Json, there: str, theirs: Json) -> list[str]:
-    """Ports of a service that have other names on a peer: istiod drops their endpoints without a word."""
+    """Ports of a service with which no call from here gets through to a peer; nothing else says so."""
     names, others = port_names(own), port_names(theirs)
-    return [
-        f"port {number} of {host} is {names[number] or 'without a name'} on {here} and "
-        f"{others[number] or 'without a name'} on {there}: calls never fail over"
-        for number in sorted(names.keys() & others.keys())
-        if names[number] != others[number]
-    ]
+    numbers = {name: number for number, name in others.items()}
+    faults: list[str] = []
+    for number, name in sorted(names.items()):
+        if number in others and name != others[number]:
+            faults.append(
+                f"port {number} of {host} is {name or 'without a name'} on {here} and "
+                f"{others[number] or 'without a name'} on {there}: calls never fail over"
+            )
+        elif numbers.get(name, number) != number:
+            faults.append(
+                f"port {name or 'without a name'} of {host} is {number} on {here} and {numbers[name]} on {there}: "
+                "calls that go over are reset"
+            )
+        elif number not in others:
+            faults.append(
+                f"port {number} of {host} ({name}) does not exist on {there}: calls never fail over"
+            )
+    return faults
 
 
 def judge_databases(services: Iterable[Json], declared: Sequence[str]) -> list[str]:
@@ -179,27 +192,19 @@ def judge_databases(services: Iterable[Json], declared: Sequence[str]) -> list[s
     return [
         f"port {port['port']} of {host_of(service)} is one service to all clusters"
         for service in services
-        if not covered(host_of(service), declared)
+        if closest(host_of(service), declared) is None
         for port in service["spec"].get("ports", [])
-        if is_tcp(port)
+        if protocol(port) not in SAFE
     ]
 
 
-def is_tcp(port: Mapping[str, Any]) -> bool:
-    """Whether Istio takes a port for plain TCP, by its appProtocol or the beginning of its name."""
-    said = port.get("appProtocol") or port.get("name") or ""
-    word = str(said).lower()
-    return not any(word == known or word.startswith(f"{known}-") for known in KNOWN)
-
-
-def covered(host: str, declared: Iterable[str]) -> bool:
-    """Whether a host, or a wildcard above it, is among the declared ones."""
-    return any(host == each or (each.startswith("*.") and host.endswith(each[1:])) for each in declared)
-
-
 def port_names(service: Json) -> dict[int, str]:
-    """Names of a Service's ports, by number."""
-    return {port["port"]: port.get("name", "") for port in service["spec"].get("ports", [])}
+    """Names of a Service's ports that Istio serves, by number."""
+    return {
+        port["port"]: port.get("name", "")
+        for port in service["spec"].get("ports", [])
+        if protocol(port) != UDP
+    }
 
 
 def subsets(rules: Iterable[Json]) -> dict[str, set[str]]:
@@ -237,6 +242,17 @@ def cluster_settings(cluster: LiveCluster) -> list[Json]:
     maps = cluster.once(path, lambda: cluster.api.items(path))
     configs = [yaml.safe_load(each["data"]["mesh"]) for each in maps if "mesh" in each.get("data", {})]
     return [entry for config in configs for entry in config.get("serviceSettings") or []]
+
+
+def is_local(host: str, settings: Iterable[Json]) -> bool:
+    """Whether calls to a host stay within the caller's cluster."""
+    local = {
+        each: bool(entry.get("settings", {}).get("clusterLocal"))
+        for entry in settings
+        for each in entry.get("hosts", [])
+    }
+    found = closest(host, local)
+    return found is not None and local[found]
 
 
 CHECKS = (

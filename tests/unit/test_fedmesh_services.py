@@ -65,6 +65,39 @@ def test_a_port_with_another_name_on_a_peer_is_named():
     assert examine(services.ports_are_alike, *same) == "1 services on several clusters"
 
 
+def ports_on_both(here, there, **more):
+    return [api([service("web", *ports)], **more) for ports in (here, there)]
+
+
+def test_a_port_with_another_number_on_a_peer_is_named():
+    both = ports_on_both([{"name": "http", "port": 80}], [{"name": "http", "port": 8080}])
+    with pytest.raises(
+        Failed, match=r"^port http of web\.shop[^;]* is 80 on cluster-1 and 8080 on cluster-2: [^;]* reset$"
+    ):
+        examine(services.ports_are_alike, *both)
+
+
+def test_a_port_that_a_peer_lacks_is_named():
+    http, more = {"name": "http", "port": 80}, {"name": "http-admin", "port": 81}
+    with pytest.raises(
+        Failed, match=r"^port 81 of web\.shop[^;]* \(http-admin\) does not exist on cluster-2"
+    ):
+        examine(services.ports_are_alike, *ports_on_both([http, more], [http]))
+    examine(services.ports_are_alike, *ports_on_both([http], [http, more]))
+
+
+def test_ports_that_no_call_of_another_cluster_reaches_may_differ():
+    dns = {"name": "dns", "port": 53, "protocol": "UDP"}
+    examine(services.ports_are_alike, *ports_on_both([dns], [{**dns, "name": "dns-udp"}]))
+    local = {"serviceSettings": [{"settings": {"clusterLocal": True}, "hosts": ["*.shop.svc.cluster.local"]}]}
+    differ = [{"name": "http", "port": 80}], [{"name": "http", "port": 81}]
+    examine(services.ports_are_alike, *ports_on_both(*differ, config=local))
+    but = {"settings": {"clusterLocal": False}, "hosts": ["web.shop.svc.cluster.local"]}
+    local["serviceSettings"].append(but)
+    with pytest.raises(Failed, match="port http of web"):
+        examine(services.ports_are_alike, *ports_on_both(*differ, config=local))
+
+
 def test_services_outside_the_mesh_may_differ():
     here, there = (
         api([service("web", {"name": name, "port": 80}, namespace="outside")]) for name in ("a", "b")
@@ -81,6 +114,17 @@ def test_services_outside_the_mesh_may_differ():
         ({"name": "http", "port": 80}, False),
         ({"name": "grpc-api", "port": 80}, False),
         ({"name": "db", "port": 80, "appProtocol": "http"}, False),
+        ({"name": "tls-postgres", "port": 5432}, True),
+        ({"name": "tls", "port": 5432}, True),
+        ({"name": "mysql", "port": 3306}, True),
+        ({"name": "http", "port": 5432, "appProtocol": "tcp"}, True),
+        ({"name": "https-web", "port": 443}, False),
+        ({"name": "HTTP-web", "port": 80}, False),
+        ({"name": "grpc-web-ui", "port": 80}, False),
+        ({"name": "db", "port": 80, "appProtocol": "kubernetes.io/h2c"}, False),
+        ({"name": "db", "port": 80, "appProtocol": "kubernetes.io/ws"}, False),
+        ({"name": "db", "port": 80, "appProtocol": "kubernetes.io/wss"}, False),
+        ({"name": "dns", "port": 53, "protocol": "UDP"}, False),
     ],
 )
 def test_a_database_on_several_clusters_must_be_declared(port, warned):
