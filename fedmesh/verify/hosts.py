@@ -30,6 +30,11 @@ def host_of(service: Json) -> str:
     return f"{service['metadata']['name']}.{service['metadata']['namespace']}.{DOMAIN}"
 
 
+def is_headless(service: Json) -> bool:
+    """Whether a Service has no address of its own."""
+    return service["spec"].get("clusterIP") == "None"
+
+
 def in_mesh(host: str) -> bool:
     """Whether a full host is one of Services, or a wildcard that has some below it."""
     return host.endswith(f".{DOMAIN}") or (host.startswith("*") and f".{DOMAIN}".endswith(host[1:]))

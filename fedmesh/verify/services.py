@@ -10,17 +10,20 @@ from typing import Any
 import yaml
 
 from fedmesh.kube import Json
-from fedmesh.reading import LiveCluster
+from fedmesh.reading import LiveCluster, full_name
 from fedmesh.topology import GATEWAY_NAMESPACE, ISTIO_NAMESPACE
-from fedmesh.verify.hosts import HTTP, UDP, closest, full, host_of, protocol
-from fedmesh.verify.model import Failed, Mesh, Severity, category, refuse
+from fedmesh.verify.hosts import HTTP, TLS, UDP, closest, full, host_of, is_headless, protocol
+from fedmesh.verify.model import Failed, Mesh, Severity, Warned, category, refuse
 from fedmesh.verify.policies import judge_rules, without_budget
+from fedmesh.verify.precedence import replaced, subset_names, visible
 
 check = category("Services")
 
 PARTS = ("trustDomain", "trustDomainAliases", "zoneAwareLbSetting", "defaultTrafficPolicy", "serviceSettings")
 # Ports of databases are none of these: HTTP is told apart by its host, and Istio serves no UDP.
 SAFE = HTTP | {"https", UDP}
+# The subset that `cluster` of fedmesh:services makes.
+HOME = "home"
 OF_THE_MESH = {ISTIO_NAMESPACE, GATEWAY_NAMESPACE}
 
 
@@ -51,10 +54,27 @@ def configuration_is_in_force(_mesh: Mesh, cluster: LiveCluster) -> str:
 def rules_keep_failover(_mesh: Mesh, cluster: LiveCluster) -> str:
     """No rule of an owner switches off failover, or takes the place of what fedmesh:services declares."""
     rules, routes = rules_of(cluster, "destinationrules"), rules_of(cluster, "virtualservices")
-    refuse([*judge_rules(rules), *judge_doubles(rules, routes)])
+    losses = [str(each) for each in replaced(rules) if not each.lost]
+    refuse([*judge_rules(rules), *losses, *judge_doubles(rules, routes)])
     unlimited = without_budget(rules)
     told = f"; retries have no budget under {', '.join(unlimited)}" if unlimited else ""
     return f"{len(rules)} DestinationRules, {len(routes)} VirtualServices{told}"
+
+
+@check(
+    "services of one cluster are called there",
+    "See docs/services.md: a service with `cluster` in fedmesh:services has a ClusterIP, and no DestinationRule of its "
+    "owner, or one with a subset `home`.",
+)
+def declared_clusters_are_called(_mesh: Mesh, cluster: LiveCluster) -> str:
+    """Calls to a service that is one cluster's go to this cluster, and arrive."""
+    rules = rules_of(cluster, "destinationrules")
+    homes = declared_homes(rules)
+    own = [service for service in meshed_services(cluster) if host_of(service) in homes]
+    refuse([*judge_headless(own), *[str(each) for each in replaced(rules) if each.lost]])
+    if unrouted := judge_tls(own):
+        raise Warned("; ".join(unrouted))
+    return f"{len(homes)} services of one cluster"
 
 
 @check(
@@ -67,8 +87,9 @@ def subsets_are_everywhere(mesh: Mesh, cluster: LiveCluster) -> str:
     own = subsets(rules_of(cluster, "destinationrules"))
     faults: list[str] = []
     for peer in mesh.peers(cluster):
-        theirs = subsets(rules_of(peer, "destinationrules"))
+        rules = rules_of(peer, "destinationrules")
         hosts = {host_of(service) for service in meshed_services(peer)}
+        theirs = {host: subset_names(visible(host, rules, GATEWAY_NAMESPACE)) for host in hosts}
         faults += judge_subsets({h: s for h, s in own.items() if h in hosts}, theirs, peer.name)
     refuse(faults)
     return f"{sum(len(each) for each in own.values())} subsets"
@@ -105,10 +126,8 @@ def databases_are_declared(mesh: Mesh, cluster: LiveCluster) -> str:
     """A TCP service that exists on several clusters is one service to the mesh: its owner says that it may be."""
     settings = cluster_settings(cluster)
     declared = [host for entry in settings for host in entry.get("hosts", [])]
-    homes = {
-        rule["spec"]["host"]
-        for rule in rules_of(cluster, "destinationrules")
-        if rule["metadata"]["namespace"] == ISTIO_NAMESPACE and rule["spec"].get("subsets")
+    homes = declared_homes(rules_of(cluster, "destinationrules")) - {
+        host_of(service) for service in meshed_services(cluster) if is_headless(service)
     }
     theirs = {host_of(service) for peer in mesh.peers(cluster) for service in meshed_services(peer)}
     own = [service for service in meshed_services(cluster) if host_of(service) in theirs]
@@ -137,28 +156,46 @@ def holds(wanted: Any, found: Any) -> bool:
 
 
 def judge_doubles(rules: Sequence[Json], routes: Sequence[Json]) -> list[str]:
-    """Hosts with a declaration of the stack beside an owner's rule: one of the two is without effect."""
+    """Hosts with a rule of the stack beside another that Istio takes for its equal: one of the two has no effect."""
     faults: list[str] = []
-    for kind, each in (("DestinationRule", rules), ("VirtualService", routes)):
+    ours = [rule for rule in rules if rule["metadata"]["namespace"] == ISTIO_NAMESPACE]
+    meshed = [route for route in routes if "mesh" in (route["spec"].get("gateways") or ["mesh"])]
+    for kind, each in (("DestinationRule", ours), ("VirtualService", meshed)):
         owners: dict[str, set[str]] = defaultdict(set)
         for rule in each:
-            metadata = rule["metadata"]
-            gateways = rule["spec"].get("gateways") or ["mesh"]
-            if kind == "VirtualService" and "mesh" not in gateways:
-                continue
             for host in rule["spec"].get("hosts") or [rule["spec"].get("host", "")]:
-                owners[full(host, metadata["namespace"])].add(f"{metadata['namespace']}/{metadata['name']}")
+                owners[full(host, rule["metadata"]["namespace"])].add(full_name(rule))
         for host, names in sorted(owners.items()):
-            ours = {name for name in names if name.startswith(f"{ISTIO_NAMESPACE}/")}
-            if ours and len(names) > 1 and "*" not in host:
+            declared = any(name.startswith(f"{ISTIO_NAMESPACE}/") for name in names)
+            if declared and len(names) > 1 and "*" not in host:
                 faults.append(f"{host} has more than one {kind}, only one holds: {', '.join(sorted(names))}")
     return faults
+
+
+def judge_headless(services: Iterable[Json]) -> list[str]:
+    """Headless services that are declared as one cluster's."""
+    return [
+        f"{host_of(service)} is headless: its clients choose a pod by its address, whatever `cluster` says"
+        for service in services
+        if is_headless(service)
+    ]
+
+
+def judge_tls(services: Iterable[Json]) -> list[str]:
+    """TLS ports of services that are declared as one cluster's."""
+    return [
+        f"port {port['port']} of {host_of(service)} ({port.get('name') or protocol(port)}) is TLS of the app's own: "
+        "its calls go to all clusters, whatever `cluster` says"
+        for service in services
+        for port in service["spec"].get("ports", [])
+        if protocol(port) in TLS
+    ]
 
 
 def judge_subsets(own: Mapping[str, set[str]], theirs: Mapping[str, set[str]], peer: str) -> list[str]:
     """Subsets that a peer lacks."""
     return [
-        f"{peer} has no subset {', '.join(sorted(missing))} of {host}"
+        f"the east-west gateway of {peer} sees no subset {', '.join(sorted(missing))} of {host}"
         for host, wanted in sorted(own.items())
         if (missing := wanted - theirs.get(host, set()))
     ]
@@ -211,10 +248,18 @@ def subsets(rules: Iterable[Json]) -> dict[str, set[str]]:
     """Names of the subsets of each host."""
     found: dict[str, set[str]] = defaultdict(set)
     for rule in rules:
-        names = {subset["name"] for subset in rule["spec"].get("subsets") or []}
-        if names:
+        if names := subset_names([rule]):
             found[full(rule["spec"]["host"], rule["metadata"]["namespace"])] |= names
     return found
+
+
+def declared_homes(rules: Iterable[Json]) -> set[str]:
+    """Hosts that fedmesh:services declares as one cluster's."""
+    return {
+        rule["spec"]["host"]
+        for rule in rules
+        if rule["metadata"]["namespace"] == ISTIO_NAMESPACE and HOME in subset_names([rule])
+    }
 
 
 def rules_of(cluster: LiveCluster, plural: str) -> list[Json]:
@@ -258,6 +303,7 @@ def is_local(host: str, settings: Iterable[Json]) -> bool:
 CHECKS = (
     configuration_is_in_force,
     rules_keep_failover,
+    declared_clusters_are_called,
     subsets_are_everywhere,
     ports_are_alike,
     databases_are_declared,

@@ -11,7 +11,7 @@ from fedmesh.probe import Janitor
 from fedmesh.reading import LiveCluster
 from fedmesh.topology import Member, Topology
 from fedmesh.verify import services
-from fedmesh.verify.model import Failed, Mesh
+from fedmesh.verify.model import Failed, Mesh, Warned
 
 ISTIO = "/apis/networking.istio.io/v1"
 MEMBERS = tuple(
@@ -160,7 +160,7 @@ def test_a_subset_that_a_peer_lacks_is_named():
     found = [service("web", {"name": "http", "port": 80})]
     here = api(found, [rule(subsets=["v1", "v2"])])
     there = api(found, [rule(host="web.shop.svc.cluster.local", subsets=["v1"])])
-    with pytest.raises(Failed, match=r"cluster-2 has no subset v2 of web\.shop\.svc\.cluster\.local"):
+    with pytest.raises(Failed, match=r"cluster-2 sees no subset v2 of web\.shop\.svc\.cluster\.local"):
         examine(services.subsets_are_everywhere, here, there)
     assert (
         examine(services.subsets_are_everywhere, here, api(found, [rule(subsets=["v1", "v2"])]))
@@ -258,6 +258,107 @@ def test_an_owners_rule_beside_a_declaration_is_named():
         examine(services.rules_keep_failover, api(routes=[ours, route()]), api())
     ingress = route(gateways=["istio-gateways/public"])
     examine(services.rules_keep_failover, api(routes=[ours, ingress]), api())
+
+
+DB = "db.shop.svc.cluster.local"
+
+
+def declared(*subsets, **policy):
+    return rule("service-db", "istio-system", DB, subsets, **policy)
+
+
+def exported(found, *to):
+    found["spec"]["exportTo"] = list(to)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("owner", "callers"),
+    [
+        (rule(host="*.shop.svc.cluster.local"), "all callers"),
+        (rule(host="*.local"), "all callers"),
+        (rule(host="db"), "all callers"),
+        (rule(host=DB, namespace="other"), "callers in other"),
+        (rule(host="*", namespace="other"), "callers in other"),
+        (exported(rule(host="db"), "."), "callers in shop"),
+        (exported(rule(host="db"), "shop", "other"), "callers in other, shop"),
+        (exported(rule(host=DB, namespace="other"), "third"), ""),
+        (rule(host="*.other.svc.cluster.local"), ""),
+        (rule(host="db", namespace="other"), ""),
+    ],
+)
+def test_an_owners_rule_that_takes_the_place_of_a_declaration_is_named(owner, callers):
+    db = service("db", {"name": "tcp-db", "port": 5432})
+    for ours, check in (
+        (declared(), services.rules_keep_failover),
+        (declared("home"), services.declared_clusters_are_called),
+    ):
+        both = [api([db], [ours, owner]) for _ in range(2)]
+        if not callers:
+            examine(check, *both)
+            continue
+        ending = ": .*home, all these calls fail" if ours["spec"]["subsets"] else ""
+        told = rf"^DestinationRule .*/own takes the place of istio-system/service-db .*{callers}{ending}$"
+        with pytest.raises(Failed, match=told):
+            examine(check, *both)
+
+
+def test_calls_that_fail_are_more_than_a_warning_and_told_once():
+    both = [api([service("db")], [declared("home"), rule(host="*.local")]) for _ in range(2)]
+    assert services.declared_clusters_are_called.severity == "fatal"
+    examine(services.rules_keep_failover, *both)
+
+
+def test_an_owners_rule_with_the_declared_subset_only_replaces_the_policy():
+    both = [api([service("db")], [declared("home"), rule(host="db", subsets=["home"])]) for _ in range(2)]
+    examine(services.declared_clusters_are_called, *both)
+    with pytest.raises(Failed, match="takes the place of istio-system/service-db"):
+        examine(services.rules_keep_failover, *both)
+
+
+def test_a_headless_service_cannot_be_one_clusters():
+    db = service("db", {"name": "tcp-db", "port": 5432})
+    db["spec"]["clusterIP"] = "None"
+    both = [api([db], [declared("home")]) for _ in range(2)]
+    with pytest.raises(Failed, match=r"^db\.shop[^;]* is headless"):
+        examine(services.declared_clusters_are_called, *both)
+    with pytest.raises(Failed, match="port 5432 of db"):
+        examine(services.databases_are_declared, *both)
+
+
+@pytest.mark.parametrize("name", ["tls-db", "https"])
+def test_a_tls_port_does_not_go_to_the_declared_cluster(name):
+    both = [api([service("db", {"name": name, "port": 5432})], [declared("home")]) for _ in range(2)]
+    with pytest.raises(Warned, match=rf"^port 5432 of db\.shop[^;]* \({name}\)"):
+        examine(services.declared_clusters_are_called, *both)
+
+
+def test_declared_clusters_are_counted():
+    both = [
+        api([service("db", {"name": "tcp-db", "port": 5432})], [declared("home"), rule()]) for _ in range(2)
+    ]
+    assert examine(services.declared_clusters_are_called, *both) == "1 services of one cluster"
+
+
+@pytest.mark.parametrize(
+    ("there", "seen"),
+    [
+        (rule(subsets=["v1"]), True),
+        (exported(rule(subsets=["v1"]), "."), False),
+        (exported(rule(subsets=["v1"]), "other"), False),
+        (exported(rule(subsets=["v1"]), "istio-gateways"), True),
+        (rule(host="web.shop.svc.cluster.local", namespace="other", subsets=["v1"]), False),
+        (rule(host="web.shop.svc.cluster.local", namespace="istio-system", subsets=["v1"]), True),
+    ],
+)
+def test_only_rules_that_the_gateway_of_a_peer_sees_give_it_subsets(there, seen):
+    found = [service("web", {"name": "http", "port": 80})]
+    both = api(found, [rule(subsets=["v1"])]), api(found, [there])
+    if seen:
+        examine(services.subsets_are_everywhere, *both)
+    else:
+        with pytest.raises(Failed, match=r"^the east-west gateway of cluster-2 sees no subset v1 of web"):
+            examine(services.subsets_are_everywhere, *both)
 
 
 def istiod(found, wanted):
