@@ -12,10 +12,21 @@ import yaml
 from fedmesh.kube import Json
 from fedmesh.reading import LiveCluster, full_name
 from fedmesh.topology import GATEWAY_NAMESPACE, ISTIO_NAMESPACE
-from fedmesh.verify.hosts import HTTP, TLS, UDP, closest, full, host_of, is_headless, protocol
+from fedmesh.verify.hosts import (
+    HTTP,
+    TLS,
+    UDP,
+    closest,
+    covers,
+    full,
+    host_of,
+    in_mesh,
+    is_headless,
+    protocol,
+)
 from fedmesh.verify.model import Failed, Mesh, Severity, Warned, category, refuse
 from fedmesh.verify.policies import judge_rules, without_budget
-from fedmesh.verify.precedence import replaced, subset_names, visible
+from fedmesh.verify.precedence import namespace_of, replaced, subset_names, visible
 
 check = category("Services")
 
@@ -78,6 +89,18 @@ def declared_clusters_are_called(_mesh: Mesh, cluster: LiveCluster) -> str:
 
 
 @check(
+    "Sidecars import what is declared",
+    "Add `istio-system/*` to the hosts of the Sidecar's egress listener.",
+    severity=Severity.WARNING,
+)
+def sidecars_import_declarations(_mesh: Mesh, cluster: LiveCluster) -> str:
+    """Callers with a Sidecar object have the routes that fedmesh:services and fedmesh:failover declare."""
+    sidecars = rules_of(cluster, "sidecars")
+    refuse(judge_sidecars(sidecars, declared_routes(rules_of(cluster, "virtualservices"))))
+    return f"{len(sidecars)} Sidecars"
+
+
+@check(
     "subsets exist on every cluster",
     "Apply the DestinationRule on every cluster: the east-west gateway of a peer has no way to a subset that it lacks.",
     severity=Severity.WARNING,
@@ -127,12 +150,39 @@ def databases_are_declared(mesh: Mesh, cluster: LiveCluster) -> str:
     settings = cluster_settings(cluster)
     declared = [host for entry in settings for host in entry.get("hosts", [])]
     homes = declared_homes(rules_of(cluster, "destinationrules")) - {
-        host_of(service) for service in meshed_services(cluster) if is_headless(service)
+        host_of(service) for service in all_services(cluster) if is_headless(service)
     }
     theirs = {host_of(service) for peer in mesh.peers(cluster) for service in meshed_services(peer)}
-    own = [service for service in meshed_services(cluster) if host_of(service) in theirs]
+    # Calls leave pods without a proxy for those of a peer that have one, and not the other way.
+    own = [service for service in all_services(cluster) if host_of(service) in theirs]
     refuse(judge_databases(own, [*declared, *homes]))
     return f"{len(own)} services on several clusters"
+
+
+@check(
+    "headless services exist on every cluster",
+    "Create a Service with a ClusterIP on the clusters whose pods call it, or say `localOnly: true` in fedmesh:services.",
+    severity=Severity.WARNING,
+)
+def headless_services_are_everywhere(mesh: Mesh, cluster: LiveCluster) -> str:
+    """A headless service has a name on each peer: Istio's DNS proxy answers with pods of the own network only."""
+    settings = cluster_settings(cluster)
+    own = [
+        host_of(service)
+        for service in meshed_services(cluster)
+        if is_headless(service) and not is_local(host_of(service), settings)
+    ]
+    peers = [peer for peer in mesh.peers(cluster) if peer.member.network != cluster.member.network]
+    known = {peer.name: {host_of(service) for service in all_services(peer)} for peer in peers}
+    refuse(
+        [
+            f"{host} is headless and does not exist on {peer}, whose clients have no name for it"
+            for peer, hosts in known.items()
+            for host in own
+            if host not in hosts
+        ]
+    )
+    return f"{len(own)} headless services"
 
 
 def judge_configuration(istiod: str, wanted: Mapping[str, Any], found: Mapping[str, Any]) -> None:
@@ -190,6 +240,52 @@ def judge_tls(services: Iterable[Json]) -> list[str]:
         for port in service["spec"].get("ports", [])
         if protocol(port) in TLS
     ]
+
+
+def judge_sidecars(sidecars: Iterable[Json], declared: Sequence[str]) -> list[str]:
+    """Sidecars with a listener that imports services, but not the routes that are declared for them."""
+    faults: list[str] = []
+    for sidecar in sidecars:
+        own = sidecar["metadata"]["namespace"]
+        hidden = {
+            host
+            for listener in sidecar["spec"].get("egress") or []
+            for host in declared
+            if imports(listener["hosts"], own, namespace_of(host), host)
+            and not imports(listener["hosts"], own, ISTIO_NAMESPACE, host)
+        }
+        if hidden:
+            faults.append(
+                f"Sidecar {full_name(sidecar)} hides from its pods what is declared for {', '.join(sorted(hidden))}"
+            )
+    return faults
+
+
+def imports(entries: Iterable[str], sidecar: str, namespace: str, host: str) -> bool:
+    """Whether a Sidecar of one namespace imports a host, or a rule for it, from another; `~` excludes."""
+    found = False
+    for entry in entries:
+        space, _, pattern = entry.partition("/")
+        excluded, space = space.startswith("~"), space.removeprefix("~")
+        # In a Sidecar of istio-system, which holds everywhere, the dot is the namespace of the caller.
+        here = space == "." and namespace != ISTIO_NAMESPACE and sidecar in (namespace, ISTIO_NAMESPACE)
+        if (here or space in (namespace, "*") or (excluded and not space)) and covers(pattern, host):
+            if excluded:
+                return False
+            found = True
+    return found
+
+
+def declared_routes(routes: Iterable[Json]) -> list[str]:
+    """Hosts with routes of the stack for callers in the mesh."""
+    return sorted(
+        host
+        for route in routes
+        if route["metadata"]["namespace"] == ISTIO_NAMESPACE
+        and "mesh" in (route["spec"].get("gateways") or ["mesh"])
+        for host in route["spec"].get("hosts", [])
+        if in_mesh(host) and not host.startswith("*")
+    )
 
 
 def judge_subsets(own: Mapping[str, set[str]], theirs: Mapping[str, set[str]], peer: str) -> list[str]:
@@ -272,8 +368,12 @@ def meshed_services(cluster: LiveCluster) -> list[Json]:
     """Services of the namespaces whose pods get proxies."""
     spaces = cluster.namespaces()
     meshed = {each["metadata"]["name"] for each in spaces if is_meshed(each["metadata"].get("labels", {}))}
-    services = cluster.once("services", lambda: cluster.api.items("/api/v1/services"))
-    return [each for each in services if each["metadata"]["namespace"] in meshed - OF_THE_MESH]
+    return [each for each in all_services(cluster) if each["metadata"]["namespace"] in meshed - OF_THE_MESH]
+
+
+def all_services(cluster: LiveCluster) -> list[Json]:
+    """Services of all namespaces."""
+    return cluster.once("services", lambda: cluster.api.items("/api/v1/services"))
 
 
 def is_meshed(labels: Mapping[str, str]) -> bool:
@@ -304,7 +404,9 @@ CHECKS = (
     configuration_is_in_force,
     rules_keep_failover,
     declared_clusters_are_called,
+    sidecars_import_declarations,
     subsets_are_everywhere,
     ports_are_alike,
     databases_are_declared,
+    headless_services_are_everywhere,
 )

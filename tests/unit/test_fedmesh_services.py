@@ -36,7 +36,7 @@ def route(name="own", namespace="shop", host="web", **more):
     return {"metadata": {"name": name, "namespace": namespace}, "spec": {"hosts": [host], **more}}
 
 
-def api(found=(), rules=(), routes=(), config=None):
+def api(found=(), rules=(), routes=(), config=None, sidecars=()):
     maps = [{"metadata": {"name": "istio"}, "data": {"mesh": yaml.safe_dump(config or {})}}]
     return FakeApi(
         {
@@ -45,6 +45,7 @@ def api(found=(), rules=(), routes=(), config=None):
             "/api/v1/namespaces/istio-system/configmaps": maps,
             f"{ISTIO}/destinationrules": list(rules),
             f"{ISTIO}/virtualservices": list(routes),
+            f"{ISTIO}/sidecars": list(sidecars),
         }
     )
 
@@ -359,6 +360,70 @@ def test_only_rules_that_the_gateway_of_a_peer_sees_give_it_subsets(there, seen)
     else:
         with pytest.raises(Failed, match=r"^the east-west gateway of cluster-2 sees no subset v1 of web"):
             examine(services.subsets_are_everywhere, *both)
+
+
+def headless(name="db", **more):
+    found = service(name, {"name": "tcp-db", "port": 5432}, **more)
+    found["spec"]["clusterIP"] = "None"
+    return found
+
+
+def test_a_headless_service_without_a_name_on_a_peer_is_named():
+    with pytest.raises(
+        Failed, match=r"^db\.shop[^;]* does not exist on cluster-2, whose clients have no name"
+    ):
+        examine(services.headless_services_are_everywhere, api([headless()]), api())
+    detail = examine(services.headless_services_are_everywhere, api([headless()]), api([headless()]))
+    assert detail == "1 headless services"
+    examine(services.headless_services_are_everywhere, api([headless(namespace="outside")]), api())
+    examine(services.headless_services_are_everywhere, api([service("web")]), api())
+
+
+def test_a_headless_service_that_is_local_needs_no_name_elsewhere():
+    local = {"serviceSettings": [{"settings": {"clusterLocal": True}, "hosts": [DB]}]}
+    examine(services.headless_services_are_everywhere, api([headless()], config=local), api())
+
+
+def sidecar(*hosts, namespace="shop"):
+    spec = {"egress": [{"hosts": list(hosts)}]} if hosts else {}
+    return {"metadata": {"name": "own", "namespace": namespace}, "spec": spec}
+
+
+@pytest.mark.parametrize(
+    ("found", "hidden"),
+    [
+        (sidecar("./*"), True),
+        (sidecar("shop/*"), True),
+        (sidecar(f"shop/{DB}"), True),
+        (sidecar("./*.shop.svc.cluster.local", "istio-system/web.shop.svc.cluster.local"), True),
+        (sidecar("*/*", "~istio-system/*"), True),
+        (sidecar("./*", namespace="istio-system"), True),
+        (sidecar("./*", "istio-system/*"), False),
+        (sidecar("./*", f"istio-system/{DB}"), False),
+        (sidecar("*/*"), False),
+        (sidecar(f"*/{DB}"), False),
+        (sidecar("./*", namespace="other"), False),
+        (sidecar("~/*"), False),
+        (sidecar(), False),
+    ],
+)
+def test_a_sidecar_that_imports_a_service_without_its_declaration_is_named(found, hidden):
+    ours = route("service-db", "istio-system", DB, gateways=["mesh"])
+    one = api(routes=[ours], sidecars=[found])
+    if hidden:
+        with pytest.raises(Failed, match=rf"^Sidecar {found['metadata']['namespace']}/own .* {DB}"):
+            examine(services.sidecars_import_declarations, one, api())
+    else:
+        assert examine(services.sidecars_import_declarations, one, api()) == "1 Sidecars"
+
+
+def test_a_database_outside_the_mesh_that_calls_can_leave_for_a_peers_is_named():
+    port = {"name": "tcp-db", "port": 5432}
+    here, there = api([service("db", port)]), api([service("db", port)])
+    here.answers["/api/v1/namespaces"] = [{"metadata": {"name": "shop", "labels": {}}}]
+    with pytest.raises(Failed, match="port 5432 of db"):
+        examine(services.databases_are_declared, here, there)
+    examine(services.databases_are_declared, there, here)
 
 
 def istiod(found, wanted):
