@@ -161,7 +161,7 @@ def databases_are_declared(mesh: Mesh, cluster: LiveCluster) -> str:
 
 @check(
     "headless services exist on every cluster",
-    "Create a Service with a ClusterIP on the clusters whose pods call it, or say `localOnly: true` in fedmesh:services.",
+    "Create a Service with a ClusterIP on the clusters whose pods call it, or declare it `localOnly: true`.",
     severity=Severity.WARNING,
 )
 def headless_services_are_everywhere(mesh: Mesh, cluster: LiveCluster) -> str:
