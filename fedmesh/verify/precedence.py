@@ -62,7 +62,7 @@ def stronger(host: str, rules: Iterable[Json]) -> Iterator[tuple[Json, str]]:
         to = audience(rule)
         if namespace == namespace_of(host) and EVERYONE in to:
             yield rule, "all callers"
-        elif namespace == namespace_of(host):
+        elif namespace == namespace_of(host) and to:
             yield rule, f"callers in {', '.join(sorted(to))}"
         elif to & {EVERYONE, namespace}:
             yield rule, f"callers in {namespace}"
@@ -92,11 +92,11 @@ def beside(host: str, owner: Json, rules: Sequence[Json]) -> list[Json]:
 
 
 def audience(rule: Json) -> set[str]:
-    """The namespaces to which a rule is exported."""
+    """The namespaces to which a rule is exported; `~` is none."""
     own = rule["metadata"]["namespace"]
     if rule["spec"].get("workloadSelector"):
         return {own}
-    return {own if each == "." else each for each in rule["spec"].get("exportTo") or [EVERYONE]}
+    return {own if each == "." else each for each in rule["spec"].get("exportTo") or [EVERYONE]} - {"~"}
 
 
 def subset_names(rules: Iterable[Json]) -> set[str]:

@@ -284,6 +284,7 @@ def exported(found, *to):
         (exported(rule(host="db"), "."), "callers in shop"),
         (exported(rule(host="db"), "shop", "other"), "callers in other, shop"),
         (exported(rule(host=DB, namespace="other"), "third"), ""),
+        (exported(rule(host="db"), "~"), ""),
         (rule(host="*.other.svc.cluster.local"), ""),
         (rule(host="db", namespace="other"), ""),
     ],
