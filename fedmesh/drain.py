@@ -21,7 +21,8 @@ from fedmesh.kube import Json, KubeError
 from fedmesh.probe import poll
 from fedmesh.reading import LiveCluster
 from fedmesh.topology import DRAINED, GATEWAY_NAMESPACE, ISTIO_NAMESPACE, ROTATION, Topology
-from fedmesh.verify.services import host_of, meshed_services
+from fedmesh.verify.hosts import host_of
+from fedmesh.verify.services import meshed_services
 
 # Seconds until the istiods of the others have forgotten a cluster, or read it anew.
 TOLD = 60.0

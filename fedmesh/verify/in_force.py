@@ -13,9 +13,10 @@ from rich.table import Table
 
 from fedmesh import envoy
 from fedmesh.kube import Json
-from fedmesh.reading import LiveCluster, full_name
+from fedmesh.reading import PROXY, LiveCluster, full_name
 from fedmesh.topology import GATEWAY_NAMESPACE, ISTIO_NAMESPACE
-from fedmesh.verify.services import host_of, is_tcp, meshed_services
+from fedmesh.verify.hosts import HTTP, SNIFFED, UDP, host_of, protocol
+from fedmesh.verify.services import meshed_services
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,8 @@ class InForce:
 
     Attributes:
         caller: the pod that was asked.
-        routes: for each route in its order: whom it takes, time-out and retries; empty for TCP.
+        subset: the one that the calls are sent to; "": all endpoints.
+        routes: for each route there in its order: whom it takes, time-out and retries, or TCP.
         balancing, ejection: how an endpoint is chosen, and when it is put aside.
         endpoints: number of endpoints by priority; calls go to 0 while it has healthy ones.
         rules: DestinationRules that the proxy applies.
@@ -33,6 +35,7 @@ class InForce:
     cluster: str
     port: int
     caller: str
+    subset: str
     routes: tuple[str, ...]
     balancing: str
     ejection: str
@@ -41,7 +44,7 @@ class InForce:
 
 
 def in_force(clusters: Iterable[LiveCluster], namespace: str, name: str) -> list[InForce]:
-    """What is in force on each cluster for each port of a service that exists on one of them.
+    """What is in force on each cluster for each port and subset of a service that exists on one of them.
 
     Raises:
         LookupError: no cluster has the service, or nobody could call it.
@@ -60,58 +63,129 @@ def in_force(clusters: Iterable[LiveCluster], namespace: str, name: str) -> list
     found = [
         seen
         for cluster in members
-        for port in sorted(ports)
-        if (seen := on_cluster(cluster, host, port, tcp=is_tcp(ports[port]))) is not None
+        for number, port in sorted(ports.items())
+        if protocol(port) != UDP
+        for seen in on_cluster(cluster, host, number, protocol(port))
     ]
     if not found:
         raise LookupError(f"no proxy knows {host}: no pod with a sidecar runs, or a Sidecar object hides it")
     return found
 
 
-def on_cluster(cluster: LiveCluster, host: str, port: int, *, tcp: bool) -> InForce | None:
-    """What the first pod with a sidecar that knows the host has in force; None where there is no such pod."""
+def on_cluster(cluster: LiveCluster, host: str, port: int, spoken: str) -> list[InForce]:
+    """What the first pod with a sidecar that knows the host has in force, for each subset that its routes name.
+
+    Args:
+        spoken: the port's protocol.
+    """
     callers = [
         pod
         for pod in cluster.mesh_pods()
-        if pod["metadata"]["namespace"] not in (ISTIO_NAMESPACE, GATEWAY_NAMESPACE)
+        if pod["metadata"]["namespace"] not in (ISTIO_NAMESPACE, GATEWAY_NAMESPACE) and not is_gateway(pod)
     ]
     for pod in callers[:5]:
-        pattern = f"outbound.{port}..{host}$"
-        dump = json.loads(
-            cluster.proxy(pod, f"config_dump?resource=dynamic_active_clusters&name_regex={pattern}")
-        )
-        if not dump.get("configs"):
+        known = envoy_clusters(cluster, pod, port, host)
+        if not known:
             continue
-        config = dump["configs"][0]["cluster"]
-        routes: Json = {}
-        if not tcp:
-            path = f"config_dump?resource=dynamic_route_configs&name_regex=^{port}$"
-            routes = json.loads(cluster.proxy(pod, path))
-        endpoints = envoy.parse_endpoints(
-            json.loads(cluster.proxy(pod, "clusters?format=json")), envoy.outbound(port, host)
-        )
-        return InForce(
-            cluster.name,
-            port,
-            full_name(pod),
-            tuple(routes_of(routes, host)),
-            balancing(config),
-            ejection(config),
-            tuple(priorities(endpoints)),
-            tuple(rules_of(config)),
-        )
-    return None
+        ways = ways_of(cluster, pod, port, host, spoken)
+        if not ways:
+            ways = [
+                (envoy.outbound(port, host), "TCP" if spoken not in HTTP | {SNIFFED} else "no route found")
+            ]
+        state = json.loads(cluster.proxy(pod, "clusters?format=json"))
+        return [
+            InForce(
+                cluster.name,
+                port,
+                full_name(pod),
+                subset_of(name, host, port),
+                tuple(dict.fromkeys(text for each, text in ways if each == name)),
+                balancing(known[name]) if name in known else "does not exist: calls fail",
+                ejection(known[name]) if name in known else "",
+                tuple(priorities(envoy.parse_endpoints(state, name))),
+                tuple(rules_of(known.get(name, {}))),
+            )
+            for name in dict.fromkeys(name for name, _ in ways)
+        ]
+    return []
 
 
-def routes_of(dump: Mapping[str, Any], host: str) -> list[str]:
-    """The routes of a host in a dump of route configs, one sentence each."""
+def envoy_clusters(cluster: LiveCluster, pod: Json, port: int, host: str) -> dict[str, Json]:
+    """The Envoy clusters that a proxy has for a port of a host, by name: one for all endpoints, one per subset."""
+    configs = dump(cluster, pod, "dynamic_active_clusters", f"outbound.{port}..*{host}$")
+    found = {each["cluster"]["name"]: each["cluster"] for each in configs}
+    return {name: each for name, each in found.items() if is_of(name, port, host)}
+
+
+def ways_of(cluster: LiveCluster, pod: Json, port: int, host: str, spoken: str) -> list[tuple[str, str]]:
+    """The Envoy clusters that calls to a port are sent to, each with what the route does with them."""
+    ways: list[tuple[str, str]] = []
+    if spoken in HTTP | {SNIFFED}:
+        # Ports that say no protocol have a route config of their own.
+        configs = [
+            each
+            for name in (f"^{port}$", f"^{host}:{port}$")
+            for each in dump(cluster, pod, "dynamic_route_configs", name)
+        ]
+        ways += [
+            (name, route_text(route))
+            for route in routes_of(configs, host)
+            for name in targets(route.get("route", {})) or [envoy.outbound(port, host)]
+        ]
+    if spoken not in HTTP:
+        listeners = dump(cluster, pod, "dynamic_listeners", f".*_{port}$")
+        ways += [(name, "TCP") for name in targets(listeners) if is_of(name, port, host)]
+    return ways
+
+
+def dump(cluster: LiveCluster, pod: Json, resource: str, pattern: str) -> list[Json]:
+    """The configs of a kind whose names match, as a proxy has them."""
+    answer = json.loads(cluster.proxy(pod, f"config_dump?resource={resource}&name_regex={pattern}"))
+    return answer.get("configs") or []
+
+
+def routes_of(configs: Iterable[Json], host: str) -> list[Json]:
+    """The routes of a host in route configs. Where a config has this host only, the virtual host takes all domains."""
     virtual_hosts = [
         virtual
-        for entry in dump.get("configs") or []
+        for entry in configs
         for virtual in entry.get("route_config", {}).get("virtual_hosts", [])
-        if host in virtual.get("domains", [])
+        if host in virtual.get("domains", []) or virtual.get("name", "").partition(":")[0] == host
     ]
-    return [route_text(route) for virtual in virtual_hosts for route in virtual.get("routes", [])]
+    return [route for virtual in virtual_hosts for route in virtual.get("routes", [])]
+
+
+def targets(config: Any) -> list[str]:
+    """The Envoy clusters that a route or a listener sends calls to, without those that get copies."""
+    if isinstance(config, list):
+        return [name for each in config for name in targets(each)]
+    if not isinstance(config, Mapping):
+        return []
+    found: list[str] = []
+    for key, value in config.items():
+        if key == "cluster" and isinstance(value, str):
+            found.append(value)
+        elif key == "weighted_clusters":
+            found += [each["name"] for each in value.get("clusters", [])]
+        elif key != "request_mirror_policies":
+            found += targets(value)
+    return found
+
+
+def is_of(name: str, port: int, host: str) -> bool:
+    """Whether an Envoy cluster is one for a port of a host, or for a subset of it."""
+    return name.startswith(f"outbound|{port}|") and name.endswith(f"|{host}")
+
+
+def subset_of(name: str, host: str, port: int) -> str:
+    """The subset that an Envoy cluster is for; of another host or port, its whole name."""
+    return name.split("|")[2] if is_of(name, port, host) else name
+
+
+def is_gateway(pod: Json) -> bool:
+    """Whether a pod's proxy is a gateway, which has other routes than a sidecar."""
+    proxies = [each for each in pod["spec"]["containers"] if each["name"] == PROXY]
+    return any("router" in each.get("args", []) for each in proxies)
 
 
 def route_text(route: Mapping[str, Any]) -> str:
@@ -180,16 +254,25 @@ def rules_of(config: Mapping[str, Any]) -> list[str]:
 
 
 def print_in_force(console: Console, found: Sequence[InForce]) -> None:
-    """A table with a row for each cluster and port."""
+    """A table with a row for each cluster, port and subset."""
     table = Table(
-        "cluster", "port", "as seen by", "routes", "balancing", "put aside", "healthy by priority", "rule"
+        "cluster",
+        "port",
+        "as seen by",
+        "subset",
+        "routes",
+        "balancing",
+        "put aside",
+        "healthy by priority",
+        "rule",
     )
     for each in found:
         table.add_row(
             each.cluster,
             str(each.port),
             each.caller,
-            "\n".join(each.routes) or "TCP",
+            each.subset,
+            "\n".join(each.routes),
             each.balancing,
             each.ejection,
             "\n".join(each.endpoints) or "none",

@@ -10,16 +10,31 @@ from typing import Any
 import yaml
 
 from fedmesh.kube import Json
-from fedmesh.reading import LiveCluster
+from fedmesh.reading import LiveCluster, full_name
 from fedmesh.topology import GATEWAY_NAMESPACE, ISTIO_NAMESPACE
-from fedmesh.verify.model import Failed, Mesh, Severity, category, refuse
+from fedmesh.verify.hosts import (
+    HTTP,
+    TLS,
+    UDP,
+    closest,
+    covers,
+    full,
+    host_of,
+    in_mesh,
+    is_headless,
+    protocol,
+)
+from fedmesh.verify.model import Failed, Mesh, Severity, Warned, category, refuse
+from fedmesh.verify.policies import judge_rules, without_budget
+from fedmesh.verify.precedence import namespace_of, replaced, subset_names, visible
 
 check = category("Services")
 
-DOMAIN = "svc.cluster.local"
 PARTS = ("trustDomain", "trustDomainAliases", "zoneAwareLbSetting", "defaultTrafficPolicy", "serviceSettings")
-# Protocols whose calls Istio can tell apart, so that a failed connection may be answered by another cluster.
-KNOWN = ("http", "http2", "https", "grpc", "grpc-web", "tls")
+# Ports of databases are none of these: HTTP is told apart by its host, and Istio serves no UDP.
+SAFE = HTTP | {"https", UDP}
+# The subset that `cluster` of fedmesh:services makes.
+HOME = "home"
 OF_THE_MESH = {ISTIO_NAMESPACE, GATEWAY_NAMESPACE}
 
 
@@ -50,8 +65,39 @@ def configuration_is_in_force(_mesh: Mesh, cluster: LiveCluster) -> str:
 def rules_keep_failover(_mesh: Mesh, cluster: LiveCluster) -> str:
     """No rule of an owner switches off failover, or takes the place of what fedmesh:services declares."""
     rules, routes = rules_of(cluster, "destinationrules"), rules_of(cluster, "virtualservices")
-    refuse([*judge_rules(rules), *judge_doubles(rules, routes)])
-    return f"{len(rules)} DestinationRules, {len(routes)} VirtualServices"
+    losses = [str(each) for each in replaced(rules) if not each.lost]
+    refuse([*judge_rules(rules), *losses, *judge_doubles(rules, routes)])
+    unlimited = without_budget(rules)
+    told = f"; retries have no budget under {', '.join(unlimited)}" if unlimited else ""
+    return f"{len(rules)} DestinationRules, {len(routes)} VirtualServices{told}"
+
+
+@check(
+    "services of one cluster are called there",
+    "See docs/services.md: a service with `cluster` in fedmesh:services has a ClusterIP, and no DestinationRule of its "
+    "owner, or one with a subset `home`.",
+)
+def declared_clusters_are_called(_mesh: Mesh, cluster: LiveCluster) -> str:
+    """Calls to a service that is one cluster's go to this cluster, and arrive."""
+    rules = rules_of(cluster, "destinationrules")
+    homes = declared_homes(rules)
+    own = [service for service in meshed_services(cluster) if host_of(service) in homes]
+    refuse([*judge_headless(own), *[str(each) for each in replaced(rules) if each.lost]])
+    if unrouted := judge_tls(own):
+        raise Warned("; ".join(unrouted))
+    return f"{len(homes)} services of one cluster"
+
+
+@check(
+    "Sidecars import what is declared",
+    "Add `istio-system/*` to the hosts of the Sidecar's egress listener.",
+    severity=Severity.WARNING,
+)
+def sidecars_import_declarations(_mesh: Mesh, cluster: LiveCluster) -> str:
+    """Callers with a Sidecar object have the routes that fedmesh:services and fedmesh:failover declare."""
+    sidecars = rules_of(cluster, "sidecars")
+    refuse(judge_sidecars(sidecars, declared_routes(rules_of(cluster, "virtualservices"))))
+    return f"{len(sidecars)} Sidecars"
 
 
 @check(
@@ -64,8 +110,9 @@ def subsets_are_everywhere(mesh: Mesh, cluster: LiveCluster) -> str:
     own = subsets(rules_of(cluster, "destinationrules"))
     faults: list[str] = []
     for peer in mesh.peers(cluster):
-        theirs = subsets(rules_of(peer, "destinationrules"))
+        rules = rules_of(peer, "destinationrules")
         hosts = {host_of(service) for service in meshed_services(peer)}
+        theirs = {host: subset_names(visible(host, rules, GATEWAY_NAMESPACE)) for host in hosts}
         faults += judge_subsets({h: s for h, s in own.items() if h in hosts}, theirs, peer.name)
     refuse(faults)
     return f"{sum(len(each) for each in own.values())} subsets"
@@ -79,11 +126,12 @@ def subsets_are_everywhere(mesh: Mesh, cluster: LiveCluster) -> str:
 def ports_are_alike(mesh: Mesh, cluster: LiveCluster) -> str:
     """A service that exists on several clusters has the same port names, so that its calls can fail over."""
     own = {host_of(service): service for service in meshed_services(cluster)}
+    settings = cluster_settings(cluster)
     faults: list[str] = []
     shared: set[str] = set()
     for peer in mesh.peers(cluster):
         theirs = {host_of(service): service for service in meshed_services(peer)}
-        both = sorted(own.keys() & theirs.keys())
+        both = sorted(host for host in own.keys() & theirs.keys() if not is_local(host, settings))
         shared.update(both)
         for host in both:
             faults += judge_ports(host, cluster.name, own[host], peer.name, theirs[host])
@@ -101,15 +149,40 @@ def databases_are_declared(mesh: Mesh, cluster: LiveCluster) -> str:
     """A TCP service that exists on several clusters is one service to the mesh: its owner says that it may be."""
     settings = cluster_settings(cluster)
     declared = [host for entry in settings for host in entry.get("hosts", [])]
-    homes = {
-        rule["spec"]["host"]
-        for rule in rules_of(cluster, "destinationrules")
-        if rule["metadata"]["namespace"] == ISTIO_NAMESPACE and rule["spec"].get("subsets")
+    homes = declared_homes(rules_of(cluster, "destinationrules")) - {
+        host_of(service) for service in all_services(cluster) if is_headless(service)
     }
     theirs = {host_of(service) for peer in mesh.peers(cluster) for service in meshed_services(peer)}
-    own = [service for service in meshed_services(cluster) if host_of(service) in theirs]
+    # Calls leave pods without a proxy for those of a peer that have one, and not the other way.
+    own = [service for service in all_services(cluster) if host_of(service) in theirs]
     refuse(judge_databases(own, [*declared, *homes]))
     return f"{len(own)} services on several clusters"
+
+
+@check(
+    "headless services exist on every cluster",
+    "Create a Service with a ClusterIP on the clusters whose pods call it, or declare it `localOnly: true`.",
+    severity=Severity.WARNING,
+)
+def headless_services_are_everywhere(mesh: Mesh, cluster: LiveCluster) -> str:
+    """A headless service has a name on each peer: Istio's DNS proxy answers with pods of the own network only."""
+    settings = cluster_settings(cluster)
+    own = [
+        host_of(service)
+        for service in meshed_services(cluster)
+        if is_headless(service) and not is_local(host_of(service), settings)
+    ]
+    peers = [peer for peer in mesh.peers(cluster) if peer.member.network != cluster.member.network]
+    known = {peer.name: {host_of(service) for service in all_services(peer)} for peer in peers}
+    refuse(
+        [
+            f"{host} is headless and does not exist on {peer}, whose clients have no name for it"
+            for peer, hosts in known.items()
+            for host in own
+            if host not in hosts
+        ]
+    )
+    return f"{len(own)} headless services"
 
 
 def judge_configuration(istiod: str, wanted: Mapping[str, Any], found: Mapping[str, Any]) -> None:
@@ -132,66 +205,119 @@ def holds(wanted: Any, found: Any) -> bool:
     return wanted == found or (not wanted and not found)
 
 
-def judge_rules(rules: Iterable[Json]) -> list[str]:
-    """What in owners' DestinationRules undoes failover."""
-    faults: list[str] = []
-    for rule in rules:
-        where = f"DestinationRule {rule['metadata']['namespace']}/{rule['metadata']['name']}"
-        policy = rule["spec"].get("trafficPolicy") or {}
-        outliers = policy.get("outlierDetection")
-        locality = (policy.get("loadBalancer") or {}).get("localityLbSetting")
-        if outliers is not None and (outliers.get("maxEjectionPercent") or 10) < 100:
-            faults.append(f"{where}: maxEjectionPercent is below 100, so a failing cluster is not left")
-        if locality is not None and locality.get("enabled") is False:
-            faults.append(f"{where}: localityLbSetting is not enabled, so calls leave a healthy cluster")
-        elif locality is not None and outliers is None:
-            faults.append(f"{where}: localityLbSetting has no effect without outlierDetection")
-        for subset in rule["spec"].get("subsets") or []:
-            below = subset.get("trafficPolicy") or {}
-            if any("outlierDetection" not in port for port in below.get("portLevelSettings") or []):
-                faults.append(
-                    f"{where}: portLevelSettings of subset {subset['name']} have no outlierDetection"
-                )
-    return faults
-
-
 def judge_doubles(rules: Sequence[Json], routes: Sequence[Json]) -> list[str]:
-    """Hosts with a declaration of the stack beside an owner's rule: one of the two is without effect."""
+    """Hosts with a rule of the stack beside another that Istio takes for its equal: one of the two has no effect."""
     faults: list[str] = []
-    for kind, each in (("DestinationRule", rules), ("VirtualService", routes)):
+    ours = [rule for rule in rules if rule["metadata"]["namespace"] == ISTIO_NAMESPACE]
+    meshed = [route for route in routes if "mesh" in (route["spec"].get("gateways") or ["mesh"])]
+    for kind, each in (("DestinationRule", ours), ("VirtualService", meshed)):
         owners: dict[str, set[str]] = defaultdict(set)
         for rule in each:
-            metadata = rule["metadata"]
-            gateways = rule["spec"].get("gateways") or ["mesh"]
-            if kind == "VirtualService" and "mesh" not in gateways:
-                continue
             for host in rule["spec"].get("hosts") or [rule["spec"].get("host", "")]:
-                owners[full(host, metadata["namespace"])].add(f"{metadata['namespace']}/{metadata['name']}")
+                owners[full(host, rule["metadata"]["namespace"])].add(full_name(rule))
         for host, names in sorted(owners.items()):
-            ours = {name for name in names if name.startswith(f"{ISTIO_NAMESPACE}/")}
-            if ours and len(names) > 1 and "*" not in host:
+            declared = any(name.startswith(f"{ISTIO_NAMESPACE}/") for name in names)
+            if declared and len(names) > 1 and "*" not in host:
                 faults.append(f"{host} has more than one {kind}, only one holds: {', '.join(sorted(names))}")
     return faults
+
+
+def judge_headless(services: Iterable[Json]) -> list[str]:
+    """Headless services that are declared as one cluster's."""
+    return [
+        f"{host_of(service)} is headless: its clients choose a pod by its address, whatever `cluster` says"
+        for service in services
+        if is_headless(service)
+    ]
+
+
+def judge_tls(services: Iterable[Json]) -> list[str]:
+    """TLS ports of services that are declared as one cluster's."""
+    return [
+        f"port {port['port']} of {host_of(service)} ({port.get('name') or protocol(port)}) is TLS of the app's own: "
+        "its calls go to all clusters, whatever `cluster` says"
+        for service in services
+        for port in service["spec"].get("ports", [])
+        if protocol(port) in TLS
+    ]
+
+
+def judge_sidecars(sidecars: Iterable[Json], declared: Sequence[str]) -> list[str]:
+    """Sidecars with a listener that imports services, but not the routes that are declared for them."""
+    faults: list[str] = []
+    for sidecar in sidecars:
+        own = sidecar["metadata"]["namespace"]
+        hidden = {
+            host
+            for listener in sidecar["spec"].get("egress") or []
+            for host in declared
+            if imports(listener["hosts"], own, namespace_of(host), host)
+            and not imports(listener["hosts"], own, ISTIO_NAMESPACE, host)
+        }
+        if hidden:
+            faults.append(
+                f"Sidecar {full_name(sidecar)} hides from its pods what is declared for {', '.join(sorted(hidden))}"
+            )
+    return faults
+
+
+def imports(entries: Iterable[str], sidecar: str, namespace: str, host: str) -> bool:
+    """Whether a Sidecar of one namespace imports a host, or a rule for it, from another; `~` excludes."""
+    found = False
+    for entry in entries:
+        space, _, pattern = entry.partition("/")
+        excluded, space = space.startswith("~"), space.removeprefix("~")
+        # In a Sidecar of istio-system, which holds everywhere, the dot is the namespace of the caller.
+        here = space == "." and namespace != ISTIO_NAMESPACE and sidecar in (namespace, ISTIO_NAMESPACE)
+        if (here or space in (namespace, "*") or (excluded and not space)) and covers(pattern, host):
+            if excluded:
+                return False
+            found = True
+    return found
+
+
+def declared_routes(routes: Iterable[Json]) -> list[str]:
+    """Hosts with routes of the stack for callers in the mesh."""
+    return sorted(
+        host
+        for route in routes
+        if route["metadata"]["namespace"] == ISTIO_NAMESPACE
+        and "mesh" in (route["spec"].get("gateways") or ["mesh"])
+        for host in route["spec"].get("hosts", [])
+        if in_mesh(host) and not host.startswith("*")
+    )
 
 
 def judge_subsets(own: Mapping[str, set[str]], theirs: Mapping[str, set[str]], peer: str) -> list[str]:
     """Subsets that a peer lacks."""
     return [
-        f"{peer} has no subset {', '.join(sorted(missing))} of {host}"
+        f"the east-west gateway of {peer} sees no subset {', '.join(sorted(missing))} of {host}"
         for host, wanted in sorted(own.items())
         if (missing := wanted - theirs.get(host, set()))
     ]
 
 
 def judge_ports(host: str, here: str, own: Json, there: str, theirs: Json) -> list[str]:
-    """Ports of a service that have other names on a peer: istiod drops their endpoints without a word."""
+    """Ports of a service with which no call from here gets through to a peer; nothing else says so."""
     names, others = port_names(own), port_names(theirs)
-    return [
-        f"port {number} of {host} is {names[number] or 'without a name'} on {here} and "
-        f"{others[number] or 'without a name'} on {there}: calls never fail over"
-        for number in sorted(names.keys() & others.keys())
-        if names[number] != others[number]
-    ]
+    numbers = {name: number for number, name in others.items()}
+    faults: list[str] = []
+    for number, name in sorted(names.items()):
+        if number in others and name != others[number]:
+            faults.append(
+                f"port {number} of {host} is {name or 'without a name'} on {here} and "
+                f"{others[number] or 'without a name'} on {there}: calls never fail over"
+            )
+        elif numbers.get(name, number) != number:
+            faults.append(
+                f"port {name or 'without a name'} of {host} is {number} on {here} and {numbers[name]} on {there}: "
+                "calls that go over are reset"
+            )
+        elif number not in others:
+            faults.append(
+                f"port {number} of {host} ({name}) does not exist on {there}: calls never fail over"
+            )
+    return faults
 
 
 def judge_databases(services: Iterable[Json], declared: Sequence[str]) -> list[str]:
@@ -199,47 +325,37 @@ def judge_databases(services: Iterable[Json], declared: Sequence[str]) -> list[s
     return [
         f"port {port['port']} of {host_of(service)} is one service to all clusters"
         for service in services
-        if not covered(host_of(service), declared)
+        if closest(host_of(service), declared) is None
         for port in service["spec"].get("ports", [])
-        if is_tcp(port)
+        if protocol(port) not in SAFE
     ]
 
 
-def is_tcp(port: Mapping[str, Any]) -> bool:
-    """Whether Istio takes a port for plain TCP, by its appProtocol or the beginning of its name."""
-    said = port.get("appProtocol") or port.get("name") or ""
-    word = str(said).lower()
-    return not any(word == known or word.startswith(f"{known}-") for known in KNOWN)
-
-
-def covered(host: str, declared: Iterable[str]) -> bool:
-    """Whether a host, or a wildcard above it, is among the declared ones."""
-    return any(host == each or (each.startswith("*.") and host.endswith(each[1:])) for each in declared)
-
-
 def port_names(service: Json) -> dict[int, str]:
-    """Names of a Service's ports, by number."""
-    return {port["port"]: port.get("name", "") for port in service["spec"].get("ports", [])}
+    """Names of a Service's ports that Istio serves, by number."""
+    return {
+        port["port"]: port.get("name", "")
+        for port in service["spec"].get("ports", [])
+        if protocol(port) != UDP
+    }
 
 
 def subsets(rules: Iterable[Json]) -> dict[str, set[str]]:
     """Names of the subsets of each host."""
     found: dict[str, set[str]] = defaultdict(set)
     for rule in rules:
-        names = {subset["name"] for subset in rule["spec"].get("subsets") or []}
-        if names:
+        if names := subset_names([rule]):
             found[full(rule["spec"]["host"], rule["metadata"]["namespace"])] |= names
     return found
 
 
-def full(host: str, namespace: str) -> str:
-    """A host as istiod reads it in a rule of that namespace."""
-    return host if "." in host or host.startswith("*") else f"{host}.{namespace}.{DOMAIN}"
-
-
-def host_of(service: Json) -> str:
-    """The host of a Service."""
-    return f"{service['metadata']['name']}.{service['metadata']['namespace']}.{DOMAIN}"
+def declared_homes(rules: Iterable[Json]) -> set[str]:
+    """Hosts that fedmesh:services declares as one cluster's."""
+    return {
+        rule["spec"]["host"]
+        for rule in rules
+        if rule["metadata"]["namespace"] == ISTIO_NAMESPACE and HOME in subset_names([rule])
+    }
 
 
 def rules_of(cluster: LiveCluster, plural: str) -> list[Json]:
@@ -252,8 +368,12 @@ def meshed_services(cluster: LiveCluster) -> list[Json]:
     """Services of the namespaces whose pods get proxies."""
     spaces = cluster.namespaces()
     meshed = {each["metadata"]["name"] for each in spaces if is_meshed(each["metadata"].get("labels", {}))}
-    services = cluster.once("services", lambda: cluster.api.items("/api/v1/services"))
-    return [each for each in services if each["metadata"]["namespace"] in meshed - OF_THE_MESH]
+    return [each for each in all_services(cluster) if each["metadata"]["namespace"] in meshed - OF_THE_MESH]
+
+
+def all_services(cluster: LiveCluster) -> list[Json]:
+    """Services of all namespaces."""
+    return cluster.once("services", lambda: cluster.api.items("/api/v1/services"))
 
 
 def is_meshed(labels: Mapping[str, str]) -> bool:
@@ -269,10 +389,24 @@ def cluster_settings(cluster: LiveCluster) -> list[Json]:
     return [entry for config in configs for entry in config.get("serviceSettings") or []]
 
 
+def is_local(host: str, settings: Iterable[Json]) -> bool:
+    """Whether calls to a host stay within the caller's cluster."""
+    local = {
+        each: bool(entry.get("settings", {}).get("clusterLocal"))
+        for entry in settings
+        for each in entry.get("hosts", [])
+    }
+    found = closest(host, local)
+    return found is not None and local[found]
+
+
 CHECKS = (
     configuration_is_in_force,
     rules_keep_failover,
+    declared_clusters_are_called,
+    sidecars_import_declarations,
     subsets_are_everywhere,
     ports_are_alike,
     databases_are_declared,
+    headless_services_are_everywhere,
 )

@@ -1,6 +1,7 @@
 """What `fedmesh verify --service` reads from a caller's proxy."""
 
 import json
+import re
 
 import pytest
 from fedmesh_samples import FakeApi, pod
@@ -58,31 +59,72 @@ CLUSTERS = {
 }
 
 
-def proxy(_namespace, _name, _container, command, _stdin):
-    path = command[-1]
-    if "dynamic_active_clusters" in path:
-        found = {"configs": [{"cluster": CLUSTER}]} if "outbound.80..cart" in path else {}
-    elif "dynamic_route_configs" in path:
-        virtual = {"domains": [HOST], "routes": [READS, OTHERS]}
-        found = {"configs": [{"route_config": {"virtual_hosts": [virtual]}}]}
-    else:
-        found = CLUSTERS
-    return Output(json.dumps(found), "", 0)
+class Proxy:
+    """A caller's admin interface: clusters by subset, routes by the name of their config, clusters of TCP listeners."""
+
+    def __init__(self, subsets=("",), routes=None, tcp=("",), domain=HOST):
+        self.subsets = {f"outbound|80|{subset}|{HOST}" for subset in subsets}
+        self.routes = {"80": [READS, OTHERS]} if routes is None else routes
+        self.tcp = tcp
+        self.domain = domain
+        self.asked = []
+
+    def __call__(self, _namespace, name, _container, command, _stdin):
+        self.asked.append(name)
+        path, _, pattern = command[-1].partition("&name_regex=")
+        known = re.compile(pattern)
+        if "dynamic_active_clusters" in path:
+            configs = [{"cluster": CLUSTER | {"name": n}} for n in sorted(self.subsets) if known.fullmatch(n)]
+        elif "dynamic_route_configs" in path:
+            configs = [
+                {
+                    "route_config": {
+                        "virtual_hosts": [{"name": f"{HOST}:80", "domains": [self.domain], "routes": routes}]
+                    }
+                }
+                for config, routes in self.routes.items()
+                if known.fullmatch(config)
+            ]
+        elif "dynamic_listeners" in path:
+            filters = [
+                {
+                    "typed_config": {
+                        "stat_prefix": f"outbound|80||{HOST}",
+                        "cluster": f"outbound|80|{subset}|{HOST}",
+                    }
+                }
+                for subset in self.tcp
+            ]
+            listener = {"filter_chains": [{"filters": filters}]}
+            configs = [{"active_state": {"listener": listener}}] if known.fullmatch("10.96.0.9_80") else []
+        else:
+            hosts = CLUSTERS["cluster_statuses"][0]["host_statuses"]
+            return Output(
+                json.dumps({"cluster_statuses": [{"name": n, "host_statuses": hosts} for n in self.subsets]}),
+                "",
+                0,
+            )
+        return Output(json.dumps({"configs": configs}), "", 0)
 
 
-def cluster(ports=({"name": "http", "port": 80},)):
+def cluster(ports=({"name": "http", "port": 80},), proxy=None, pods=None):
     services = [{"metadata": {"name": "cart", "namespace": "shop"}, "spec": {"ports": list(ports)}}]
     answers = {
         "/api/v1/namespaces": [{"metadata": {"name": "shop", "labels": {"istio-injection": "enabled"}}}],
         "/api/v1/services": services,
-        "/api/v1/pods": [pod("caller", namespace="shop")],
+        "/api/v1/pods": pods or [pod("caller", namespace="shop")],
     }
-    return LiveCluster(MEMBER, FakeApi(answers, run=proxy))
+    return LiveCluster(MEMBER, FakeApi(answers, run=proxy or Proxy()))
+
+
+def to(subset, route=OTHERS):
+    return {**route, "route": {**route["route"], "cluster": f"outbound|80|{subset}|{HOST}"}}
 
 
 def test_time_outs_retries_failover_and_endpoints_are_told():
     (seen,) = in_force([cluster()], "shop", "cart")
     assert seen.caller == "shop/caller"
+    assert seen.subset == ""
     assert seen.routes == ("GET: time-out 15s 3 retries on 5xx, 2s each sticky", "no time-out no retries")
     assert seen.balancing == "least request, connect within 1s"
     assert seen.ejection == "after 5 x 502, 503, 504 or 2 failed connections; up to 100 % of the endpoints"
@@ -90,9 +132,54 @@ def test_time_outs_retries_failover_and_endpoints_are_told():
     assert seen.rules == ("istio-system/failover",)
 
 
+def test_the_subset_is_told_that_the_routes_name():
+    proxy = Proxy(subsets=["", "home"], routes={"80": [to("home")]})
+    (seen,) = in_force([cluster(proxy=proxy)], "shop", "cart")
+    assert (seen.subset, seen.endpoints) == ("home", ("0: 1 of 1", "1: 1 of 2"))
+
+
+def test_each_subset_has_the_routes_that_lead_there():
+    both = {"route": {"weighted_clusters": {"clusters": [{"name": f"outbound|80|v1|{HOST}"}]}}}
+    proxy = Proxy(subsets=["", "v1", "v2"], routes={"80": [both, to("v2", READS)]})
+    seen = in_force([cluster(proxy=proxy)], "shop", "cart")
+    assert [(each.subset, each.routes[0][:4]) for each in seen] == [("v1", "no t"), ("v2", "GET:")]
+
+
+def test_a_subset_that_does_not_exist_is_told():
+    (seen,) = in_force([cluster(proxy=Proxy(routes={"80": [to("home")]}))], "shop", "cart")
+    assert (seen.subset, seen.balancing, seen.endpoints) == ("home", "does not exist: calls fail", ())
+
+
 def test_tcp_ports_have_no_routes():
-    (seen,) = in_force([cluster([{"name": "tcp-db", "port": 80}])], "shop", "cart")
-    assert seen.routes == ()
+    tcp = [{"name": "tcp-db", "port": 80}]
+    (seen,) = in_force([cluster(tcp, Proxy(routes={}))], "shop", "cart")
+    assert seen.routes == ("TCP",)
+    (seen,) = in_force([cluster(tcp, Proxy(["", "home"], {}, ["home"]))], "shop", "cart")
+    assert (seen.subset, seen.routes) == ("home", ("TCP",))
+
+
+def test_a_port_that_istio_sniffs_has_routes_and_tcp():
+    sniffed = Proxy(routes={f"{HOST}:80": [to("", OTHERS)]}, domain="*")
+    (seen,) = in_force([cluster([{"port": 80}], sniffed)], "shop", "cart")
+    assert seen.routes == ("no time-out no retries", "TCP")
+
+
+def test_an_http_port_without_a_route_is_told():
+    (seen,) = in_force([cluster(proxy=Proxy(routes={}))], "shop", "cart")
+    assert seen.routes == ("no route found",)
+
+
+def test_a_gateway_is_no_caller():
+    gateway = pod("gateway", namespace="shop")
+    gateway["spec"]["containers"] = [{"name": "istio-proxy", "image": "", "args": ["proxy", "router"]}]
+    proxy = Proxy()
+    in_force([cluster(proxy=proxy, pods=[gateway, pod("caller", namespace="shop")])], "shop", "cart")
+    assert set(proxy.asked) == {"caller"}
+
+
+def test_udp_ports_are_left_out():
+    ports = [{"name": "http", "port": 80}, {"name": "dns", "port": 53, "protocol": "UDP"}]
+    assert [each.port for each in in_force([cluster(ports)], "shop", "cart")] == [80]
 
 
 def test_a_service_that_is_not_in_the_mesh_or_that_nobody_knows_is_named():
