@@ -20,6 +20,10 @@ from fedmesh.reading import LiveCluster, full_name
 WORKLOADS = "/apis/spire.spiffe.io/v1alpha1/clusterspiffeids/mesh-workloads"
 # Half of it is longer than the absence of the server and the longest back-off of the agents after it.
 LIFE = timedelta(minutes=6)
+# For faults that outlast it.
+SHORTEST_LIFE = timedelta(minutes=2)
+# SPIRE backdates certificates by some seconds.
+BACKDATED = timedelta(minutes=1)
 AWAY = 90.0
 # Seconds between the start of the load and the first renewal; the server stops some seconds into the load.
 LEAD = 40.0
@@ -29,15 +33,29 @@ RENEWED_WITHIN = 90.0
 
 def shorten_lives(scene: Scene) -> None:
     """Shortens the lifetime of the calling cluster's certificates, and waits until their renewal is near."""
+    held = _shorten(scene, LIFE)
+    time.sleep(max(0.0, until_due(scene.client, held)[0] - LEAD))
+
+
+def shorten_lives_below_the_fault(scene: Scene) -> None:
+    """Shortens the lifetime of the calling cluster's certificates so that a fault can outlast each of them."""
+    held = _shorten(scene, SHORTEST_LIFE)
+    scene.remarks.append(
+        f"each of {len(held)} proxies' certificates is valid for {SHORTEST_LIFE.total_seconds():.0f} s"
+    )
+
+
+def _shorten(scene: Scene, lifetime: timedelta) -> dict[str, Certificate]:
     client = scene.client
     old = client.api.get(WORKLOADS)["spec"].get("ttl")
     scene.situation.push(
         f"restore the ttl of {WORKLOADS} on {client.name}",
         lambda: client.api.patch(WORKLOADS, {"spec": {"ttl": old}}),
     )
-    client.api.patch(WORKLOADS, {"spec": {"ttl": f"{LIFE.total_seconds():.0f}s"}})
-    held = wait_for(lambda: _all_short(client), f"certificates of {client.name} keep their lifetime", 60.0)
-    time.sleep(max(0.0, until_due(client, held)[0] - LEAD))
+    client.api.patch(WORKLOADS, {"spec": {"ttl": f"{lifetime.total_seconds():.0f}s"}})
+    return wait_for(
+        lambda: _all_short(client, lifetime), f"certificates of {client.name} keep their lifetime", 60.0
+    )
 
 
 def miss_renewals(scene: Scene) -> None:
@@ -90,10 +108,9 @@ def _seconds_to(cluster: LiveCluster, moment: datetime) -> float:
     return (moment - datetime.now(UTC)).total_seconds() - cluster.clock_ahead()
 
 
-def _all_short(cluster: LiveCluster) -> dict[str, Certificate] | None:
+def _all_short(cluster: LiveCluster, lifetime: timedelta) -> dict[str, Certificate] | None:
     held = certificates(cluster)
-    # SPIRE backdates certificates by some seconds.
-    short = all(life(leaf) < LIFE + timedelta(minutes=1) for leaf in held.values())
+    short = all(life(leaf) < lifetime + BACKDATED for leaf in held.values())
     return held if held and short else None
 
 

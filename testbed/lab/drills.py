@@ -9,6 +9,7 @@ from pathlib import Path
 from fedmesh.drill.environment import Environment
 from fedmesh.drill.faults import calls_go_to_the_peer, kill_istiod, scale, take_ingress_gateways
 from fedmesh.drill.load import APP
+from fedmesh.drill.renewal import SHORTEST_LIFE, shorten_lives_below_the_fault
 from fedmesh.drill.scene import HEALING, TAKEOVER, UNNOTICED, Drill, Objective, Scene
 from fedmesh.topology import ISTIO_NAMESPACE, Topology
 from testbed.lab import config
@@ -169,9 +170,11 @@ DRILLS = (
     Drill(
         10,
         "control-plane",
-        "API server and istiod of the callers' cluster are away",
+        "API server and istiod of the callers' cluster are away for longer than a certificate's life",
         take_control_plane,
-        seconds=60.0,
+        shorten_lives_below_the_fault,
+        # the longest life, and some seconds until the API server has stopped
+        seconds=SHORTEST_LIFE.total_seconds() + 30.0,
         destructive=True,
         contained=True,
         heals=HEALING,

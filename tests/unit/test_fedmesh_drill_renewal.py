@@ -76,6 +76,14 @@ def test_lives_are_short_before_it_begins_and_as_they_were_afterwards(scene, api
     ]
 
 
+def test_lives_that_a_fault_outlasts_are_short_in_every_proxy(scene, api, shown, slept):
+    shown += [{"a": leaf(age=0, life=370)}, {"a": leaf(age=0, life=130), "b": leaf(age=0, life=130)}]
+    renewal.shorten_lives_below_the_fault(scene)
+    assert scene.remarks == ["each of 2 proxies' certificates is valid for 120 s"]
+    assert api.changed == [(renewal.WORKLOADS, {"spec": {"ttl": "120s"}})]
+    assert scene.situation.run() == []
+
+
 def test_the_renewals_are_made_up_for_once_the_server_is_back(scene, monkeypatch, shown, slept):
     monkeypatch.setattr(
         renewal, "take_spire_server", lambda scene: scene.taken.push("back", lambda: back.append(1))
