@@ -265,6 +265,14 @@ def test_an_app_speaks_tls_of_its_own() -> None:
         assert curl("--insecure", f"https://{host}:8443/answer").endswith(" 200")
 
 
+@pytest.mark.parametrize("host", [NEAR, FAR])
+def test_a_client_of_http_1_0_is_answered(host: str) -> None:
+    assert curl("--http1.0", f"http://{host}:8080/answer").endswith(" 200")
+    posted = ("-H", f"Id: old-{host}", "--data", "order", f"http://{host}:8080/answer")
+    assert curl("--http1.0", *posted).endswith(" 200")
+    assert curl("--http1.0", f"http://{host}:8080/posts").split().count(f"old-{host}") == 1
+
+
 def test_large_headers_pass() -> None:
     for host in (NEAR, FAR):
         big = f"Cookie: {'c' * 30_000}"

@@ -118,6 +118,11 @@ def test_the_numbers_of_the_stack_hold_with_and_without_owners_rules(folder: Pat
     assert config["defaultHttpRetryPolicy"]["perTryTimeout"] == "4s"
 
 
+def test_callers_that_speak_http_1_0_are_answered(mesh: Program) -> None:
+    """Istio's default is 426; nginx as a reverse proxy, ab and old clients speak it."""
+    assert mesh.one("cluster-1-istio-istiod").inputs["values"]["env"]["PILOT_HTTP10"] == "true"
+
+
 @pytest.mark.parametrize("context", ["SIDECAR_OUTBOUND", "GATEWAY"])
 def test_data_that_nobody_acknowledges_ends_a_connection_within_seconds(mesh: Program, context: str) -> None:
     (patch,) = [each for each in dead_peers(mesh, "CLUSTER") if each["match"]["context"] == context]
