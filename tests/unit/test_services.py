@@ -228,6 +228,17 @@ def test_a_name_of_a_service_that_istio_does_not_know_is_refused(
     assert ".svc.cluster.local" in said
 
 
+def test_rules_of_hosts_that_differ_only_in_dots_have_names_of_their_own(folder: Path) -> None:
+    wish = {"timeout": "1s", "warmup": "1m"}
+    others = {"a-b.c.svc.cluster.local": wish, "a.b-c.svc.cluster.local": wish}
+    mesh = two(folder, services={HOST: wish, **others})
+    for kind in ("DestinationRule", "VirtualService"):
+        made = [each for each in names(mesh, kind) if each.startswith("cluster-1-")]
+        assert len(set(made)) == 3
+        assert RULE.format(1, kind.lower()) in made
+        assert f"cluster-1-services-service-a-b-c-svc-cluster-local-{kind.lower()}" in made
+
+
 def test_the_platforms_namespaces_are_no_teams(mesh: Program, folder: Path) -> None:
     exempt = {
         name
