@@ -35,11 +35,20 @@ from components.config.versions import OFFICIAL_CHARTS
 # What Istio calls the revision without a name.
 UNNAMED_REVISION = "default"
 EVERY_HOST = "*.local"
+# What Istio's names of services in the mesh end with.
+MESH_DOMAIN = ".svc.cluster.local"
 
 
 def _user_timeout(value: str) -> str:
     if seconds(value) and not 1 <= seconds(value) <= 300:
         raise refusal(f"must be 1s to 5m, or 0s for none, not {value}")
+    return value
+
+
+def _complete(value: str) -> str:
+    # Istio completes names without a dot only: a rule for another short name matches no call
+    if value.endswith((".svc", ".svc.cluster")):
+        raise refusal(f"must end with {MESH_DOMAIN} to be a service of the mesh")
     return value
 
 
@@ -50,6 +59,7 @@ Host = Annotated[
         r"^(\*|[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)+$",
         253,
     ),
+    AfterValidator(_complete),
 ]
 # The Helm release istiod-<revision> may have 53 characters.
 Revision = Annotated[

@@ -1,6 +1,6 @@
 """What owners declare: settings of single services and namespaces, and Gateway API."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Annotated, Literal, Self
 
@@ -8,7 +8,7 @@ from pydantic import model_validator
 
 from components.config.fields import Between, DnsLabel, Duration, Flag, Matching, Model, refusal
 from components.config.fields import setting as described
-from components.config.mesh import AnyText, Attempts, Host, Limit, ProxyDuration
+from components.config.mesh import MESH_DOMAIN, AnyText, Attempts, Host, Limit, ProxyDuration
 
 # All keys of this module came with one release.
 setting = partial(described, since="0.2")
@@ -52,7 +52,8 @@ class ServiceSpec(Model):
     """Whether calls stay in the caller's cluster, even where the service has no endpoint there. `false` excepts
     a service from a namespace that is local."""
     cluster: DnsLabel | None = setting(None, example="cluster-1", default_text="none: the nearest endpoints")
-    """The one cluster whose endpoints all clusters call, such as that of a database's primary."""
+    """The one cluster whose endpoints all clusters call, such as that of a database's primary. In a namespace that is
+    local it needs `localOnly: false`."""
     idempotent: Literal["reads", "all"] | None = setting(None, example="reads")
     """Which requests may be executed twice, and so are sent again after any failure: `reads` (GET, HEAD and
     OPTIONS) or `all`, which gRPC needs."""
@@ -122,20 +123,96 @@ Services = Mapping[Host, ServiceSpec]
 Namespaces = Mapping[DnsLabel, NamespaceSpec]
 
 
-def check_services(services: Services, clusters: tuple[str, ...], failover_hosts: tuple[str, ...]) -> None:
-    """Refuses declarations that name what the stack doesn't have, or that another section decides.
+# Namespaces that the platform makes, or Kubernetes for itself. The admission policies exempt most of them by name.
+PLATFORM_NAMESPACES = (
+    "cert-manager",
+    "istio-gateways",
+    "istio-remote-access",
+    "istio-system",
+    "kube-node-lease",
+    "kube-public",
+    "kube-system",
+    "observability",
+    "spire",
+    "spire-oidc",
+)
+# As in manifests/samples/namespaces.yaml.
+SAMPLE_NAMESPACES = ("helloworld", "sleep")
+
+
+def check_services(
+    services: Services, namespaces: Namespaces, clusters: tuple[str, ...], failover_hosts: tuple[str, ...]
+) -> None:
+    """Refuses declarations that name what the stack doesn't have, or that another entry or section decides.
 
     Raises:
         PydanticCustomError: with the key below `fedmesh:`.
     """
+    local = localities(services, namespaces)
     for host, spec in services.items():
+        path = ("services", host)
         if host.startswith("*") and spec.beyond_scope:
-            raise refusal("can have localOnly only: name each host", "services", host)
+            raise refusal("can have localOnly only: name each host", *path)
         if spec.cluster and spec.cluster not in clusters:
-            raise refusal(
-                f"must be one of {', '.join(clusters)}, not {spec.cluster!r}", "services", host, "cluster"
-            )
+            raise refusal(f"must be one of {', '.join(clusters)}, not {spec.cluster!r}", *path, "cluster")
         if spec.beyond_scope and host in failover_hosts:
+            raise refusal("is in failover.hosts, too: only one of two rules for a host holds", *path)
+        for key, value in (("localOnly", spec.local_only), ("cluster", spec.cluster)):
+            if value is not None and not _of_the_mesh(host):
+                raise refusal(
+                    "is for services of the mesh: name them <service>.<namespace>.svc.cluster.local, or "
+                    "*.<namespace>.svc.cluster.local for localOnly",
+                    *(*path, key),
+                )
+        wildcard = _most_specific(host, local)
+        if spec.cluster and spec.local_only is None and local.get(wildcard):
             raise refusal(
-                "is in failover.hosts, too: only one of two rules for a host holds", "services", host
+                f"excludes localOnly of {wildcard}: set localOnly to false beside it, or remove that of "
+                f"{wildcard} from services and namespaces",
+                *(*path, "cluster"),
             )
+    for name, namespace in namespaces.items():
+        host = every_service_of(name)
+        if namespace.local_only and host in services and services[host].local_only is False:
+            raise refusal(f"must be true, as in namespaces.{name}", "services", host, "localOnly")
+
+
+def check_namespaces(namespaces: Namespaces, samples: bool) -> None:
+    """Refuses namespaces that are not a team's.
+
+    Raises:
+        PydanticCustomError: with the key below `fedmesh:`.
+    """
+    for name in namespaces:
+        if name in PLATFORM_NAMESPACES:
+            raise refusal(
+                "is the platform's: must be a team's namespace, and none of "
+                + ", ".join(PLATFORM_NAMESPACES),
+                *("namespaces", name),
+            )
+        if samples and name in SAMPLE_NAMESPACES:
+            raise refusal("is made by samples: set samples.enabled to false", "namespaces", name)
+
+
+def localities(services: Services, namespaces: Namespaces) -> dict[str, bool]:
+    """For each host whether it is called within a cluster only; of several that match, the most specific holds."""
+    local = {every_service_of(name): True for name, spec in namespaces.items() if spec.local_only}
+    return local | {host: spec.local_only for host, spec in services.items() if spec.local_only is not None}
+
+
+def every_service_of(namespace: str) -> str:
+    """The host that stands for all services of a namespace."""
+    return f"*.{namespace}{MESH_DOMAIN}"
+
+
+def _of_the_mesh(host: str) -> bool:
+    """Whether a host is a service of the mesh, or a wildcard that some match."""
+    if host.startswith("*") and MESH_DOMAIN.endswith(host[1:]):
+        return True
+    return host.endswith(MESH_DOMAIN) and host.removesuffix(MESH_DOMAIN).count(".") == 1
+
+
+def _most_specific(host: str, hosts: Iterable[str]) -> str:
+    """The longest wildcard that matches a host, "" for none."""
+    matching = (each for each in hosts if each.startswith("*") and host.endswith(each[1:]))
+    return max(matching, key=len, default="")

@@ -32,7 +32,13 @@ from components.config.mesh import (
     SpireSettings,
     StorageSettings,
 )
-from components.config.services import GatewayApiSettings, Namespaces, Services, check_services
+from components.config.services import (
+    GatewayApiSettings,
+    Namespaces,
+    Services,
+    check_namespaces,
+    check_services,
+)
 
 NAMESPACE = "fedmesh"
 PREFIX = f"{NAMESPACE}:"
@@ -115,7 +121,8 @@ class Settings(Model):
     def _clusters_go_together(self) -> Self:
         check_clusters(self.clusters, self.aws)
         names = tuple(cluster.name for cluster in self.clusters)
-        check_services(self.services, names, tuple(self.failover.hosts))
+        check_namespaces(self.namespaces, self.samples.enabled)
+        check_services(self.services, self.namespaces, names, tuple(self.failover.hosts))
         check_ingress(self.ingress, self.clusters, self.aws, self.istio)
         without = [cluster.name for cluster in self.clusters if not cluster.istio_cni.enabled]
         for name, namespace in self.namespaces.items():

@@ -33,6 +33,8 @@ NAMESPACE = "istio-system"
 OFFICIAL_HUB = "docker.io"
 # Names of objects end at 253 characters, and have a prefix and a checksum beside the host.
 LONGEST_HOST_NAME = 200
+# What servers outside of the mesh have to take a connection, as in manifests/istio/dead-peers.yaml.
+OUTSIDE_CONNECT_MILLISECONDS = 10_000
 
 
 @dataclass(frozen=True)
@@ -247,11 +249,14 @@ def dead_peers(user_timeout: str) -> Document:
     """The EnvoyFilter whose socket options end connections to peers that vanished."""
     document = load_one("istio/dead-peers.yaml")
     patches: list[Document] = document["spec"]["configPatches"]
-    for patch in patches:
-        for option in patch["patch"]["value"].get("upstream_bind_config", {}).get("socket_options", []):
-            option["int_value"] = int(seconds(user_timeout) * 1000)
-    if not seconds(user_timeout):
-        document["spec"]["configPatches"] = [each for each in patches if each["applyTo"] != "CLUSTER"]
+    milliseconds = int(seconds(user_timeout) * 1000)
+    bound = [each for each in patches if "upstream_bind_config" in each["patch"]["value"]]
+    for patch in bound:
+        least = OUTSIDE_CONNECT_MILLISECONDS if "cluster" in patch["match"] else 0
+        for option in patch["patch"]["value"]["upstream_bind_config"]["socket_options"]:
+            option["int_value"] = max(milliseconds, least)
+    if not milliseconds:
+        document["spec"]["configPatches"] = [each for each in patches if each not in bound]
     return document
 
 

@@ -7,10 +7,10 @@ from typing import Any
 import pulumi
 
 from components.config.mesh import FailoverSettings
-from components.config.services import Namespaces, ServiceSpec, Stickiness
+from components.config.services import Namespaces, ServiceSpec, Stickiness, localities
 from components.kube.manifests import Document, load_one
 from components.kube.objects import child_of, register
-from components.mesh.istio import retry_budget
+from components.mesh.istio import object_names, retry_budget
 from components.mesh.outliers import outlier_figures
 
 HOME = "home"
@@ -39,16 +39,16 @@ class Services(pulumi.ComponentResource):
 
     def __init__(self, name: str, args: ServicesArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("fedmesh:services:Services", name, None, opts)
-        for host, spec in args.services.items():
-            for rule in service_rules(host, spec, args.failover):
+        hosts = [host for host, spec in args.services.items() if spec.beyond_scope]
+        for host, part in object_names(hosts).items():
+            for rule in service_rules(f"service-{part}", host, args.services[host], args.failover):
                 register(name, rule, child_of(self, args.after))
         self.register_outputs({})
 
 
 def local_settings(services: Mapping[str, ServiceSpec], namespaces: Namespaces) -> list[dict[str, Any]]:
     """Istio's serviceSettings: the hosts that are called within a cluster only, and the exceptions."""
-    local = {f"*.{name}.svc.cluster.local": True for name, spec in namespaces.items() if spec.local_only}
-    hosts = local | {host: each.local_only for host, each in services.items() if each.local_only is not None}
+    hosts = localities(services, namespaces)
     return [
         {"settings": {"clusterLocal": wanted}, "hosts": chosen}
         for wanted in (True, False)
@@ -56,17 +56,17 @@ def local_settings(services: Mapping[str, ServiceSpec], namespaces: Namespaces) 
     ]
 
 
-def service_rules(host: str, spec: ServiceSpec, failover: FailoverSettings) -> list[Document]:
-    """The rules for one host; none if the mesh's own rules are enough."""
+def service_rules(name: str, host: str, spec: ServiceSpec, failover: FailoverSettings) -> list[Document]:
+    """The rules for one host, all of one name; none if the mesh's own rules are enough."""
     rules: list[Document] = []
     if spec.cluster or spec.warmup or spec.stickiness or limits(spec):
-        rules.append(destination_rule(host, spec, failover))
+        rules.append(destination_rule(name, host, spec, failover))
     if spec.cluster or spec.idempotent or spec.timeout:
-        rules.append(virtual_service(host, spec))
+        rules.append(virtual_service(name, host, spec))
     return rules
 
 
-def destination_rule(host: str, spec: ServiceSpec, failover: FailoverSettings) -> Document:
+def destination_rule(name: str, host: str, spec: ServiceSpec, failover: FailoverSettings) -> Document:
     """The DestinationRule of a service: load balancing, connection limits and outlier detection."""
     policy: Document = {
         "connectionPool": {"tcp": {"connectTimeout": failover.connect_timeout}},
@@ -83,13 +83,13 @@ def destination_rule(host: str, spec: ServiceSpec, failover: FailoverSettings) -
     return load_one(
         "services/rule.yaml",
         {
-            "metadata": {"name": rule_name(host)},
+            "metadata": {"name": name},
             "spec": {"host": host, "trafficPolicy": policy, **({"subsets": home} if home else {})},
         },
     )
 
 
-def virtual_service(host: str, spec: ServiceSpec) -> Document:
+def virtual_service(name: str, host: str, spec: ServiceSpec) -> Document:
     """The VirtualService of a service: time-outs and retries."""
     destination: Document = {"host": host, **({"subset": HOME} if spec.cluster else {})}
     route = {
@@ -105,7 +105,7 @@ def virtual_service(host: str, spec: ServiceSpec) -> Document:
     tcp = {"tcp": [{"route": [{"destination": destination}]}]} if spec.cluster else {}
     return load_one(
         "services/route.yaml",
-        {"metadata": {"name": rule_name(host)}, "spec": {"hosts": [host], "http": http, **tcp}},
+        {"metadata": {"name": name}, "spec": {"hosts": [host], "http": http, **tcp}},
     )
 
 
@@ -144,8 +144,3 @@ def consistent_hash(stickiness: Stickiness) -> Document:
     if stickiness.header:
         return {"httpHeaderName": stickiness.header}
     return {"useSourceIp": True}
-
-
-def rule_name(host: str) -> str:
-    """Name of the rules for a host."""
-    return f"service-{host.replace('.', '-')}"

@@ -109,7 +109,7 @@ def federation_is_addressed(mesh: Mesh, cluster: LiveCluster) -> str:
 
 @check(
     "mesh pods are injected with the spire template",
-    "Restart the pod: it was created before istiod had the template, or its annotation omits `spire`.",
+    "Restart the pod: it was created before istiod had the template, or names templates of its own.",
 )
 def pods_have_the_socket(_mesh: Mesh, cluster: LiveCluster) -> str:
     """Every pod with a proxy mounts SPIRE's socket through the CSI driver."""

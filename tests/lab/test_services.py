@@ -248,6 +248,19 @@ def test_neither_slow_calls_nor_the_apps_own_errors_move_calls_away() -> None:
         assert set(answers(3, mixed)) == {own}
 
 
+def test_the_apps_own_errors_move_no_calls_away_under_its_owners_rule() -> None:
+    (own,) = pods(ONE, "near")
+    url = f"http://{NEAR}:8080/answer"
+    tenth = [word for each in (*[url] * 9, f"{url}?status=500") for word in ("-o-", each)]
+    try:
+        apply(ONE, rule(HOST, ROUND_ROBIN))
+        time.sleep(3)
+        said = in_client("curl", "-sS", "--max-time", "10", "-w", "\\n", *tenth * (CALLS // 10))
+        assert set(said.split()) == {own}
+    finally:
+        kubectl(ONE, "delete", "destinationrule", "owners", "-n", SPACE, "--ignore-not-found")
+
+
 def test_a_service_without_local_pods_is_answered_by_the_other_cluster() -> None:
     (there,) = pods(OTHER, "near")
     kubectl(ONE, "scale", "-n", SPACE, "deploy/near", "--replicas=0")
@@ -263,6 +276,14 @@ def test_a_service_without_local_pods_is_answered_by_the_other_cluster() -> None
 def test_an_app_speaks_tls_of_its_own() -> None:
     for host in (NEAR, FAR):
         assert curl("--insecure", f"https://{host}:8443/answer").endswith(" 200")
+
+
+@pytest.mark.parametrize("host", [NEAR, FAR])
+def test_a_client_of_http_1_0_is_answered(host: str) -> None:
+    assert curl("--http1.0", f"http://{host}:8080/answer").endswith(" 200")
+    posted = ("-H", f"Id: old-{host}", "--data", "order", f"http://{host}:8080/answer")
+    assert curl("--http1.0", *posted).endswith(" 200")
+    assert curl("--http1.0", f"http://{host}:8080/posts").split().count(f"old-{host}") == 1
 
 
 def test_large_headers_pass() -> None:

@@ -7,6 +7,7 @@ import pulumi
 import pytest
 
 from components.config.errors import ConfigError
+from components.config.services import PLATFORM_NAMESPACES
 from components.config.settings import parse
 from components.mesh.gateway_api import documents_of
 from tests.unit.program import LOCAL, Program, members, run
@@ -155,6 +156,109 @@ def test_a_host_has_its_rule_in_one_section_only(folder: Path) -> None:
     assert "failover.hosts" in said
 
 
+DB = "ledger.db.svc.cluster.local"
+
+
+@pytest.mark.parametrize(
+    ("sections", "whose"),
+    [
+        ({"namespaces": {"db": {"localOnly": True}}}, "*.db.svc.cluster.local"),
+        ({"services": {"*.db.svc.cluster.local": {"localOnly": True}}}, "*.db.svc.cluster.local"),
+        ({"services": {"*.svc.cluster.local": {"localOnly": True}}}, "*.svc.cluster.local"),
+    ],
+)
+def test_a_service_of_one_cluster_is_not_local_by_a_wildcard(
+    folder: Path, sections: dict[str, Any], whose: str
+) -> None:
+    services = {**sections.pop("services", {}), DB: {"cluster": "cluster-1"}}
+    said = refused(folder, services=services, **sections)
+    assert f"fedmesh:services.{DB}.cluster in Pulumi.unit.yaml" in said
+    assert f"localOnly of {whose}" in said
+    assert "set localOnly to false beside it" in said
+    services[DB] = {"cluster": "cluster-1", "localOnly": False}
+    assert parse({"clusters": members(2, folder), "services": services} | sections, "Pulumi.unit.yaml")
+
+
+def test_the_most_specific_wildcard_says_whether_a_service_is_local(folder: Path) -> None:
+    services = {
+        "*.svc.cluster.local": {"localOnly": True},
+        "*.db.svc.cluster.local": {"localOnly": False},
+        DB: {"cluster": "cluster-1"},
+    }
+    assert parse({"clusters": members(2, folder), "services": services}, "Pulumi.unit.yaml")
+
+
+def test_a_namespace_is_local_or_not(folder: Path) -> None:
+    wildcard = {"*.db.svc.cluster.local": {"localOnly": False}}
+    said = refused(folder, services=wildcard, namespaces={"db": {"localOnly": True}})
+    assert "fedmesh:services.*.db.svc.cluster.local.localOnly in" in said
+    assert "must be true, as in namespaces.db" in said
+
+
+@pytest.mark.parametrize(
+    "host", ["cart.shop", "*.shop", "cart.shop.local", "cart.svc.cluster.local", "*.example.com"]
+)
+@pytest.mark.parametrize("wish", [{"localOnly": True}, {"localOnly": False}, {"cluster": "cluster-1"}])
+def test_only_services_of_the_mesh_are_local_or_one_clusters(
+    folder: Path, host: str, wish: dict[str, Any]
+) -> None:
+    if host.startswith("*") and "cluster" in wish:
+        pytest.skip("a wildcard has localOnly only")
+    said = refused(folder, services={host: wish})
+    assert f"fedmesh:services.{host}.{next(iter(wish))} in Pulumi.unit.yaml" in said
+    assert "<service>.<namespace>.svc.cluster.local" in said
+
+
+@pytest.mark.parametrize("host", ["*.local", "*.cluster.local", "*.svc.cluster.local", HOST])
+def test_hosts_that_hold_services_of_the_mesh_may_be_local(folder: Path, host: str) -> None:
+    sections = {"services": {host: {"localOnly": True}}}
+    assert parse({"clusters": members(2, folder)} | sections, "Pulumi.unit.yaml")
+
+
+@pytest.mark.parametrize("host", ["cart.shop.svc", "*.shop.svc", "cart.shop.svc.cluster"])
+@pytest.mark.parametrize("section", ["services", "failover"])
+def test_a_name_of_a_service_that_istio_does_not_know_is_refused(
+    folder: Path, section: str, host: str
+) -> None:
+    """Istio completes names without dots only."""
+    hosts = {host: {}}
+    said = refused(folder, **{section: hosts if section == "services" else {"hosts": hosts}})
+    key = f"fedmesh:services.{host}" if section == "services" else f"fedmesh:failover.hosts.{host}"
+    assert f"{key} in Pulumi.unit.yaml" in said
+    assert ".svc.cluster.local" in said
+
+
+def test_rules_of_hosts_that_differ_only_in_dots_have_names_of_their_own(folder: Path) -> None:
+    wish = {"timeout": "1s", "warmup": "1m"}
+    others = {"a-b.c.svc.cluster.local": wish, "a.b-c.svc.cluster.local": wish}
+    mesh = two(folder, services={HOST: wish, **others})
+    for kind in ("DestinationRule", "VirtualService"):
+        made = [each for each in names(mesh, kind) if each.startswith("cluster-1-")]
+        assert len(set(made)) == 3
+        assert RULE.format(1, kind.lower()) in made
+        assert f"cluster-1-services-service-a-b-c-svc-cluster-local-{kind.lower()}" in made
+
+
+def test_the_platforms_namespaces_are_no_teams(mesh: Program, folder: Path) -> None:
+    exempt = {
+        name
+        for policy in mesh.kind("ValidatingAdmissionPolicy")
+        for rule in policy.inputs["spec"]["matchConstraints"]
+        .get("namespaceSelector", {})
+        .get("matchExpressions", [])
+        for name in rule.get("values", [])
+    }
+    made = {each.inputs["metadata"]["name"] for each in mesh.kind("Namespace")}
+    assert made
+    assert made - {"sleep", "helloworld"} <= set(PLATFORM_NAMESPACES)
+    assert {"observability", "kube-system"} <= exempt <= set(PLATFORM_NAMESPACES)
+    for name in (*PLATFORM_NAMESPACES, "sleep", "helloworld"):
+        said = refused(folder, namespaces={name: {}})
+        assert f"fedmesh:namespaces.{name} in Pulumi.unit.yaml" in said
+    sections = {"samples": {"enabled": False}, "namespaces": {"helloworld": {}}}
+    assert parse({"clusters": members(2, folder)} | sections, "Pulumi.unit.yaml")
+
+
 def with_plugin(clusters: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The clusters with Istio's CNI plugin."""
     for cluster in clusters:
@@ -250,6 +354,7 @@ def test_uploads_to_servers_that_pause_may_have_their_time(
     found = [
         option["int_value"]
         for patch in patches
+        if "cluster" not in patch["match"]
         for option in patch["patch"]["value"].get("upstream_bind_config", {}).get("socket_options", [])
     ]
     assert found == milliseconds

@@ -118,12 +118,40 @@ def test_the_numbers_of_the_stack_hold_with_and_without_owners_rules(folder: Pat
     assert config["defaultHttpRetryPolicy"]["perTryTimeout"] == "4s"
 
 
+def test_callers_that_speak_http_1_0_are_answered(mesh: Program) -> None:
+    """Istio's default is 426; nginx as a reverse proxy, ab and old clients speak it."""
+    assert mesh.one("cluster-1-istio-istiod").inputs["values"]["env"]["PILOT_HTTP10"] == "true"
+
+
 @pytest.mark.parametrize("context", ["SIDECAR_OUTBOUND", "GATEWAY"])
 def test_data_that_nobody_acknowledges_ends_a_connection_within_seconds(mesh: Program, context: str) -> None:
-    (patch,) = [each for each in dead_peers(mesh, "CLUSTER") if each["match"]["context"] == context]
+    (patch,) = [each for each in dead_peers(mesh, "CLUSTER") if each["match"] == {"context": context}]
     (option,) = patch["patch"]["value"]["upstream_bind_config"]["socket_options"]
     tcp, user_timeout = 6, 18
     assert (option["level"], option["name"], option["int_value"]) == (tcp, user_timeout, 3000)
+
+
+def test_an_app_has_more_time_to_take_a_connection_of_its_own_proxy(mesh: Program) -> None:
+    """The kernel repeats a connection's first packet after a second, where the app's queue was full."""
+    (patch,) = [each for each in dead_peers(mesh, "CLUSTER") if each["match"]["context"] == "SIDECAR_INBOUND"]
+    assert "cluster" not in patch["match"], "all ports, also those of no Service"
+    assert patch["patch"] == {"operation": "MERGE", "value": {"connect_timeout": "10s"}}
+
+
+@pytest.mark.parametrize(("wanted", "milliseconds"), [("3s", 10_000), ("1m", 60_000), ("0s", None)])
+def test_servers_outside_of_the_mesh_have_more_time_to_take_a_connection(
+    folder: Path, wanted: str, milliseconds: int | None
+) -> None:
+    """The user time-out also ends a connection that is being made: the last one that is set holds."""
+    patches = dead_peers(two(folder, istio={"deadPeers": {"userTimeout": wanted}}), "CLUSTER")
+    outside = {"context": "SIDECAR_OUTBOUND", "cluster": {"name": "PassthroughCluster"}}
+    last: dict[str, Any] = {}
+    for patch in patches:
+        if patch["match"] in ({"context": "SIDECAR_OUTBOUND"}, outside):
+            last |= patch["patch"]["value"]
+    assert last["connect_timeout"] == "10s"
+    options = last.get("upstream_bind_config", {}).get("socket_options", [{}])
+    assert [option.get("int_value") for option in options] == [milliseconds]
 
 
 def test_idle_peers_are_asked_whether_they_live_on_both_sides(mesh: Program) -> None:
