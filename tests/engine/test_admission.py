@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from components.kube.manifests import FOLDER, merged
+from fedmesh.attack.rights import steps
+from fedmesh.attack.tokens import REFUSAL, routes
 from fedmesh.verify.host_access import of_its_node
 from fedmesh.verify.requirements import EXEMPT
 from fedmesh.verify.strangers import takes_past
@@ -65,7 +67,12 @@ def definition(kind: str) -> dict[str, Any]:
             "scope": "Namespaced",
             "names": {"kind": kind, "plural": plural(kind)},
             "versions": [
-                {"name": "v1", "served": True, "storage": True, "schema": {"openAPIV3Schema": anything}}
+                {
+                    "name": "v1alpha1" if GROUPS[kind] == EXTENSIONS else "v1",
+                    "served": True,
+                    "storage": True,
+                    "schema": {"openAPIV3Schema": anything},
+                }
             ],
         },
     }
@@ -73,7 +80,8 @@ def definition(kind: str) -> dict[str, Any]:
 
 def rule(kind: str, **spec: Any) -> dict[str, Any]:
     metadata = {"name": "rule", "namespace": TENANT}
-    return {"apiVersion": f"{GROUPS[kind]}/v1", "kind": kind, "metadata": metadata, "spec": spec}
+    version = "v1alpha1" if GROUPS[kind] == EXTENSIONS else "v1"
+    return {"apiVersion": f"{GROUPS[kind]}/{version}", "kind": kind, "metadata": metadata, "spec": spec}
 
 
 @pytest.fixture(scope="module")
@@ -427,6 +435,13 @@ def test_a_tenant_gets_what_is_his(enforced: Server, document: dict[str, Any]) -
 )
 def test_a_tenant_is_refused_what_leads_out(enforced: Server, document: dict[str, Any], reason: str) -> None:
     assert reason in ask(enforced, document)
+
+
+@pytest.mark.parametrize("target", [*steps("x"), *routes(OTHERS, "x")])
+def test_what_fedmesh_attack_tries_is_refused_by_a_policy(enforced: Server, target: str) -> None:
+    _, document = {**steps("x"), **routes(OTHERS, "x")}[target]
+    answer = ask(enforced, merged(document, {"metadata": {"namespace": TENANT}}))
+    assert REFUSAL.search(answer), answer
 
 
 # Annotations that say where inbound traffic goes.
