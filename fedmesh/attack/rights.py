@@ -21,7 +21,9 @@ CERT_MANAGER = "cert-manager.io"
 BINDINGS = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{NAMESPACE}/rolebindings"
 INGRESS = "istio-ingressgateway"
 SERVES = "fedmesh:istio: {ingressTls: true}: it serves teams' certificates of its namespace, and its pods have no token"
+GATEWAY_API = "gateway.networking.k8s.io/v1"
 FORBIDDEN = 403
+UNKNOWN = 404
 INVALID = 422
 SETTLED = 10.0  # seconds
 
@@ -145,6 +147,20 @@ def said(control: Right, may: bool) -> str:
 def steps(run: str) -> dict[str, tuple[str, Json]]:
     """What a tenant might create, by what it would give him: plural and object."""
 
+    network = {"topology.istio.io/network": "network-of-a-peer"}
+    gateway: Json = {
+        "apiVersion": GATEWAY_API,
+        "kind": "Gateway",
+        "metadata": {"name": f"step-{run}", "labels": network},
+        "spec": {
+            "gatewayClassName": "istio-remote",
+            "addresses": [{"type": "IPAddress", "value": "192.0.2.1"}],
+            "listeners": [
+                {"name": "cross", "port": 15443, "protocol": "TLS", "tls": {"mode": "Passthrough"}}
+            ],
+        },
+    }
+
     def changed(spec: Mapping[str, Any], annotations: Mapping[str, str] | None = None) -> tuple[str, Json]:
         made = pod(f"step-{run}", "registry.example/step:1.0.0", ["true"])
         made["spec"] |= spec
@@ -157,13 +173,20 @@ def steps(run: str) -> dict[str, tuple[str, Json]]:
         body = {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": {"ports": ports, **spec}}
         return "services", body
 
+    def port() -> tuple[str, Json]:
+        plural, made = changed({})
+        made["spec"]["containers"][0]["ports"] = [{"containerPort": 8443, "hostPort": 10250}]
+        return plural, made
+
     return {
         "every taint tolerated": changed({"tolerations": [{"operator": "Exists"}]}),
         "SPIRE's node selected": changed({"nodeSelector": {"dedicated": "spire-server"}}),
         "system priority": changed({"priorityClassName": "system-node-critical"}),
         "the node's folders": changed({"volumes": [{"name": "host", "hostPath": {"path": "/"}}]}),
         "the node's processes": changed({"hostPID": True}),
+        "the kubelet's port": port(),
         "ports without the proxy": changed({}, {"traffic.sidecar.istio.io/excludeInboundPorts": "5000"}),
+        "a port of the proxy's own": changed({}, {"status.sidecar.istio.io/port": "5000"}),
         "another socket of identities": changed(
             {}, {"proxy.istio.io/config": "proxyMetadata: {WORKLOAD_IDENTITY_SOCKET_FILE: socket}"}
         ),
@@ -171,7 +194,8 @@ def steps(run: str) -> dict[str, tuple[str, Json]]:
             {}, {"sidecar.istio.io/proxyImage": "registry.example/proxy:1"}
         ),
         "a foreign address": service({"externalIPs": ["192.0.2.1"]}),
-        "a network's gateway": service({}, **{"topology.istio.io/network": "network-of-a-peer"}),
+        "a network's gateway": service({}, **network),
+        "a network's gateway of Gateway API": ("gateways", gateway),
     }
 
 
@@ -181,7 +205,14 @@ def run_steps(session: AttackSession, cluster: LiveCluster) -> Iterator[AttackRe
         cluster.api, "pods", pod(f"step-{session.janitor.run}", "registry.example/step:1.0.0", ["true"])
     )
     for target, (plural, body) in steps(session.janitor.run).items():
-        verdict, evidence = judge_step(refusal(cluster.api, plural, body), control)
+        try:
+            refused = refusal(cluster.api, plural, body)
+        except KubeError as error:
+            # without Gateway API, nobody can make its gateways
+            if error.status == UNKNOWN and body["apiVersion"] == GATEWAY_API:
+                continue
+            raise
+        verdict, evidence = judge_step(refused, control)
         told = (
             "an ordinary pod is admitted" if control is None else f"an ordinary pod is refused too: {control}"
         )
@@ -191,7 +222,9 @@ def run_steps(session: AttackSession, cluster: LiveCluster) -> Iterator[AttackRe
 def refusal(api: Api, plural: str, body: Json) -> str | None:
     """Why the API server would not create an object; None where it would."""
     try:
-        api.create(f"/api/v1/namespaces/{CLIENT}/{plural}?dryRun=All", body)
+        version = body["apiVersion"]
+        prefix = f"/apis/{version}" if "/" in version else f"/api/{version}"
+        api.create(f"{prefix}/namespaces/{CLIENT}/{plural}?dryRun=All", body)
     except KubeError as error:
         if error.status not in (FORBIDDEN, INVALID):
             raise

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from fedmesh import certs, curl
 from fedmesh.attack import certificates, pods, ports
@@ -28,12 +29,13 @@ _GRPC = (
     'umask 077; h=$(mktemp); IFS= read -r t; printf "%s\\n" "$t" > $h; a=$1; b=$2; shift 2; '
     '{ printf "$a"; cat; printf "$b"; } | curl -H @$h "$@"; e=$?; rm $h; exit $e'
 )
-ISTIO_API = f"/apis/networking.istio.io/v1/namespaces/{CLIENT}"
+NETWORKING, EXTENSIONS = "networking.istio.io/v1", "extensions.istio.io/v1alpha1"
 RBAC = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{CLIENT}"
 COLLECTIONS = (f"{RBAC}/rolebindings", f"{RBAC}/roles")
 KUBELET = 10250
 SETTLED = 10.0  # seconds
-ALLOWED, FORBIDDEN, INVALID, CREATED = 200, 403, 422, 201
+ALLOWED, FORBIDDEN, INVALID, CREATED, UNKNOWN = 200, 403, 422, 201, 404
+REFUSAL = re.compile(r"olicy '(fedmesh-[a-z-]+)'")
 
 
 def token_of(cluster: LiveCluster, namespace: str, account: str, audience: str = "") -> str:
@@ -203,30 +205,35 @@ def run_routes(session: AttackSession, cluster: LiveCluster) -> Iterator[AttackR
     token = token_of(cluster, CLIENT, name)
     (api,) = [each for each in cluster.services("default") if each["metadata"]["name"] == "kubernetes"]
     host = api["spec"]["clusterIP"]
-    base = f"https://{f'[{host}]' if ':' in host else host}{ISTIO_API}"
+    base = f"https://{f'[{host}]' if ':' in host else host}/apis"
 
     def ask(plural: str, body: Json) -> curl.Answer:
+        url = f"{base}/{body['apiVersion']}/namespaces/{CLIENT}/{plural}?dryRun=All"
         options = ("-H", "content-type: application/json", "--data-binary", json.dumps(body))
-        return attacker.ask_as(token, f"{base}/{plural}?dryRun=All", *options)
+        return attacker.ask_as(token, url, *options)
 
     own = f"{CLIENT}.{CLIENT}.svc.cluster.local"
 
     def admitted() -> curl.Answer | None:
         # the authorizer learns of a binding a moment after its creation
-        answer = ask("virtualservices", routes(own, name)["virtualservices"])
+        answer = ask("virtualservices", virtual_service(own, name))
         return answer if answer.status == CREATED else None
 
     control = poll(admitted, SETTLED, 0.5)
     told = f"a VirtualService for {own}: {'admitted' if control else 'refused as well'}"
-    for plural, body in routes(SERVER_HOST, name).items():
-        verdict, evidence = judge_route(ask(plural, body), control is not None)
-        yield AttackResult(ROUTES, cluster.name, f"{body['kind']} for {SERVER_HOST}", verdict, evidence, told)
+    for target, (plural, body) in routes(SERVER_HOST, name).items():
+        answer = ask(plural, body)
+        if answer.status == UNKNOWN:  # a kind that this version of Istio does not have
+            continue
+        verdict, evidence = judge_route(answer, control is not None)
+        yield AttackResult(ROUTES, cluster.name, target, verdict, evidence, told)
 
 
 def owner_of_routes(name: str) -> dict[str, Json]:
     """A Role with rights on Istio's objects in the namespace of the client, and its binding, by plural."""
     group = "rbac.authorization.k8s.io"
-    rule = {"apiGroups": ["networking.istio.io"], "resources": ["*"], "verbs": ["create"]}
+    groups = [version.split("/")[0] for version in (NETWORKING, EXTENSIONS)]
+    rule = {"apiGroups": groups, "resources": ["*"], "verbs": ["create"]}
     head = {"apiVersion": f"{group}/v1", "metadata": {"name": name}}
     subject = {"kind": "ServiceAccount", "name": name, "namespace": CLIENT}
     reference = {"apiGroup": group, "kind": "Role", "name": name}
@@ -236,40 +243,45 @@ def owner_of_routes(name: str) -> dict[str, Json]:
     }
 
 
-def routes(host: str, name: str) -> dict[str, Json]:
-    """Objects that would lead calls of a host to the attacker, by plural."""
+def virtual_service(host: str, name: str) -> Json:
+    """A VirtualService that leads the calls of a host to the attacker."""
+    route = {"route": [{"destination": {"host": f"{CLIENT}.{CLIENT}.svc.cluster.local"}}]}
+    return _made("VirtualService", name, {"hosts": [host], "http": [route]})
+
+
+def routes(host: str, name: str) -> dict[str, tuple[str, Json]]:
+    """Objects that would lead others' calls to the attacker, by what they are: plural and object."""
     own = f"{CLIENT}.{CLIENT}.svc.cluster.local"
-    specs: dict[tuple[str, str], Json] = {
-        ("virtualservices", "VirtualService"): {
-            "hosts": [host],
-            "http": [{"route": [{"destination": {"host": own}}]}],
-        },
-        ("destinationrules", "DestinationRule"): {
-            "host": host,
-            "trafficPolicy": {"loadBalancer": {"simple": "RANDOM"}},
-        },
-        ("serviceentries", "ServiceEntry"): {
-            "hosts": [host],
-            "ports": [{"number": 5000, "name": "http", "protocol": "HTTP"}],
-            "resolution": "STATIC",
-            "endpoints": [{"address": "192.0.2.1"}],
-        },
-    }
+    policy = {"loadBalancer": {"simple": "RANDOM"}}
+
+    def entry(host: str, **more: Any) -> tuple[str, Json]:
+        ports = [{"number": 5000, "name": "http", "protocol": "HTTP"}]
+        endpoints = [{"address": "192.0.2.1"}]
+        spec = {"hosts": [host], "ports": ports, "resolution": "STATIC", "endpoints": endpoints, **more}
+        return "serviceentries", _made("ServiceEntry", name, spec)
+
+    rule = _made("DestinationRule", name, {"host": host, "trafficPolicy": policy})
+    lua = _made("TrafficExtension", name, {"lua": {"inlineCode": "-- nothing"}}, EXTENSIONS)
+    short = host.split(".", maxsplit=1)[0]
     return {
-        plural: {
-            "apiVersion": "networking.istio.io/v1",
-            "kind": kind,
-            "metadata": {"name": name},
-            "spec": spec,
-        }
-        for (plural, kind), spec in specs.items()
+        f"VirtualService for {host}": ("virtualservices", virtual_service(host, name)),
+        f"DestinationRule for {host}": ("destinationrules", rule),
+        f"ServiceEntry for {host}": entry(host),
+        f"ServiceEntry for the short name {short}": entry(short),
+        "ServiceEntry for every address of a range": entry(own, addresses=["192.0.2.0/24"]),
+        "TrafficExtension with a program for proxies": ("trafficextensions", lua),
     }
+
+
+def _made(kind: str, name: str, spec: Json, version: str = NETWORKING) -> Json:
+    return {"apiVersion": version, "kind": kind, "metadata": {"name": name}, "spec": spec}
 
 
 def judge_route(answer: curl.Answer, control: bool) -> tuple[Verdict, str]:
     """Verdict and evidence: the mesh's own policy must refuse the object, and a tenant's own route be admitted."""
     if answer.status == CREATED:
         return Verdict.THROUGH, "the API server would create it"
-    if answer.status not in (FORBIDDEN, INVALID) or "fedmesh-routes" not in answer.body or not control:
+    refusal = REFUSAL.search(answer.body)
+    if answer.status not in (FORBIDDEN, INVALID) or not refusal or not control:
         return Verdict.UNJUDGED, f"{answer.status} {answer.body[-160:] or answer.error}"
-    return Verdict.REFUSED, f"{answer.status}: fedmesh-routes"
+    return Verdict.REFUSED, f"{answer.status}: {refusal[1]}"

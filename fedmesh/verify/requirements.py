@@ -13,6 +13,7 @@ from components.config.versions import NEWEST_MINOR, OLDEST_MINOR
 from fedmesh.kube import Json, KubeError
 from fedmesh.probe import NAMESPACE, poll
 from fedmesh.reading import LiveCluster, condition, full_name, load_balancer_addresses
+from fedmesh.verify.host_access import of_its_node
 from fedmesh.verify.model import Failed, Mesh, Severity, Warned, category, refuse
 from fedmesh.verify.room import RESERVED, RESERVED_FOR, is_reserved, judge_room
 from fedmesh.verify.services import is_meshed
@@ -213,6 +214,8 @@ def judge_others(pods: Iterable[Json], namespaces: Iterable[Json]) -> str:
             )
         if pod["spec"].get("priorityClassName", "").startswith("system-"):
             faults.setdefault(pod["metadata"]["namespace"], f"{full_name(pod)} has a system priority")
+        for what in of_its_node(pod):
+            faults.setdefault(pod["metadata"]["namespace"], f"{full_name(pod)} {what}")
     refuse(list(faults.values()))
     return "no pod would be refused"
 

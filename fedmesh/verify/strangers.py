@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Mapping, Sequence
 
 from fedmesh.certs import fingerprint, parse_chain
@@ -139,16 +140,29 @@ def judge_pods(pods: Sequence[Json]) -> str:
 
 # Ports on which the proxy answers for itself.
 OF_THE_PROXY = {"", "15020", "15021", "15090"}
+# Values that lead nothing past the proxy, of annotations that could; as in manifests/admission/proxies.yaml.
+HARMLESS: Mapping[str, tuple[str, ...]] = {
+    "sidecar.istio.io/interceptionMode": ("REDIRECT", "TPROXY"),
+    "istio.io/reroute-virtual-interfaces": ("",),
+    "status.sidecar.istio.io/port": ("15020", "0"),
+    f"{REDIRECTION}includeInboundPorts": ("*",),
+}
+# The same for fields of a proxy's config. YAML has many spellings: a value that is not plain counts as another.
+FIELDS = re.compile(r"(?i)interception_?mode|status_?port")
+HARMLESS_FIELDS = re.compile(
+    r"(?i)(?:interception_?mode[\"']?[ \t]*:[ \t]*[\"']?(?:REDIRECT|TPROXY)"
+    r"|status_?port[\"']?[ \t]*:[ \t]*[\"']?15020)[\"']?[ \t]*(?:,|}|\n|\Z)"
+)
 
 
 def takes_past(key: str, value: str) -> bool:
     """Whether an annotation leads inbound traffic past the proxy."""
-    if key == "sidecar.istio.io/interceptionMode":
-        return value == "NONE"
+    if key in HARMLESS:
+        return value not in HARMLESS[key]
+    if key == "proxy.istio.io/config":
+        return len(FIELDS.findall(value)) != len(HARMLESS_FIELDS.findall(value))
     if not key.startswith(REDIRECTION) or not ("Inbound" in key or "Interfaces" in key):
         return False
-    if key.startswith(f"{REDIRECTION}include"):
-        return value != "*"
     if (
         key == f"{REDIRECTION}excludeInboundPorts"
     ):  # with Istio's CNI plugin the injector leaves out the proxy's own

@@ -1,6 +1,7 @@
 """What the program makes of a stack: which objects, on which cluster, in which order."""
 
 import json
+from ipaddress import ip_address, ip_network
 from itertools import permutations
 from pathlib import Path
 from typing import Any
@@ -295,6 +296,28 @@ def test_istios_own_filters_are_off_only_for_upstream_envoy(folder: Path) -> Non
     plain = istiod(two(folder, istio={"plainEnvoy": True}))
     assert plain["env"]["PILOT_ENABLE_ALPN_FILTER"] == "false"
     assert plain["telemetry"]["enabled"] is False
+
+
+@pytest.mark.parametrize(
+    ("address", "blocked"),
+    [
+        ("127.0.0.1", True),
+        ("0.1.2.3", True),
+        ("169.254.169.254", True),
+        ("::1", True),
+        ("::", True),
+        ("fd00:ec2::254", True),
+        ("10.96.0.10", False),
+        ("192.0.2.1", False),
+    ],
+)
+def test_istiod_fetches_no_keys_from_its_own_pod_or_the_machine(
+    folder: Path, address: str, blocked: bool
+) -> None:
+    # istiod ignores a range that it cannot parse
+    listed = istiod(two(folder))["env"]["BLOCKED_CIDRS_IN_JWKS_URIS"].split(",")
+    ranges = [ip_network(each) for each in listed]
+    assert any(ip_address(address) in each for each in ranges) is blocked
 
 
 def test_a_host_with_its_own_failover_gets_rules_of_its_own(folder: Path) -> None:

@@ -1,5 +1,7 @@
 """Attacks by rights: each verdict needs a control, and a refusal for another reason proves nothing."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from fedmesh.attack import rights
@@ -60,6 +62,28 @@ def test_a_step_is_refused_only_by_the_meshs_own_policies(refused, control, verd
 
 
 def test_steps_are_dry_runs():
-    assert rights.refusal(Reviewing(), "pods", {}) is None
-    assert rights.refusal(Reviewing(refused="no"), "pods", {}) == "no"
-    assert all(plural in ("pods", "services") for plural, _ in rights.steps("run").values())
+    pod = {"apiVersion": "v1"}
+    assert rights.refusal(Reviewing(), "pods", pod) is None
+    assert rights.refusal(Reviewing(refused="no"), "pods", pod) == "no"
+    assert {plural for plural, _ in rights.steps("run").values()} == {"pods", "services", "gateways"}
+
+
+class Recording(Reviewing):
+    """An API server without Gateway API that refuses every object but the control."""
+
+    def create(self, path, body):
+        self.asked.append(path)
+        if "/gateway.networking.k8s.io/" in path:
+            raise KubeError("not found", 404)
+        if len(self.asked) > 1:
+            raise KubeError("policy 'fedmesh-x' denied request", 422)
+        return body
+
+
+def test_gateways_are_no_step_where_there_is_no_gateway_api():
+    api = Recording()
+    session = SimpleNamespace(janitor=SimpleNamespace(run="run"))
+    found = list(rights.run_steps(session, SimpleNamespace(name="cluster-1", api=api)))
+    assert "/apis/gateway.networking.k8s.io/v1/namespaces/sleep/gateways?dryRun=All" in api.asked
+    assert len(found) == len(rights.steps("run")) - 1
+    assert {each.verdict for each in found} == {Verdict.REFUSED}

@@ -85,7 +85,8 @@ def test_every_way_of_a_kubelet_into_a_pod_is_tried():
         (answer(201), True, Verdict.THROUGH),
         (answer(422, body="policy 'fedmesh-routes' denied request"), True, Verdict.REFUSED),
         (answer(422, body="policy 'fedmesh-routes' denied request"), False, Verdict.UNJUDGED),
-        (answer(403, body="cannot create resource"), True, Verdict.UNJUDGED),
+        (answer(422, body="policy 'fedmesh-mutual-tls' denied request"), True, Verdict.REFUSED),
+        (answer(403, body='User "fedmesh-attack-routes-x" cannot create resource'), True, Verdict.UNJUDGED),
         (answer(code=28, error="timed out"), True, Verdict.UNJUDGED),
     ],
 )

@@ -77,6 +77,12 @@ def test_a_certificate_beside_the_roots_is_named_before_it_is_signed():
         ("traffic.sidecar.istio.io/excludeOutboundPorts", "443", False),
         ("sidecar.istio.io/interceptionMode", "NONE", True),
         ("sidecar.istio.io/interceptionMode", "REDIRECT", False),
+        ("istio.io/reroute-virtual-interfaces", "net1", True),
+        ("status.sidecar.istio.io/port", "8080", True),
+        ("status.sidecar.istio.io/port", "15020", False),
+        ("proxy.istio.io/config", "interceptionMode: NONE", True),
+        ("proxy.istio.io/config", "{statusPort: 8080}", True),
+        ("proxy.istio.io/config", "{concurrency: 2, interceptionMode: REDIRECT}", False),
     ],
 )
 def test_annotations_that_lead_past_the_proxy(key, value, past):
