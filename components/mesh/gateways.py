@@ -161,6 +161,7 @@ class IstioGateways(pulumi.ComponentResource):
         service = k8s.core.v1.Service.get(
             f"{self._name}-{label}-service",
             made.status.apply(lambda status: f"{status.namespace}/{gateway}"),
-            opts=pulumi.ResourceOptions(parent=self),
+            # what is read by an id depends on nothing by itself: what uses the address goes before the load balancer
+            opts=child_of(self, made),
         )
         return service.status.apply(load_balancer_address)
