@@ -23,7 +23,7 @@ import yaml
 from botocore.exceptions import ClientError
 
 from components.aws import clusters as aws_clusters
-from components.aws import controller_identity, dns, edge, eks, links, load_balancer_controller
+from components.aws import addresses, controller_identity, dns, edge, eks, links, load_balancer_controller
 from components.aws.fleet import EksFleet
 from components.aws.iam import document_json
 from components.config import aws_facts
@@ -121,7 +121,7 @@ USERS = "shop.example.com"
 def test_load_balancers_end_users_tls_with_a_certificate_of_acm(cloud: str) -> None:
     arn = account.observer(cloud, "acm").request_certificate(DomainName=USERS)["CertificateArn"]
     ingress = {"hosts": {USERS: {}}, "acm": {"certificateArns": [arn]}}
-    rehearsed({**dev(), "fedmesh:ingress": ingress}, cloud).create()
+    rehearsed({**with_accelerator(), "fedmesh:ingress": ingress}, cloud).create()
     elb = account.observer(cloud, "elbv2")
     listeners = [
         each
@@ -134,6 +134,20 @@ def test_load_balancers_end_users_tls_with_a_certificate_of_acm(cloud: str) -> N
         if each["Port"] == 443:
             assert each["Certificates"] == [{"CertificateArn": arn}]
             assert each["SslPolicy"] == "ELBSecurityPolicy-TLS13-1-2-2021-06"
+
+
+def test_an_accelerator_that_keeps_client_addresses_of_tls_listeners_is_refused(
+    cloud: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arn = account.observer(cloud, "acm").request_certificate(DomainName=USERS)["CertificateArn"]
+    ingress = {"hosts": {USERS: {}}, "acm": {"certificateArns": [arn]}}
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            addresses, "EdgeArgs", lambda **given: edge.EdgeArgs(**{**given, "tls_ends_there": False})
+        )
+        life = rehearsed({**with_accelerator(), "fedmesh:ingress": ingress}, cloud)
+    with pytest.raises(RefusedError, match="has a TLS listener: client IP address preservation"):
+        life.create()
 
 
 def test_cert_manager_proves_hosts_of_one_zone_and_changes_nothing_else(cloud: str) -> None:
