@@ -23,6 +23,7 @@ NODE_POLICIES = (
 )
 EBS_CSI = "aws-ebs-csi-driver"
 DEDICATED = "dedicated"
+COMPUTE_TYPE = "eks.amazonaws.com/compute-type"  # a label of nodes
 OWNER = "fedmesh:stack"  # a tag of every EKS cluster, with the name of the stack that created it
 AUTO_MODE = eks.AutoModeOptionsArgs(
     enabled=True, compute_config=eks.ClusterComputeConfigArgs(node_pools=["general-purpose"])
@@ -347,22 +348,34 @@ class EksCluster(pulumi.ComponentResource):
             tags=self._tags("ebs-csi"),
             opts=self._child,
         )
-        # Auto Mode's nodes have the agent, and no pod of the managed ones has an identity
-        agent = [] if self._args.spec.auto_mode else [self._addon("eks-pod-identity-agent", after_nodes)]
+        # Auto Mode's nodes have an agent of their own, which this one leaves to them; managed ones need it all the same
+        agent = self._addon("eks-pod-identity-agent", after_nodes)
         with_role = pulumi.ResourceOptions.merge(
-            after_nodes, pulumi.ResourceOptions(depends_on=[*agent, *attachments])
+            after_nodes, pulumi.ResourceOptions(depends_on=[agent, *attachments])
         )
         return [
-            *agent,
+            agent,
             self._addon("coredns", after_nodes),
             self._addon(
                 EBS_CSI,
                 with_role,
                 {"ebs-csi-controller-sa": driver.arn},
-                # a volume that outlived its cluster can be told apart, and its owner found
-                {"controller": {"extraVolumeTags": self._tags("volume")}},
+                {"controller": self._volume_controller()},
             ),
         ]
+
+    def _volume_controller(self) -> dict[str, Any]:
+        """The EBS driver's controller: its volumes' tags, and which nodes it runs on.
+
+        By default it tolerates every NoExecute taint for five minutes: it would go to SPIRE's nodes, be evicted, and come
+        back. In Auto Mode it would also prefer managed nodes.
+        """
+        return {
+            # a volume that outlived its cluster can be told apart, and its owner found
+            "extraVolumeTags": self._tags("volume"),
+            "tolerations": [{"key": "CriticalAddonsOnly", "operator": "Exists"}],
+            **({"nodeSelector": {COMPUTE_TYPE: "auto"}} if self._args.spec.auto_mode else {}),
+        }
 
     def _addon(
         self,

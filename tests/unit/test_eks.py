@@ -257,6 +257,17 @@ def test_volumes_carry_the_tags_of_their_stack() -> None:
     }
 
 
+def test_the_ebs_drivers_controller_is_not_scheduled_to_nodes_that_evict_it() -> None:
+    def controller(**changes: Any) -> dict[str, Any]:
+        addon = cluster(**changes).one("one-aws-ebs-csi-driver")
+        return json.loads(addon.inputs["configurationValues"])["controller"]
+
+    for changes in ({}, AUTO):
+        assert controller(**changes)["tolerations"] == [{"key": "CriticalAddonsOnly", "operator": "Exists"}]
+    assert "nodeSelector" not in controller()
+    assert controller(**AUTO)["nodeSelector"] == {"eks.amazonaws.com/compute-type": "auto"}
+
+
 def test_a_cluster_says_which_stack_it_belongs_to_and_another_stack_leaves_it_alone() -> None:
     made = control_plane()["clusterTags"]
     assert list(made) == [OWNER]
@@ -333,12 +344,16 @@ def test_auto_mode_makes_all_nodes_but_those_of_spire_server() -> None:
     assert "autoMode" not in control_plane()
 
 
-def test_with_auto_mode_managed_nodes_keep_their_addons_and_no_pod_needs_the_identity_agent() -> None:
+def test_with_auto_mode_managed_nodes_keep_their_addons_and_the_identities_of_their_pods() -> None:
     made = cluster(**AUTO)
     plane = made.one("one", "eks:index:Cluster").inputs
     assert plane["useDefaultVpcCni"] is False
     assert plane["kubeProxyAddonOptions"]["enabled"] is True
-    assert sorted(each.inputs["addonName"] for each in made.of("Addon")) == ["aws-ebs-csi-driver", "coredns"]
+    assert sorted(each.inputs["addonName"] for each in made.of("Addon")) == [
+        "aws-ebs-csi-driver",
+        "coredns",
+        "eks-pod-identity-agent",
+    ]
 
 
 def test_nodes_of_auto_mode_are_in_private_subnets_alone() -> None:
