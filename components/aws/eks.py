@@ -367,8 +367,8 @@ class EksCluster(pulumi.ComponentResource):
     def _volume_controller(self) -> dict[str, Any]:
         """The EBS driver's controller: its volumes' tags, and which nodes it runs on.
 
-        By default it tolerates every NoExecute taint for five minutes: it would go to SPIRE's nodes, be evicted, and come
-        back. In Auto Mode it would also prefer managed nodes.
+        By default it tolerates every NoExecute taint for five minutes: it would go to SPIRE's nodes, be evicted, and
+        come back. In Auto Mode it would also prefer managed nodes.
         """
         return {
             # a volume that outlived its cluster can be told apart, and its owner found
