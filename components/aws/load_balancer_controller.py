@@ -125,6 +125,7 @@ class LoadBalancerController(pulumi.ComponentResource):
             drain_seconds=DRAIN_SECONDS,
             # without a class Auto Mode takes every Service
             class_name=CLASS if args.auto_mode else "",
+            gated=True,
         )
 
 

@@ -56,6 +56,12 @@ def test_only_the_ingress_load_balancer_is_on_the_internet() -> None:
     assert settings.spire_bundle.annotations[scheme] == "internal"
 
 
+def test_pods_behind_an_nlb_are_ready_only_once_it_routes_to_them() -> None:
+    _, settings = controller()
+    assert settings.ingress.gated and settings.east_west.gated
+    assert not LoadBalancerSettings().ingress.gated
+
+
 def test_the_internal_load_balancers_let_in_the_mesh_alone() -> None:
     _, settings = controller()
     assert settings.east_west.source_ranges == settings.spire_bundle.source_ranges == MESH
