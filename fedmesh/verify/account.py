@@ -125,9 +125,13 @@ class Account:
         return [c for c in self.clusters if c.region == region and c.eks_name not in self.existing[region]]
 
     def quota(self, quota: tuple[str, str], region: str) -> int:
-        """The value of a quota."""
+        """The value of a quota. Raises Warned where AWS does not tell it, as `up` needs no quota to be known."""
         words = ("service-quotas", "get-service-quota", "--service-code", quota[0], "--quota-code", quota[1])
-        return math.floor(self.aws(*words, region=region)["Quota"]["Value"])
+        try:
+            found = self.aws(*words, region=region)
+        except AwsError as error:
+            raise Warned(f"Service Quotas does not say: {error}") from None
+        return math.floor(found["Quota"]["Value"])
 
 
 def load(project: Path, stack: str) -> list[Account]:

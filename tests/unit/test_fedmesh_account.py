@@ -189,6 +189,13 @@ def test_who_may_not_ask_the_simulator_is_warned() -> None:
     assert (warned.severity, warned.name) == (Severity.WARNING, "the caller may do what the program does")
 
 
+def test_who_may_not_read_quotas_is_warned() -> None:
+    aws = FakeAws(**{"service-quotas_get-service-quota": AwsError("AccessDeniedException")})
+    (warned,) = [e for e in examine(Account("dev", [new_cluster()], "", PROJECT, aws)) if not e.ok]
+    assert (warned.severity, warned.name) == (Severity.WARNING, "quotas leave room")
+    assert warned.detail == "Service Quotas does not say: AccessDeniedException"
+
+
 def test_the_aws_command_fails_with_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     def run(line: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
         assert line == ["aws", "ec2", "describe-vpcs", "--output", "json", "--region", "eu-west-1"]
