@@ -12,7 +12,15 @@ import pulumi_eks as eks
 
 from components.aws.iam import ROLE_PATH, managed_policy, role
 from components.config.aws_facts import partition_of
-from components.config.eks import GENERAL, LATEST, SPIRE_SERVER, EksSpec, NodeGroupSpec, is_listed
+from components.config.eks import (
+    GENERAL,
+    LATEST,
+    SPIRE_SERVER,
+    EksSpec,
+    NodeGroupSpec,
+    is_listed,
+    log_group_of,
+)
 
 API_PORT = 443
 NODE_POLICIES = (
@@ -135,7 +143,7 @@ class EksCluster(pulumi.ComponentResource):
         return [
             aws.cloudwatch.LogGroup(
                 f"{self._name}-control-plane",
-                name=f"/aws/eks/{self._args.cluster_name}/cluster",
+                name=log_group_of(self._args.cluster_name),
                 retention_in_days=self._args.spec.flow_log_days,
                 tags=self._tags("control-plane"),
                 opts=self._child,

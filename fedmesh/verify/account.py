@@ -12,7 +12,7 @@ from functools import cache, cached_property
 from pathlib import Path
 
 from components.config.accounts import AccountSpec, in_account
-from components.config.eks import LATEST, EksSpec, is_listed, name_in_eks
+from components.config.eks import LATEST, EksSpec, is_listed, log_group_of, name_in_eks
 from components.config.errors import ConfigError
 from components.config.networks import check_gateway, check_network
 from components.config.zones import verified_zones
@@ -189,6 +189,29 @@ def name_is_free(account: Account, cluster: NewCluster) -> str:
             f"{cluster.eks_name} exists in {cluster.region} and belongs to {owner or 'no stack that says so'}"
         )
     return f"{cluster.eks_name} is this stack's"
+
+
+@check(
+    "no log group of an earlier cluster is left",
+    "Delete it with the command that the report names, or import it into the stack.",
+)
+def log_group_is_free(account: Account, cluster: NewCluster) -> str:
+    """The program makes the log group before the cluster, which EKS writes to for a while after it is deleted."""
+    if not cluster.spec.log_types:
+        return "no logs are kept"
+    name = log_group_of(cluster.eks_name)
+    if cluster.eks_name in account.existing[cluster.region]:
+        return name
+    found = account.aws("logs", "describe-log-groups", "--log-group-name-prefix", name, region=cluster.region)
+    for arn in [
+        each["arn"].removesuffix(":*") for each in found["logGroups"] if each["logGroupName"] == name
+    ]:
+        words = ("logs", "list-tags-for-resource", "--resource-arn", arn)
+        if "Name" in account.aws(*words, region=cluster.region).get("tags", {}):
+            return f"{name} is of an `up` that ended early"  # EKS gives its own no tags
+        command = f"aws logs delete-log-group --log-group-name {name} --region {cluster.region}"
+        raise Failed(f"{name} exists, and the cluster does not", f"Run `{command}`.")
+    return name
 
 
 @check("EKS has the versions", "Choose a version that is named in the report, or `latest` for addons.")
@@ -435,6 +458,7 @@ def _denied(account: Account, words: Sequence[str]) -> list[str]:
 CHECKS = (
     credentials_are_valid,
     name_is_free,
+    log_group_is_free,
     versions_exist,
     zones_are_usable,
     network_is_usable,
