@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from components.config.mesh import ChartSettings, IstioSettings
+from components.kube.last_known import ClusterState
 from components.kube.load_balancers import LoadBalancerService, LoadBalancerSettings
 from components.mesh.gateways import IstioGateways, IstioGatewaysArgs
 from tests.unit.program import LOCAL, Object, Program, members, run
@@ -131,6 +132,7 @@ def test_gateways_that_are_ready_late_are_replaced_all_at_once(gated: bool) -> N
         IstioSettings(replicas=3),
         [],
         LoadBalancerSettings(ingress=service, east_west=service),
+        ClusterState("", dict.fromkeys(GATEWAYS, "192.0.2.7")),
     )
     made = record(lambda: IstioGateways("one", args))
     for label in GATEWAYS:
