@@ -57,6 +57,7 @@ class EksClusterArgs:
         mesh_cidrs: further ranges whose hosts belong to the mesh.
         permissions_boundary: ARN of the boundary of all roles, None for none.
         tags: tags of all resources.
+        spire_servers: the number of SPIRE's servers.
     """
 
     cluster_name: str
@@ -72,6 +73,7 @@ class EksClusterArgs:
     network: pulumi.Resource | None = None
     mesh_cidrs: Sequence[str] = ()
     permissions_boundary: pulumi.Input[str] | None = None
+    spire_servers: int = 1
 
 
 class EksCluster(pulumi.ComponentResource):
@@ -81,12 +83,14 @@ class EksCluster(pulumi.ComponentResource):
         kubeconfig: JSON, a secret; its context has the alias as name. Known when nodes and addons are there.
         endpoint: URL of the API server.
         security_group_id: the group that EKS gives to control plane and nodes.
+        node_role_arn: the role of the nodes of managed groups.
         control_plane: the cluster in EKS, which exists long before its nodes.
     """
 
     kubeconfig: pulumi.Output[str]
     endpoint: pulumi.Output[str]
     security_group_id: pulumi.Output[str]
+    node_role_arn: pulumi.Output[str]
     control_plane: pulumi.Resource
 
     def __init__(self, name: str, args: EksClusterArgs, opts: pulumi.ResourceOptions | None = None) -> None:
@@ -272,6 +276,7 @@ class EksCluster(pulumi.ComponentResource):
             tags=self._tags("node"),
             opts=self._child,
         )
+        self.node_role_arn = node_role.arn
         # without its routes a node neither joins nor, on destroy, releases its network interfaces
         opts = pulumi.ResourceOptions.merge(
             after_cluster, pulumi.ResourceOptions(depends_on=[*attachments, *self._network])
@@ -322,9 +327,16 @@ class EksCluster(pulumi.ComponentResource):
         return aws.ssm.get_parameter_output(name=name, opts=pulumi.InvokeOutputOptions(parent=self)).value
 
     def _subnets_of(self, group_name: str) -> list[pulumi.Input[str]]:
-        """SPIRE's volume lives in one zone, and so must every node that may have to attach it."""
+        """A volume of SPIRE lives in one zone, and so must a node that can attach it.
+
+        Several servers are in as many zones as they have nodes, so that each zone keeps a node: AWS makes a new one in
+        the zone that has the fewest.
+        """
         subnets = list(self._args.private_subnet_ids)
-        return subnets[:1] if group_name == SPIRE_SERVER else subnets
+        if group_name != SPIRE_SERVER:
+            return subnets
+        nodes = self._args.spec.node_groups[SPIRE_SERVER].desired_size
+        return subnets[: max(1, min(self._args.spire_servers, nodes))]
 
     def _launch_template(self, group_name: str, group: NodeGroupSpec) -> aws.ec2.LaunchTemplate:
         tags = self._tags(group_name)
@@ -493,12 +505,14 @@ def child_transform(
         if args.type_ == "aws:iam/role:Role":
             return pulumi.ResourceTransformResult(props={**args.props, **role_inputs}, opts=args.opts)
         if args.type_ == "aws:eks/cluster:Cluster":
+            # a zone that fails can be taken out by a zonal shift
+            changed = {"zonalShiftConfig": {"enabled": True}}
             access = {
                 **cast(dict[str, Any], args.props.get("accessConfig") or {}),
                 "bootstrapClusterCreatorAdminPermissions": creator_is_admin,
             }
             return pulumi.ResourceTransformResult(
-                props={**args.props, "accessConfig": access}, opts=args.opts
+                props={**args.props, **changed, "accessConfig": access}, opts=args.opts
             )
         return None
 

@@ -29,7 +29,7 @@ EKS: dict[str, Any] = {
 }
 
 
-def cluster(**changes: Any) -> Recorder:
+def cluster(spire_servers: int = 1, **changes: Any) -> Recorder:
     spec = validated(EksSpec, {**EKS, **changes}, "eks", "Pulumi.dev.yaml", {"today": TODAY})
     args = EksClusterArgs(
         cluster_name="istio-eks-cluster-1",
@@ -44,6 +44,7 @@ def cluster(**changes: Any) -> Recorder:
         tags={"project": "fedmesh"},
         mesh_cidrs=["10.90.0.0/16"],
         permissions_boundary="arn:aws:iam::123456789012:policy/boundary",
+        spire_servers=spire_servers,
     )
     return record(lambda: EksCluster("one", args))
 
@@ -128,6 +129,7 @@ def test_listed_admins_may_include_the_clusters_creator() -> None:
         "bootstrapClusterCreatorAdminPermissions": False,
     }
     assert made["name"] == "n"
+    assert made["zonalShiftConfig"] == {"enabled": True}
     assert transformed("aws:eks/addon:Addon", {}) is None
 
 
@@ -188,6 +190,15 @@ def test_a_replaced_node_group_is_created_before_the_old_one_is_deleted() -> Non
 def test_the_nodes_of_spire_server_are_in_the_zone_of_its_volume() -> None:
     assert group("spire-server")["subnetIds"] == ["subnet-a"]
     assert group("general")["subnetIds"] == ["subnet-a", "subnet-b"]
+
+
+def test_several_spire_servers_are_in_as_many_zones_as_they_have_nodes() -> None:
+    def subnets(desired: int) -> list[str]:
+        groups = {"general": {}, "spire-server": {"desired": desired, "max": 3}}
+        return cluster(2, nodeGroups=groups).one("one-spire-server", "NodeGroup").inputs["subnetIds"]
+
+    assert subnets(2) == ["subnet-a", "subnet-b"]
+    assert subnets(1) == ["subnet-a"]  # a new node must be where the volume is
 
 
 def test_only_the_spire_server_group_is_tainted_and_labelled() -> None:
