@@ -409,7 +409,7 @@ def test_clusters_of_auto_mode_are_made_and_destroyed_and_nothing_is_left(cloud:
     (group,) = eks.list_nodegroups(clusterName=found["name"])["nodegroups"]
     assert group.startswith("spire-server-")
     assert eks.list_addons(clusterName=found["name"])["addons"] == [
-        *("aws-ebs-csi-driver", "coredns", "kube-proxy", "vpc-cni")
+        *("aws-ebs-csi-driver", "coredns", "eks-pod-identity-agent", "kube-proxy", "vpc-cni")
     ]
     life.destroy()
     assert left(cloud) == before
