@@ -65,5 +65,6 @@ def gateway_addresses(fleet: EksFleet, gateways: Mapping[str, IstioGateways]) ->
         )
         for name, spec in fleet.specs.items()
     ]
-    args = EdgeArgs(targets=targets, spec=aws.edge, tags=aws.tags)
+    acm = fleet.settings.ingress.acm is not None
+    args = EdgeArgs(targets=targets, spec=aws.edge, tags=aws.tags, tls_ends_there=acm)
     return GatewayAddresses(east_west, Edge("edge", args, fleet.home).address)

@@ -41,12 +41,14 @@ class AwsClustersArgs:
     Attributes:
         providers: the AWS provider of each cluster by its name.
         source: name of the stack file, for errors.
+        spire_servers: the number of SPIRE's servers of each cluster.
     """
 
     clusters: Sequence[AwsCluster]
     settings: AwsSettings
     providers: Mapping[str, aws.Provider]
     source: str
+    spire_servers: int = 1
 
 
 class AwsClusters(pulumi.ComponentResource):
@@ -260,6 +262,7 @@ class AwsClusters(pulumi.ComponentResource):
                 mesh_cidrs=self._args.settings.mesh_cidrs,
                 permissions_boundary=self.boundary(cluster.name),
                 tags=self._args.settings.tags,
+                spire_servers=self._args.spire_servers,
             ),
             self._in(cluster),
         )

@@ -43,11 +43,19 @@ class EdgeTarget:
 
 @dataclass(frozen=True)
 class EdgeArgs:
-    """Args of Edge: the gateways that take users, the preferred one first, the edge's settings, and tags."""
+    """Args of Edge.
+
+    Attributes:
+        targets: the gateways that take users, the preferred one first.
+        spec: the edge's settings.
+        tags: tags of all resources.
+        tls_ends_there: whether the gateways' load balancers end TLS: an accelerator keeps no client addresses then.
+    """
 
     targets: Sequence[EdgeTarget]
     spec: EdgeSpec
     tags: Mapping[str, str]
+    tls_ends_there: bool = False
 
 
 class Edge(pulumi.ComponentResource):
@@ -181,7 +189,8 @@ class Edge(pulumi.ComponentResource):
                         "endpoint_id": self._load_balancer_arn(target),
                         # connections that it has stay
                         "weight": 0 if target.drained else 100,
-                        "client_ip_preservation_enabled": True,
+                        # Global Accelerator refuses it for network load balancers with TLS listeners
+                        "client_ip_preservation_enabled": not self._args.tls_ends_there,
                     }
                     for target in self._args.targets
                     if target.region == region

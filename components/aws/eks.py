@@ -12,7 +12,15 @@ import pulumi_eks as eks
 
 from components.aws.iam import ROLE_PATH, managed_policy, role
 from components.config.aws_facts import partition_of
-from components.config.eks import GENERAL, LATEST, SPIRE_SERVER, EksSpec, NodeGroupSpec, is_listed
+from components.config.eks import (
+    GENERAL,
+    LATEST,
+    SPIRE_SERVER,
+    EksSpec,
+    NodeGroupSpec,
+    is_listed,
+    log_group_of,
+)
 
 API_PORT = 443
 NODE_POLICIES = (
@@ -23,6 +31,7 @@ NODE_POLICIES = (
 )
 EBS_CSI = "aws-ebs-csi-driver"
 DEDICATED = "dedicated"
+COMPUTE_TYPE = "eks.amazonaws.com/compute-type"  # a label of nodes
 OWNER = "fedmesh:stack"  # a tag of every EKS cluster, with the name of the stack that created it
 AUTO_MODE = eks.AutoModeOptionsArgs(
     enabled=True, compute_config=eks.ClusterComputeConfigArgs(node_pools=["general-purpose"])
@@ -48,6 +57,7 @@ class EksClusterArgs:
         mesh_cidrs: further ranges whose hosts belong to the mesh.
         permissions_boundary: ARN of the boundary of all roles, None for none.
         tags: tags of all resources.
+        spire_servers: the number of SPIRE's servers.
     """
 
     cluster_name: str
@@ -63,6 +73,7 @@ class EksClusterArgs:
     network: pulumi.Resource | None = None
     mesh_cidrs: Sequence[str] = ()
     permissions_boundary: pulumi.Input[str] | None = None
+    spire_servers: int = 1
 
 
 class EksCluster(pulumi.ComponentResource):
@@ -72,12 +83,14 @@ class EksCluster(pulumi.ComponentResource):
         kubeconfig: JSON, a secret; its context has the alias as name. Known when nodes and addons are there.
         endpoint: URL of the API server.
         security_group_id: the group that EKS gives to control plane and nodes.
+        node_role_arn: the role of the nodes of managed groups.
         control_plane: the cluster in EKS, which exists long before its nodes.
     """
 
     kubeconfig: pulumi.Output[str]
     endpoint: pulumi.Output[str]
     security_group_id: pulumi.Output[str]
+    node_role_arn: pulumi.Output[str]
     control_plane: pulumi.Resource
 
     def __init__(self, name: str, args: EksClusterArgs, opts: pulumi.ResourceOptions | None = None) -> None:
@@ -134,7 +147,7 @@ class EksCluster(pulumi.ComponentResource):
         return [
             aws.cloudwatch.LogGroup(
                 f"{self._name}-control-plane",
-                name=f"/aws/eks/{self._args.cluster_name}/cluster",
+                name=log_group_of(self._args.cluster_name),
                 retention_in_days=self._args.spec.flow_log_days,
                 tags=self._tags("control-plane"),
                 opts=self._child,
@@ -263,6 +276,7 @@ class EksCluster(pulumi.ComponentResource):
             tags=self._tags("node"),
             opts=self._child,
         )
+        self.node_role_arn = node_role.arn
         # without its routes a node neither joins nor, on destroy, releases its network interfaces
         opts = pulumi.ResourceOptions.merge(
             after_cluster, pulumi.ResourceOptions(depends_on=[*attachments, *self._network])
@@ -313,9 +327,16 @@ class EksCluster(pulumi.ComponentResource):
         return aws.ssm.get_parameter_output(name=name, opts=pulumi.InvokeOutputOptions(parent=self)).value
 
     def _subnets_of(self, group_name: str) -> list[pulumi.Input[str]]:
-        """SPIRE's volume lives in one zone, and so must every node that may have to attach it."""
+        """A volume of SPIRE lives in one zone, and so must a node that can attach it.
+
+        Several servers are in as many zones as they have nodes, so that each zone keeps a node: AWS makes a new one in
+        the zone that has the fewest.
+        """
         subnets = list(self._args.private_subnet_ids)
-        return subnets[:1] if group_name == SPIRE_SERVER else subnets
+        if group_name != SPIRE_SERVER:
+            return subnets
+        nodes = self._args.spec.node_groups[SPIRE_SERVER].desired_size
+        return subnets[: max(1, min(self._args.spire_servers, nodes))]
 
     def _launch_template(self, group_name: str, group: NodeGroupSpec) -> aws.ec2.LaunchTemplate:
         tags = self._tags(group_name)
@@ -347,22 +368,34 @@ class EksCluster(pulumi.ComponentResource):
             tags=self._tags("ebs-csi"),
             opts=self._child,
         )
-        # Auto Mode's nodes have the agent, and no pod of the managed ones has an identity
-        agent = [] if self._args.spec.auto_mode else [self._addon("eks-pod-identity-agent", after_nodes)]
+        # Auto Mode's nodes have an agent of their own, which this one leaves to them; managed ones need it all the same
+        agent = self._addon("eks-pod-identity-agent", after_nodes)
         with_role = pulumi.ResourceOptions.merge(
-            after_nodes, pulumi.ResourceOptions(depends_on=[*agent, *attachments])
+            after_nodes, pulumi.ResourceOptions(depends_on=[agent, *attachments])
         )
         return [
-            *agent,
+            agent,
             self._addon("coredns", after_nodes),
             self._addon(
                 EBS_CSI,
                 with_role,
                 {"ebs-csi-controller-sa": driver.arn},
-                # a volume that outlived its cluster can be told apart, and its owner found
-                {"controller": {"extraVolumeTags": self._tags("volume")}},
+                {"controller": self._volume_controller()},
             ),
         ]
+
+    def _volume_controller(self) -> dict[str, Any]:
+        """The EBS driver's controller: its volumes' tags, and which nodes it runs on.
+
+        By default it tolerates every NoExecute taint for five minutes: it would go to SPIRE's nodes, be evicted, and
+        come back. In Auto Mode it would also prefer managed nodes.
+        """
+        return {
+            # a volume that outlived its cluster can be told apart, and its owner found
+            "extraVolumeTags": self._tags("volume"),
+            "tolerations": [{"key": "CriticalAddonsOnly", "operator": "Exists"}],
+            **({"nodeSelector": {COMPUTE_TYPE: "auto"}} if self._args.spec.auto_mode else {}),
+        }
 
     def _addon(
         self,
@@ -472,12 +505,14 @@ def child_transform(
         if args.type_ == "aws:iam/role:Role":
             return pulumi.ResourceTransformResult(props={**args.props, **role_inputs}, opts=args.opts)
         if args.type_ == "aws:eks/cluster:Cluster":
+            # a zone that fails can be taken out by a zonal shift
+            changed = {"zonalShiftConfig": {"enabled": True}}
             access = {
                 **cast(dict[str, Any], args.props.get("accessConfig") or {}),
                 "bootstrapClusterCreatorAdminPermissions": creator_is_admin,
             }
             return pulumi.ResourceTransformResult(
-                props={**args.props, "accessConfig": access}, opts=args.opts
+                props={**args.props, **changed, "accessConfig": access}, opts=args.opts
             )
         return None
 

@@ -1,13 +1,16 @@
 """The network of one cluster where it exists already: what EKS and the load balancers need of it is checked."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pulumi
 import pulumi_aws as aws
 
+from components.aws.load_balancers import INTERNAL, INTERNET_FACING
 from components.config.eks import ExistingNetwork
-from components.config.networks import check_network
+from components.config.networks import check_network, one_per_zone
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,7 @@ class FoundNetwork(pulumi.ComponentResource):
 
     Outputs: those of Network. They are known when the VPC and all subnets have been checked, and fail with ConfigError
     where one of them does not do.
+        load_balancer_subnets: by the scheme of a load balancer the ids of its subnets, one of each zone, with commas.
     """
 
     vpc_id: pulumi.Output[str]
@@ -40,6 +44,7 @@ class FoundNetwork(pulumi.ComponentResource):
     public_subnet_ids: list[pulumi.Output[str]]
     route_table_ids: list[pulumi.Output[str]]
     nat_addresses: list[pulumi.Output[str]]
+    load_balancer_subnets: dict[str, pulumi.Output[str]]
 
     def __init__(self, name: str, args: FoundNetworkArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("fedmesh:network:FoundNetwork", name, None, opts)
@@ -65,8 +70,23 @@ class FoundNetwork(pulumi.ComponentResource):
         self.private_subnet_ids = [after_check(each) for each in network.private_subnet_ids]
         self.public_subnet_ids = [after_check(each) for each in network.public_subnet_ids]
         self.route_table_ids = [after_check(each) for each in network.route_table_ids]
+        zones = pulumi.Output.all(checked, args.after, *subnets).apply(
+            lambda found: {id_: str(each["zone"]) for id_, each in zip(ids, found[2:], strict=True)}
+        )
+        self.load_balancer_subnets = {
+            scheme: zones.apply(partial(_listed, given))
+            for scheme, given in (
+                (INTERNAL, network.private_subnet_ids),
+                (INTERNET_FACING, network.public_subnet_ids),
+            )
+            if given
+        }
         self.nat_addresses = [pulumi.Output.from_input(each) for each in network.nat_addresses]
         self.register_outputs({"vpcId": self.vpc_id})
+
+
+def _listed(ids: Sequence[str], zones: Mapping[str, str]) -> str:
+    return ",".join(one_per_zone(ids, zones))
 
 
 def _vpc_facts(found: aws.ec2.GetVpcResult) -> dict[str, Any]:

@@ -67,6 +67,7 @@ class EksFleet:
                 "vpcId": network.vpc_id,
                 "privateSubnetIds": network.private_subnet_ids,
                 "routeTableIds": network.route_table_ids,
+                "nodeRoleArn": self.resources.clusters[name].node_role_arn,
                 "clusterSecurityGroupId": self.resources.clusters[name].security_group_id,
             }
             for name, network in self.resources.networks.items()
@@ -95,7 +96,11 @@ def create_fleet(settings: Settings) -> EksFleet:
             pulumi.log.warn(f"{name} in {settings.source}: {warning}")
     providers = aws_providers(specs)
     args = AwsClustersArgs(
-        clusters=list(specs.values()), settings=settings.aws, providers=providers, source=settings.source
+        clusters=list(specs.values()),
+        settings=settings.aws,
+        providers=providers,
+        source=settings.source,
+        spire_servers=settings.spire.replicas,
     )
     return EksFleet(settings, specs, providers, AwsClusters("aws", args) if specs else None)
 

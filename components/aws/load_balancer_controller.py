@@ -8,17 +8,22 @@ import pulumi_aws as aws
 import pulumi_kubernetes as k8s
 
 from components.aws.controller_identity import ControllerIdentity, ControllerIdentityArgs
+from components.aws.existing_network import FoundNetwork
 from components.aws.fleet import EksFleet
 from components.aws.load_balancers import (
     DRAIN_SECONDS,
     GATEWAY_HEALTH_PORT,
+    INTERNAL,
+    INTERNET_FACING,
     load_balancer_name,
     nlb_annotations,
     plain_ports,
     tls_annotations,
 )
+from components.aws.network import Network
 from components.config.aws import ControllerSpec
 from components.config.images import ImageSettings
+from components.kube.charts import TIMEOUT_SECONDS
 from components.kube.load_balancers import LoadBalancerService, LoadBalancerSettings
 from components.kube.manifests import Document, load_one
 
@@ -43,6 +48,7 @@ class LoadBalancerControllerArgs:
         auto_mode: whether EKS Auto Mode, too, makes load balancers in the cluster.
         images: where images come from.
         permissions_boundary: ARN of the boundary of the controller's role, None for none.
+        subnets: ids of the load balancers' subnets by scheme, where the network exists and was not made for them.
         certificate_arn: certificate with which the ingress load balancer ends TLS, "" where the gateway does.
     """
 
@@ -59,6 +65,7 @@ class LoadBalancerControllerArgs:
     images: ImageSettings = field(default_factory=ImageSettings)
     permissions_boundary: pulumi.Input[str] | None = None
     certificate_arn: str = ""
+    subnets: Mapping[str, pulumi.Input[str]] = field(default_factory=dict[str, pulumi.Input[str]])
 
 
 class LoadBalancerController(pulumi.ComponentResource):
@@ -98,6 +105,7 @@ class LoadBalancerController(pulumi.ComponentResource):
             version=args.chart.version,
             repository_opts={"repo": args.chart.repository} if args.chart.repository else None,
             values=controller_values(args),
+            timeout=TIMEOUT_SECONDS,
             opts=pulumi.ResourceOptions(parent=self, depends_on=[identity]),
         )
         self.settings = LoadBalancerSettings(
@@ -111,9 +119,11 @@ class LoadBalancerController(pulumi.ComponentResource):
         self, label: str, args: LoadBalancerControllerArgs, release: k8s.helm.v3.Release
     ) -> LoadBalancerService:
         name = load_balancer_name(pulumi.get_stack(), args.cluster_name, label)
+        internal = label != "ingress" or args.ingress_scheme == INTERNAL
         annotations = nlb_annotations(
             release.status.apply(lambda _: name),
-            internal=label != "ingress" or args.ingress_scheme == "internal",
+            internal=internal,
+            subnets=args.subnets.get(INTERNAL if internal else INTERNET_FACING),
             tags=args.tags,
             health_port=None if label == "spire" else GATEWAY_HEALTH_PORT,
         )
@@ -125,6 +135,7 @@ class LoadBalancerController(pulumi.ComponentResource):
             drain_seconds=DRAIN_SECONDS,
             # without a class Auto Mode takes every Service
             class_name=CLASS if args.auto_mode else "",
+            gated=True,
         )
 
 
@@ -158,6 +169,11 @@ def install_controllers(
     return {name: installed.get(name, LoadBalancerSettings()) for name in options}
 
 
+def _subnets(network: Network | FoundNetwork) -> Mapping[str, pulumi.Input[str]]:
+    """In a network that exists, tags of other clusters could hide subnets from the controller: they are named."""
+    return network.load_balancer_subnets if isinstance(network, FoundNetwork) else {}
+
+
 def _args_by_cluster(fleet: EksFleet) -> dict[str, LoadBalancerControllerArgs]:
     settings = fleet.settings.aws
     if not (fleet.resources and settings.controller.enabled and settings.mesh):
@@ -178,6 +194,7 @@ def _args_by_cluster(fleet: EksFleet) -> dict[str, LoadBalancerControllerArgs]:
             images=fleet.settings.images,
             permissions_boundary=fleet.resources.boundary(name),
             certificate_arn=acm.arn(cluster.region) if acm else "",
+            subnets=_subnets(fleet.resources.networks[name]),
         )
         for name, cluster in fleet.specs.items()
     }

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import pulumi
 
 GATEWAY_HEALTH_PORT = 15021
+INTERNAL, INTERNET_FACING = "internal", "internet-facing"  # schemes
 PREFIX = "service.beta.kubernetes.io/aws-load-balancer"
 LONGEST_NAME = 32  # of a load balancer in ELBv2, letters, digits and hyphens
 DIGEST_LENGTH = 6
@@ -60,6 +61,7 @@ def nlb_annotations(
     tags: Mapping[str, str],
     health_port: int | None = None,
     health_check: HealthCheck | None = None,
+    subnets: pulumi.Input[str] | None = None,
 ) -> dict[str, pulumi.Input[str]]:
     """Returns the annotations that give a Service an NLB with its pods as targets.
 
@@ -69,6 +71,7 @@ def nlb_annotations(
         tags: AWS tags of what the controller creates.
         health_port: port of an HTTP /healthz/ready answer (Istio's gateways: 15021); else a TCP connection is tried.
         health_check: interval, time-out and thresholds.
+        subnets: ids with commas, one subnet of each zone; None where the controller finds them by their tags.
     """
     check = health_check or HealthCheck()
     http: dict[str, pulumi.Input[str]] = {
@@ -78,10 +81,11 @@ def nlb_annotations(
     }
     return {
         **(http if health_port else {}),
+        **({f"{PREFIX}-subnets": subnets} if subnets is not None else {}),
         f"{PREFIX}-name": name,
         f"{PREFIX}-type": "external",
         f"{PREFIX}-nlb-target-type": "ip",
-        f"{PREFIX}-scheme": "internal" if internal else "internet-facing",
+        f"{PREFIX}-scheme": INTERNAL if internal else INTERNET_FACING,
         f"{PREFIX}-attributes": "load_balancing.cross_zone.enabled=true",
         f"{PREFIX}-target-group-attributes": f"deregistration_delay.timeout_seconds={DRAIN_SECONDS}",
         f"{PREFIX}-healthcheck-interval": str(check.interval),

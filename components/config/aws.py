@@ -204,7 +204,8 @@ class AwsSettings(Model):
     mesh: Flag = setting(
         True, example=False, replaces="nothing; all that belongs to the mesh is installed or removed"
     )
-    """Whether the mesh is installed. `false` makes networks, clusters and storage alone, for a first look."""
+    """Whether the mesh is installed. `false` makes networks and clusters alone, and nothing on a cluster but the
+    StorageClass that `storage` asks for: for a first look, or until private API servers can be reached."""
 
     @model_validator(mode="after")
     def _a_gateway_is_for_joining(self) -> Self:

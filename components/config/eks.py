@@ -497,6 +497,11 @@ def name_in_eks(cluster: str) -> str:
     return f"istio-eks-{cluster}"
 
 
+def log_group_of(eks_name: str) -> str:
+    """The log group to which EKS writes what a control plane logs."""
+    return f"/aws/eks/{eks_name}/cluster"
+
+
 def is_listed(caller: str, principals: Sequence[str]) -> bool:
     """Whether the ARN of a caller, as STS gives it, is that of a listed role or user or of a session of it."""
     return _identity(caller) in {_identity(each) for each in principals}

@@ -68,6 +68,14 @@ def check_network(
     return True
 
 
+def one_per_zone(ids: Sequence[str], zones: Mapping[str, str]) -> list[str]:
+    """The first subnet of each zone by id, as a load balancer takes one of a zone: those of its `zones` by subnet."""
+    chosen: dict[str, str] = {}
+    for each in sorted(ids):
+        chosen.setdefault(zones[each], each)
+    return sorted(chosen.values())
+
+
 def check_gateway(gateway: Mapping[str, Any], account: str, source: str) -> bool:
     """Checks that a transit gateway which exists joins what is attached to it.
 

@@ -52,12 +52,14 @@ def release(
     namespace: pulumi.Input[str],
     values: pulumi.Input[Document],
     opts: pulumi.ResourceOptions,
+    timeout: int = TIMEOUT_SECONDS,
 ) -> k8s.helm.v3.Release:
     """Installs a chart and waits until its workloads are ready.
 
     Args:
         resource: Pulumi name.
         name, namespace: of the Helm release.
+        timeout: seconds to wait.
     """
     remote = not chart.path
     return k8s.helm.v3.Release(
@@ -68,7 +70,7 @@ def release(
         version=chart.version if remote else None,
         repository_opts={"repo": chart.repository} if remote else None,
         values=values,
-        timeout=TIMEOUT_SECONDS,
+        timeout=timeout,
         # remove what a failed installation left, so that the next run can install again
         allow_null_values=False,
         cleanup_on_fail=True,

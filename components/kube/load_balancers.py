@@ -17,6 +17,7 @@ class LoadBalancerService:
         ports: ports in place of those that the chart gives the Service.
         class_name: the loadBalancerClass, "" where the cloud has no other than the controller's.
         drain_seconds: time for which a pod that stops keeps serving, until no new connection is routed to it.
+        gated: whether a pod is ready only once the load balancer routes connections to it, minutes after its start.
     """
 
     annotations: Mapping[str, pulumi.Input[str]] = field(default_factory=dict[str, pulumi.Input[str]])
@@ -24,6 +25,7 @@ class LoadBalancerService:
     ports: tuple[Mapping[str, Any], ...] = ()
     drain_seconds: int = 3
     class_name: str = ""
+    gated: bool = False
 
     @property
     def spec(self) -> dict[str, Any]:

@@ -60,7 +60,13 @@ class Storage(pulumi.ComponentResource):
 
 
 def create_storage(settings: Settings, options: Mapping[str, pulumi.ResourceOptions]) -> dict[str, Storage]:
-    """Creates the StorageClasses of all clusters, with the options of each by its name."""
+    """Creates the StorageClasses of all clusters, with the options of each by its name.
+
+    Without the mesh nothing is made on a cluster, whose API server may be out of reach until something else joins the
+    networks, but the StorageClass that the stack itself asks for.
+    """
+    if not (settings.meshed or settings.storage.provisioner):
+        return {}
     return {
         spec.name: Storage(
             f"{spec.name}-storage",

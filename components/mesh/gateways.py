@@ -7,7 +7,7 @@ import pulumi
 import pulumi_kubernetes as k8s
 
 from components.config.mesh import ChartSpec, IstioSettings
-from components.kube.charts import release
+from components.kube.charts import TIMEOUT_SECONDS, release
 from components.kube.last_known import ClusterState
 from components.kube.load_balancers import LoadBalancerService, LoadBalancerSettings
 from components.kube.manifests import Document, load, load_one, merged
@@ -19,6 +19,9 @@ NAMESPACE = "istio-gateways"
 INGRESS = "istio-ingressgateway"
 EAST_WEST = "istio-eastwestgateway"
 STOP_SECONDS = 27  # for a proxy to end its connections after it has drained
+# Where a pod is ready minutes after its start, new ones are made all at once, and Helm waits longer.
+ALL_AT_ONCE = {"rollingUpdate": {"maxSurge": "100%", "maxUnavailable": 0}}
+GATED_SECONDS = 2 * TIMEOUT_SECONDS
 
 
 @dataclass(frozen=True)
@@ -134,6 +137,7 @@ class IstioGateways(pulumi.ComponentResource):
         patch = {
             **({"revision": args.settings.revision} if args.settings.revision else {}),
             "replicaCount": args.settings.replicas,
+            **({"strategy": ALL_AT_ONCE} if load_balancer.gated else {}),
             "lifecycle": {"preStop": {"sleep": {"seconds": load_balancer.drain_seconds}}},
             "terminationGracePeriodSeconds": load_balancer.drain_seconds + STOP_SECONDS,
             "topologySpreadConstraints": [
@@ -154,6 +158,7 @@ class IstioGateways(pulumi.ComponentResource):
             namespace=self.namespace,
             values=merged(merged(own, values), patch),
             opts=child_of(self, *args.after, *after),
+            timeout=GATED_SECONDS if load_balancer.gated else TIMEOUT_SECONDS,
         )
         self._ready.append(made)
         if args.last_known_state:
@@ -161,6 +166,7 @@ class IstioGateways(pulumi.ComponentResource):
         service = k8s.core.v1.Service.get(
             f"{self._name}-{label}-service",
             made.status.apply(lambda status: f"{status.namespace}/{gateway}"),
-            opts=pulumi.ResourceOptions(parent=self),
+            # what is read by an id depends on nothing by itself: what uses the address goes before the load balancer
+            opts=child_of(self, made),
         )
         return service.status.apply(load_balancer_address)

@@ -12,7 +12,7 @@ from functools import cache, cached_property
 from pathlib import Path
 
 from components.config.accounts import AccountSpec, in_account
-from components.config.eks import LATEST, EksSpec, is_listed, name_in_eks
+from components.config.eks import LATEST, EksSpec, is_listed, log_group_of, name_in_eks
 from components.config.errors import ConfigError
 from components.config.networks import check_gateway, check_network
 from components.config.zones import verified_zones
@@ -125,9 +125,13 @@ class Account:
         return [c for c in self.clusters if c.region == region and c.eks_name not in self.existing[region]]
 
     def quota(self, quota: tuple[str, str], region: str) -> int:
-        """The value of a quota."""
+        """The value of a quota. Raises Warned where AWS does not tell it, as `up` needs no quota to be known."""
         words = ("service-quotas", "get-service-quota", "--service-code", quota[0], "--quota-code", quota[1])
-        return math.floor(self.aws(*words, region=region)["Quota"]["Value"])
+        try:
+            found = self.aws(*words, region=region)
+        except AwsError as error:
+            raise Warned(f"Service Quotas does not say: {error}") from None
+        return math.floor(found["Quota"]["Value"])
 
 
 def load(project: Path, stack: str) -> list[Account]:
@@ -185,6 +189,29 @@ def name_is_free(account: Account, cluster: NewCluster) -> str:
             f"{cluster.eks_name} exists in {cluster.region} and belongs to {owner or 'no stack that says so'}"
         )
     return f"{cluster.eks_name} is this stack's"
+
+
+@check(
+    "no log group of an earlier cluster is left",
+    "Delete it with the command that the report names, or import it into the stack.",
+)
+def log_group_is_free(account: Account, cluster: NewCluster) -> str:
+    """The program makes the log group before the cluster, which EKS writes to for a while after it is deleted."""
+    if not cluster.spec.log_types:
+        return "no logs are kept"
+    name = log_group_of(cluster.eks_name)
+    if cluster.eks_name in account.existing[cluster.region]:
+        return name
+    found = account.aws("logs", "describe-log-groups", "--log-group-name-prefix", name, region=cluster.region)
+    for arn in [
+        each["arn"].removesuffix(":*") for each in found["logGroups"] if each["logGroupName"] == name
+    ]:
+        words = ("logs", "list-tags-for-resource", "--resource-arn", arn)
+        if "Name" in account.aws(*words, region=cluster.region).get("tags", {}):
+            return f"{name} is of an `up` that ended early"  # EKS gives its own no tags
+        command = f"aws logs delete-log-group --log-group-name {name} --region {cluster.region}"
+        raise Failed(f"{name} exists, and the cluster does not", f"Run `{command}`.")
+    return name
 
 
 @check("EKS has the versions", "Choose a version that is named in the report, or `latest` for addons.")
@@ -431,6 +458,7 @@ def _denied(account: Account, words: Sequence[str]) -> list[str]:
 CHECKS = (
     credentials_are_valid,
     name_is_free,
+    log_group_is_free,
     versions_exist,
     zones_are_usable,
     network_is_usable,

@@ -11,6 +11,13 @@ CALLERS = "8.8.4.0/24"
 # The identity that the simulated AWS sees in every caller.
 ADMIN = "arn:aws:iam::123456789012:user/moto"
 AWS = "fedmesh:aws"
+STORAGE = "fedmesh:storage"
+# What the program makes on EKS by default.
+GP3 = {
+    "class": "gp3",
+    "provisioner": "ebs.csi.aws.com",
+    "parameters": {"type": "gp3", "encrypted": "true"},
+}
 # The boundary that docs/aws.md has an administrator create first.
 BOUNDARY = "arn:aws:iam::123456789012:policy/fedmesh-boundary"
 
@@ -30,8 +37,9 @@ def with_callers(config: Config) -> Config:
 
 
 def aws_half(config: Config) -> Config:
-    """Without the mesh: clusters, networks and storage alone."""
+    """Without the mesh: clusters and networks, and a StorageClass, so that each API server has something to keep."""
     changed = deepcopy(config)
+    changed.setdefault(STORAGE, dict(GP3))
     changed[AWS] = {**changed.get(AWS, {}), "mesh": False}
     return changed
 

@@ -136,7 +136,14 @@ class Controller:
         return str(made["TargetGroups"][0]["TargetGroupArn"])
 
     def _subnets(self, service: Service) -> list[str]:
-        """Finds the subnets by their tags, as the controller does where no annotation lists them."""
+        """Finds the subnets by their tags where no annotation lists them, as the controller does."""
+        listed = [each for each in service.annotation("subnets").split(",") if each]
+        if listed:
+            found = self._ec2.describe_subnets(SubnetIds=listed)["Subnets"]
+            zones = [each["AvailabilityZone"] for each in found]
+            if len(set(zones)) < len(zones):  # validateSubnetsAZExclusivity
+                raise LookupError(f"multiple subnets in same Availability Zone: {', '.join(listed)}")
+            return listed
         role = "elb" if service.annotation("scheme", "internal") == "internet-facing" else "internal-elb"
         filters = [
             {"Name": "vpc-id", "Values": [self._vpc]},

@@ -166,12 +166,13 @@ def _costs(counts: Mapping[str, Mapping[str, int]], everywhere: Mapping[str, Aws
     nodes = sum(_nodes(group) * hour["instances"][group["instanceTypes"][0]] for group in groups)
     disks = sum(_nodes(group) * _disk(everywhere, group) for group in groups)
     zones = sum(len(e.get("SubnetIds", [])) for aws in everywhere.values() for e in _endpoints(aws))
+    addresses = total["public addresses"] + sum(map(_addresses_of_load_balancers, everywhere.values()))
     return {
         "control planes": total["clusters"] * hour["cluster"] * hours,
         "nodes": nodes * hours,
         "disks of nodes": disks * month["gp3PerGiB"],
         "NAT gateways": total["NAT gateways"] * hour["natGateway"] * hours,
-        "public addresses": total["public addresses"] * hour["publicAddress"] * hours,
+        "public addresses": addresses * hour["publicAddress"] * hours,
         "VPC endpoints": zones * hour["endpointPerZone"] * hours,
         "transit gateways": total["transit gateway attachments"] * hour["transitGatewayAttachment"] * hours,
         "load balancers": total["load balancers"] * hour["loadBalancer"] * hours,
@@ -201,6 +202,12 @@ def _disk(everywhere: Mapping[str, Aws], group: Mapping[str, Any]) -> int:
     )
     disks = versions[0]["LaunchTemplateData"]["BlockDeviceMappings"]
     return sum(int(disk["Ebs"].get("VolumeSize", IMAGE_DISK)) for disk in disks)
+
+
+def _addresses_of_load_balancers(aws: Aws) -> int:
+    """A load balancer on the internet has an address in each of its zones, which is charged as any other."""
+    balancers = aws.client("elbv2").describe_load_balancers()["LoadBalancers"]
+    return sum(len(each["AvailabilityZones"]) for each in balancers if each["Scheme"] == "internet-facing")
 
 
 def _endpoints(aws: Aws) -> list[dict[str, Any]]:

@@ -5,7 +5,12 @@ from typing import Any
 
 import pytest
 
+from components.config.mesh import ChartSettings, IstioSettings
+from components.kube.last_known import ClusterState
+from components.kube.load_balancers import LoadBalancerService, LoadBalancerSettings
+from components.mesh.gateways import IstioGateways, IstioGatewaysArgs
 from tests.unit.program import LOCAL, Object, Program, members, run
+from tests.unit.recording import record
 
 GATEWAYS = {"ingress": "istio-ingressgateway", "eastwest": "istio-eastwestgateway"}
 
@@ -115,3 +120,23 @@ def test_previous_gateways_go_when_nobody_keeps_them(mesh: Program) -> None:
         "cluster-1-istio-cross-network-gateway-gateway",
         "cluster-1-gateways-istio-eastwestgateway-servicepatch",
     }
+
+
+@pytest.mark.parametrize("gated", [True, False])
+def test_gateways_that_are_ready_late_are_replaced_all_at_once(gated: bool) -> None:
+    service = LoadBalancerService(gated=gated)
+    args = IstioGatewaysArgs(
+        "istio-system",
+        "network-1",
+        ChartSettings().istio_gateway,
+        IstioSettings(replicas=3),
+        [],
+        LoadBalancerSettings(ingress=service, east_west=service),
+        ClusterState("", dict.fromkeys(GATEWAYS, "192.0.2.7")),
+    )
+    made = record(lambda: IstioGateways("one", args))
+    for label in GATEWAYS:
+        inputs = made.one(f"one-{label}-gateway").inputs
+        at_once = {"rollingUpdate": {"maxSurge": "100%", "maxUnavailable": 0}} if gated else None
+        assert inputs["values"].get("strategy") == at_once
+        assert inputs["timeout"] == (1200 if gated else 600)

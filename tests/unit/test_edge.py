@@ -157,6 +157,15 @@ def test_global_accelerator_has_a_group_per_region_with_all_its_load_balancers()
     assert looked_up == ["c0-ingress", "c1-ingress", "c2-ingress"]
 
 
+@pytest.mark.parametrize("ends_tls", [True, False])
+def test_an_accelerator_keeps_client_addresses_where_load_balancers_do_not_end_tls(ends_tls: bool) -> None:
+    spec = validated(EdgeSpec, {"mode": "global-accelerator"}, "fedmesh:aws.edge", "Pulumi.dev.yaml")
+    targets = [EdgeTarget("c0", "us-east-1", "nlb-0.elb.amazonaws.com", "c0-ingress")]
+    made = record(lambda: Edge("edge", EdgeArgs(targets, spec, {}, tls_ends_there=ends_tls)))
+    (endpoint,) = made.one("edge-us-east-1", "EndpointGroup").inputs["endpointConfigurations"]
+    assert endpoint["clientIpPreservationEnabled"] is not ends_tls
+
+
 @pytest.mark.parametrize("drained", [True, False])
 def test_a_drained_cluster_gets_no_new_users(drained: bool) -> None:
     targets = [

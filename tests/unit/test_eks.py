@@ -29,7 +29,7 @@ EKS: dict[str, Any] = {
 }
 
 
-def cluster(**changes: Any) -> Recorder:
+def cluster(spire_servers: int = 1, **changes: Any) -> Recorder:
     spec = validated(EksSpec, {**EKS, **changes}, "eks", "Pulumi.dev.yaml", {"today": TODAY})
     args = EksClusterArgs(
         cluster_name="istio-eks-cluster-1",
@@ -44,6 +44,7 @@ def cluster(**changes: Any) -> Recorder:
         tags={"project": "fedmesh"},
         mesh_cidrs=["10.90.0.0/16"],
         permissions_boundary="arn:aws:iam::123456789012:policy/boundary",
+        spire_servers=spire_servers,
     )
     return record(lambda: EksCluster("one", args))
 
@@ -128,6 +129,7 @@ def test_listed_admins_may_include_the_clusters_creator() -> None:
         "bootstrapClusterCreatorAdminPermissions": False,
     }
     assert made["name"] == "n"
+    assert made["zonalShiftConfig"] == {"enabled": True}
     assert transformed("aws:eks/addon:Addon", {}) is None
 
 
@@ -188,6 +190,15 @@ def test_a_replaced_node_group_is_created_before_the_old_one_is_deleted() -> Non
 def test_the_nodes_of_spire_server_are_in_the_zone_of_its_volume() -> None:
     assert group("spire-server")["subnetIds"] == ["subnet-a"]
     assert group("general")["subnetIds"] == ["subnet-a", "subnet-b"]
+
+
+def test_several_spire_servers_are_in_as_many_zones_as_they_have_nodes() -> None:
+    def subnets(desired: int) -> list[str]:
+        groups = {"general": {}, "spire-server": {"desired": desired, "max": 3}}
+        return cluster(2, nodeGroups=groups).one("one-spire-server", "NodeGroup").inputs["subnetIds"]
+
+    assert subnets(2) == ["subnet-a", "subnet-b"]
+    assert subnets(1) == ["subnet-a"]  # a new node must be where the volume is
 
 
 def test_only_the_spire_server_group_is_tainted_and_labelled() -> None:
@@ -255,6 +266,17 @@ def test_volumes_carry_the_tags_of_their_stack() -> None:
         "project": "fedmesh",
         "Name": "istio-eks-cluster-1-volume",
     }
+
+
+def test_the_ebs_drivers_controller_is_not_scheduled_to_nodes_that_evict_it() -> None:
+    def controller(**changes: Any) -> dict[str, Any]:
+        addon = cluster(**changes).one("one-aws-ebs-csi-driver")
+        return json.loads(addon.inputs["configurationValues"])["controller"]
+
+    for changes in ({}, AUTO):
+        assert controller(**changes)["tolerations"] == [{"key": "CriticalAddonsOnly", "operator": "Exists"}]
+    assert "nodeSelector" not in controller()
+    assert controller(**AUTO)["nodeSelector"] == {"eks.amazonaws.com/compute-type": "auto"}
 
 
 def test_a_cluster_says_which_stack_it_belongs_to_and_another_stack_leaves_it_alone() -> None:
@@ -333,12 +355,16 @@ def test_auto_mode_makes_all_nodes_but_those_of_spire_server() -> None:
     assert "autoMode" not in control_plane()
 
 
-def test_with_auto_mode_managed_nodes_keep_their_addons_and_no_pod_needs_the_identity_agent() -> None:
+def test_with_auto_mode_managed_nodes_keep_their_addons_and_the_identities_of_their_pods() -> None:
     made = cluster(**AUTO)
     plane = made.one("one", "eks:index:Cluster").inputs
     assert plane["useDefaultVpcCni"] is False
     assert plane["kubeProxyAddonOptions"]["enabled"] is True
-    assert sorted(each.inputs["addonName"] for each in made.of("Addon")) == ["aws-ebs-csi-driver", "coredns"]
+    assert sorted(each.inputs["addonName"] for each in made.of("Addon")) == [
+        "aws-ebs-csi-driver",
+        "coredns",
+        "eks-pod-identity-agent",
+    ]
 
 
 def test_nodes_of_auto_mode_are_in_private_subnets_alone() -> None:

@@ -6,14 +6,15 @@ from typing import Any, ClassVar
 import pytest
 
 from components.aws.clusters import AwsCluster, AwsClusters, AwsClustersArgs
+from components.aws.existing_network import FoundNetwork, FoundNetworkArgs
 from components.aws.fleet import aws_providers
 from components.config.aws import AwsSettings
-from components.config.eks import EksSpec
+from components.config.eks import EksSpec, ExistingNetwork
 from components.config.errors import ConfigError, validated
-from components.config.networks import check_network
+from components.config.networks import check_network, one_per_zone
 from components.config.settings import parse as parse_stack
 from tests.unit import recording
-from tests.unit.recording import Recorder, record
+from tests.unit.recording import Recorder, record, value
 from tests.unit.test_eks import EKS
 from tests.unit.test_settings_aws import FILE, TODAY, eks_cluster, refused, spec
 
@@ -106,6 +107,21 @@ def test_networks_that_something_else_joins_get_no_links(monkeypatch: pytest.Mon
     assert not made.of("VpcPeeringConnection")
     assert not [each for each in made.of("Route") if "links" in each.name]
     assert [each for each in made.of("SecurityGroupIngressRule") if "from-new-api" in each.name]
+
+
+def test_load_balancers_are_told_one_subnet_of_each_zone() -> None:
+    zones = {"subnet-b": "us-east-1a", "subnet-a": "us-east-1a", "subnet-c": "us-east-1b"}
+    assert one_per_zone(["subnet-b", "subnet-c", "subnet-a"], zones) == ["subnet-a", "subnet-c"]
+
+
+def test_tags_of_other_clusters_hide_no_subnet_from_load_balancers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recording, "Recorder", Account)
+    network = validated(ExistingNetwork, NETWORK, "eks.network", FILE)
+    made: list[FoundNetwork] = []
+    args = FoundNetworkArgs(network, "10.2.0.0/16", "eks.network", FILE)
+    record(lambda: made.append(FoundNetwork("old", args)))
+    subnets = {scheme: value(ids) for scheme, ids in made[0].load_balancer_subnets.items()}
+    assert subnets == {"internal": ",".join(PRIVATE), "internet-facing": PUBLIC}
 
 
 FOUND: dict[str, dict[str, Any]] = {

@@ -19,6 +19,7 @@ from tests.unit.test_eks import EKS
 PROJECT = Path(__file__).parents[2]
 CALLER = "arn:aws:sts::123456789012:assumed-role/deployer/jane"
 ROLE = "arn:aws:iam::123456789012:role/ops/deployer"
+LOGS = "/aws/eks/istio-eks-cluster-1/cluster"
 
 
 class FakeAws:
@@ -44,6 +45,10 @@ class FakeAws:
                 ]
             },
             "ec2 describe-vpcs": {"Vpcs": [{}]},
+            "logs list-tags-for-resource": {},
+            "logs describe-log-groups": {
+                "logGroups": [{"logGroupName": "/aws/eks/istio-eks-cluster-1/cluster-2"}]
+            },
             "ec2 describe-addresses": {"Addresses": []},
             "ec2 describe-instance-types": {
                 "InstanceTypes": [{"InstanceType": "m5.large", "VCpuInfo": {"DefaultVCpus": 2}}]
@@ -95,6 +100,17 @@ def test_an_account_with_everything_passes_and_every_check_has_an_answer() -> No
             "EKS has no addon vpc-cni for",
         ),
         (
+            {
+                "logs_describe_log_groups": {
+                    "logGroups": [
+                        {"logGroupName": LOGS, "arn": f"arn:aws:logs:us-east-1:1:log-group:{LOGS}:*"}
+                    ]
+                }
+            },
+            "no log group of an earlier cluster is left",
+            "/aws/eks/istio-eks-cluster-1/cluster exists, and the cluster does not",
+        ),
+        (
             {"ec2_describe_instance_type_offerings": {"InstanceTypeOfferings": []}},
             "the zones have the instance types",
             "us-east-1a has none of m5.large for the group general",
@@ -128,6 +144,13 @@ def test_what_an_account_lacks_is_found_by_one_check(changed: dict[str, Any], ch
     found = failures(FakeAws(**changed))
     assert list(found) == [check]
     assert said in found[check]
+
+
+def test_a_log_group_that_the_program_has_made_is_not_in_the_way() -> None:
+    group = {"logGroupName": LOGS, "arn": f"arn:aws:logs:us-east-1:1:log-group:{LOGS}:*"}
+    tags = {"tags": {"Name": "istio-eks-cluster-1-control-plane"}}
+    answers = {"logs_describe_log_groups": {"logGroups": [group]}, "logs_list_tags_for_resource": tags}
+    assert failures(FakeAws(**answers)) == {}
 
 
 def test_databases_count_against_their_quota() -> None:
@@ -187,6 +210,13 @@ def test_who_may_not_ask_the_simulator_is_warned() -> None:
     aws = FakeAws(iam_simulate_principal_policy=AwsError("AccessDenied"))
     (warned,) = [e for e in examine(Account("dev", [new_cluster()], "", PROJECT, aws)) if not e.ok]
     assert (warned.severity, warned.name) == (Severity.WARNING, "the caller may do what the program does")
+
+
+def test_who_may_not_read_quotas_is_warned() -> None:
+    aws = FakeAws(**{"service-quotas_get-service-quota": AwsError("AccessDeniedException")})
+    (warned,) = [e for e in examine(Account("dev", [new_cluster()], "", PROJECT, aws)) if not e.ok]
+    assert (warned.severity, warned.name) == (Severity.WARNING, "quotas leave room")
+    assert warned.detail == "Service Quotas does not say: AccessDeniedException"
 
 
 def test_the_aws_command_fails_with_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -122,6 +122,7 @@ def test_the_ids_of_the_networks_are_told_for_vpns_and_gateways_of_ones_own() ->
     first = networks["cluster-1"]
     assert value(first["vpcId"]) == "cluster-1-network-vpc-id"
     assert value(first["clusterSecurityGroupId"]) == "sg-of-eks"
+    assert value(first["nodeRoleArn"]) == "arn:aws:mock:::cluster-1-eks-node"
     assert len(first["privateSubnetIds"]) == 2
     assert len(first["routeTableIds"]) == 3
 

@@ -56,6 +56,23 @@ def test_only_the_ingress_load_balancer_is_on_the_internet() -> None:
     assert settings.spire_bundle.annotations[scheme] == "internal"
 
 
+def test_pods_behind_an_nlb_are_ready_only_once_it_routes_to_them() -> None:
+    _, settings = controller()
+    assert settings.ingress.gated and settings.east_west.gated
+    assert not LoadBalancerSettings().ingress.gated
+
+
+def test_the_controller_has_ten_minutes_to_be_ready() -> None:
+    assert controller()[0].one("one-lb-release").inputs["timeout"] == 600
+
+
+def test_subnets_are_named_where_the_network_exists_and_found_by_tags_elsewhere() -> None:
+    _, settings = controller(subnets={"internal": "subnet-a,subnet-b", "internet-facing": "subnet-c"})
+    assert settings.ingress.annotations[f"{PREFIX}-subnets"] == "subnet-c"
+    assert settings.east_west.annotations[f"{PREFIX}-subnets"] == "subnet-a,subnet-b"
+    assert f"{PREFIX}-subnets" not in controller()[1].ingress.annotations
+
+
 def test_the_internal_load_balancers_let_in_the_mesh_alone() -> None:
     _, settings = controller()
     assert settings.east_west.source_ranges == settings.spire_bundle.source_ranges == MESH

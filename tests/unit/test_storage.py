@@ -1,9 +1,10 @@
 """The StorageClasses of a cluster: one for all volumes, and on EKS Auto Mode another for its nodes."""
 
+import pulumi
 import pytest
 
 from components.config.settings import parse
-from components.kube.storage import Storage, StorageArgs
+from components.kube.storage import Storage, StorageArgs, create_storage
 from tests.unit.recording import Recorder, record, value
 from tests.unit.stacks import TODAY, values
 
@@ -50,3 +51,17 @@ def test_a_class_of_ones_own_is_for_all_volumes(auto_mode: bool) -> None:
     recorder, storage = classes(auto_mode=auto_mode, **{"class": "mine"})
     assert not recorder.of("StorageClass")
     assert storage.class_name == storage.general_class_name == "mine"
+
+
+@pytest.mark.parametrize("storage", [{}, {"class": "gp3", "provisioner": "ebs.csi.aws.com"}])
+def test_without_the_mesh_nothing_is_made_on_a_cluster_but_what_the_stack_asks_for(
+    storage: dict[str, str],
+) -> None:
+    given = values("dev") | {"storage": storage}
+    given["aws"] = {**given.get("aws", {}), "mesh": False}
+    for cluster in given["clusters"]:
+        cluster["eks"]["endpoint"] = {}
+    settings = parse(given, "Pulumi.dev.yaml", TODAY)
+    options = {spec.name: pulumi.ResourceOptions() for spec in settings.clusters}
+    made = record(lambda: create_storage(settings, options))
+    assert len(made.of("StorageClass")) == (len(options) if storage else 0)

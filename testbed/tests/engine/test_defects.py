@@ -22,8 +22,8 @@ import pytest
 import yaml
 from botocore.exceptions import ClientError
 
+from components.aws import addresses, controller_identity, dns, edge, eks, links, load_balancer_controller
 from components.aws import clusters as aws_clusters
-from components.aws import controller_identity, dns, edge, eks, links, load_balancer_controller
 from components.aws.fleet import EksFleet
 from components.aws.iam import document_json
 from components.config import aws_facts
@@ -121,7 +121,7 @@ USERS = "shop.example.com"
 def test_load_balancers_end_users_tls_with_a_certificate_of_acm(cloud: str) -> None:
     arn = account.observer(cloud, "acm").request_certificate(DomainName=USERS)["CertificateArn"]
     ingress = {"hosts": {USERS: {}}, "acm": {"certificateArns": [arn]}}
-    rehearsed({**dev(), "fedmesh:ingress": ingress}, cloud).create()
+    rehearsed({**with_accelerator(), "fedmesh:ingress": ingress}, cloud).create()
     elb = account.observer(cloud, "elbv2")
     listeners = [
         each
@@ -134,6 +134,20 @@ def test_load_balancers_end_users_tls_with_a_certificate_of_acm(cloud: str) -> N
         if each["Port"] == 443:
             assert each["Certificates"] == [{"CertificateArn": arn}]
             assert each["SslPolicy"] == "ELBSecurityPolicy-TLS13-1-2-2021-06"
+
+
+def test_an_accelerator_that_keeps_client_addresses_of_tls_listeners_is_refused(
+    cloud: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arn = account.observer(cloud, "acm").request_certificate(DomainName=USERS)["CertificateArn"]
+    ingress = {"hosts": {USERS: {}}, "acm": {"certificateArns": [arn]}}
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            addresses, "EdgeArgs", lambda **given: edge.EdgeArgs(**{**given, "tls_ends_there": False})
+        )
+        life = rehearsed({**with_accelerator(), "fedmesh:ingress": ingress}, cloud)
+    with pytest.raises(RefusedError, match="has a TLS listener: client IP address preservation"):
+        life.create()
 
 
 def test_cert_manager_proves_hosts_of_one_zone_and_changes_nothing_else(cloud: str) -> None:
@@ -184,7 +198,7 @@ ROWS = {
 }
 
 
-@pytest.mark.parametrize(("stack", "column", "most"), [("dev", 1, 600.0), ("prod", 2, 2400.0)])
+@pytest.mark.parametrize(("stack", "column", "most"), [("dev", 1, 600.0), ("prod", 2, 2450.0)])
 def test_a_stack_costs_what_the_documents_say(cloud: str, stack: str, column: int, most: float) -> None:
     config = committed(stack)
     config[changes.AWS] = {**config[changes.AWS], "edge": {"mode": "none"}}
@@ -395,7 +409,7 @@ def test_clusters_of_auto_mode_are_made_and_destroyed_and_nothing_is_left(cloud:
     (group,) = eks.list_nodegroups(clusterName=found["name"])["nodegroups"]
     assert group.startswith("spire-server-")
     assert eks.list_addons(clusterName=found["name"])["addons"] == [
-        *("aws-ebs-csi-driver", "coredns", "kube-proxy", "vpc-cni")
+        *("aws-ebs-csi-driver", "coredns", "eks-pod-identity-agent", "kube-proxy", "vpc-cni")
     ]
     life.destroy()
     assert left(cloud) == before

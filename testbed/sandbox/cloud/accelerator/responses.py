@@ -113,11 +113,18 @@ class AcceleratorResponse(BaseResponse):
         return thing
 
     def _endpoints(self, region: str) -> list[Json]:
-        known = set(elbv2_backends[self.current_account][region].load_balancers)
+        known = elbv2_backends[self.current_account][region].load_balancers
         asked: list[dict[str, Any]] = self._get_param("EndpointConfigurations") or []
         for each in asked:
             if each["EndpointId"] not in known:
                 raise JsonRESTError(
                     "InvalidArgumentException", f"{each['EndpointId']} is no load balancer of {region}"
+                )
+            listeners = known[each["EndpointId"]].listeners.values()
+            # Requirements for endpoints with client IP address preservation, Global Accelerator's developer guide
+            if each.get("ClientIPPreservationEnabled") and any(one.protocol == "TLS" for one in listeners):
+                raise JsonRESTError(
+                    "InvalidArgumentException",
+                    f"{each['EndpointId']} has a TLS listener: client IP address preservation is not supported",
                 )
         return [{"EndpointId": each["EndpointId"], "Weight": each.get("Weight", 128)} for each in asked]
