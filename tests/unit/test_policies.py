@@ -1,9 +1,14 @@
 """Every rule passes a good resource and stops a bad one, through the policy library's own types."""
 
+import io
 import json
+import tarfile
+from pathlib import Path
 from typing import Any
 
+import pulumi
 import pytest
+import yaml
 from pulumi_policy import PolicyResourceOptions, ResourceValidationArgs, ResourceValidationPolicy
 
 from policies.network import CLUSTER, SCHEME
@@ -28,6 +33,12 @@ IAM = "no-wildcard-iam"
 MTLS = "strict-mtls"
 CLOSE = "network-policies-close"
 NETWORK_POLICY = "kubernetes:networking.k8s.io/v1:NetworkPolicy"
+CONFIG_MAP = "kubernetes:core/v1:ConfigMap"
+ROLLOUT = "kubernetes:argoproj.io/v1alpha1:Rollout"
+GATEWAY = "kubernetes:gateway.networking.k8s.io/v1:Gateway"
+WEB = "kubernetes:networking.k8s.io/v1:Ingress"
+ALB = "alb.ingress.kubernetes.io/scheme"
+GOOD_IMAGE, BAD_IMAGE = "docker.io/istio/pilot:1.31.0", "evil.example/pilot:1.31.0"
 DIGEST = "sha256:" + "a" * 64
 
 
@@ -78,10 +89,9 @@ def destination(policy: dict[str, Any], **spec: Any) -> dict[str, Any]:
     return {"spec": {"host": "*.local", "trafficPolicy": policy, **spec}}
 
 
-def trust(principal: dict[str, str]) -> str:
-    return json.dumps(
-        {"Statement": [{"Effect": "Allow", "Principal": principal, "Action": "sts:AssumeRole"}]}
-    )
+def trust(principal: dict[str, str], condition: dict[str, Any] | None = None) -> str:
+    allowed = {"Effect": "Allow", "Principal": principal, "Action": "sts:AssumeRole"}
+    return json.dumps({"Statement": [{**allowed, **({"Condition": condition} if condition else {})}]})
 
 
 def attached(name: str) -> dict[str, Any]:
@@ -94,6 +104,66 @@ def rendered(**labels: Any) -> dict[str, Any]:
 
 def deployment(image: str) -> dict[str, Any]:
     return {"spec": {"template": {"spec": {"containers": [{"image": image}]}}}}
+
+
+def pods(image: str, *path: str, **annotations: str) -> dict[str, Any]:
+    """A template of pods below a path of a spec."""
+    made: dict[str, Any] = {
+        "metadata": {"annotations": annotations},
+        "spec": {"containers": [{"image": image}]},
+    }
+    for key in reversed(("spec", *path)):
+        made = {key: made}
+    return made
+
+
+def pod(**annotations: str) -> dict[str, Any]:
+    return {"metadata": {"annotations": annotations}, "spec": {"containers": [{"image": GOOD_IMAGE}]}}
+
+
+def shared_gateway(
+    annotations: dict[str, str], metadata: dict[str, Any] | None = None, **spec: Any
+) -> dict[str, Any]:
+    infrastructure = {"infrastructure": {"annotations": annotations}} if annotations else {}
+    named = {"name": "web", "namespace": "team", **(metadata or {})}
+    return {"metadata": named, "spec": {"gatewayClassName": "istio", **infrastructure, **spec}}
+
+
+def limited(operator: str, key: str, value: Any) -> dict[str, Any]:
+    return statement(Resource="*", Condition={operator: {key: value}})
+
+
+def secrets(resource: str, action: str = "secretsmanager:GetSecretValue") -> dict[str, Any]:
+    return statement(Action=[action], Resource=resource)
+
+
+def values_text(hub: str) -> pulumi.StringAsset:
+    return pulumi.StringAsset(f"global: {{hub: {hub}}}")
+
+
+def local_chart(folder: Path, values: dict[str, Any] | None = None, **files: str) -> Path:
+    """A chart in a folder, with more files by names in which `__` is a slash."""
+    written = {"Chart.yaml": f"name: {folder.name}", "values.yaml": yaml.safe_dump(values or {})}
+    written |= {f"{name.replace('__', '/')}.yaml": text for name, text in files.items()}
+    for name, text in written.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    return folder
+
+
+def packed(folder: Path) -> Path:
+    archive = folder.with_name(f"{folder.name}-1.0.0.tgz")
+    with tarfile.open(archive, "w:gz") as opened:
+        for path in sorted(folder.rglob("*")):
+            if path.is_file():
+                entry = tarfile.TarInfo(f"{folder.name}/{path.relative_to(folder)}")
+                entry.size = path.stat().st_size
+                opened.addfile(entry, io.BytesIO(path.read_bytes()))
+    return archive
+
+
+def installed(path: Path, values: dict[str, Any] | None = None) -> dict[str, Any]:
+    return chart(values or {}, chart=str(path), repositoryOpts=None, version=None)
 
 
 def disk(encrypted: str) -> dict[str, Any]:
@@ -342,12 +412,7 @@ CASES: list[tuple[str, str, dict[str, Any], dict[str, Any]]] = [
     (IMAGES, RELEASE, chart({}), chart({}, repositoryOpts={"repo": "https://evil.example"})),
     (IMAGES, RELEASE, chart({}), chart({}, chart="oci://evil.example/istiod", repositoryOpts={})),
     (IMAGES, RELEASE, chart({}), chart({}, version=None)),
-    (
-        IMAGES,
-        RELEASE,
-        chart({}, chart="/opt/charts/istiod", repositoryOpts=None, version=None),
-        chart({}, version="*"),
-    ),
+    (IMAGES, RELEASE, chart({}), chart({}, version="*")),
     (
         IMAGES,
         DEPLOYMENT + "Patch",
@@ -456,6 +521,78 @@ CASES: list[tuple[str, str, dict[str, Any], dict[str, Any]]] = [
         "kubernetes:networking.istio.io/v1:Sidecar",
         {"spec": {"ingress": [{"port": {"number": 80}}]}},
         {"spec": {"ingress": [{"captureMode": "NONE"}]}},
+    ),
+    # IAM: ARNs that name only a kind of resource, conditions that exclude a little or hold without their key
+    *(
+        (IAM, ROLE_POLICY, secrets(good, action), secrets(bad, action))
+        for action, good, bad in (
+            (
+                "secretsmanager:GetSecretValue",
+                "arn:aws:secretsmanager:*:*:secret:mesh/*",
+                "arn:aws:secretsmanager:*:*:secret:*",
+            ),
+            (
+                "secretsmanager:GetSecretValue",
+                "arn:aws:secretsmanager:*:*:secret:a-*",
+                "arn:aws:secretsmanager:*:*:sec*",
+            ),
+            (
+                "secretsmanager:GetSecretValue",
+                "arn:aws:secretsmanager:*:*:secret:a-??????",
+                "arn:aws:secretsmanager:*:*:secret:*-??????",
+            ),
+            ("kms:Decrypt", "arn:aws:kms:*:*:key/1234", "arn:aws:kms:*:*:key/*"),
+            ("kms:Decrypt", "arn:aws:kms:*:*:alias/a", "arn:aws:kms:us-east-1:123456789012:key/?*"),
+            ("ssm:GetParameter", "arn:aws:ssm:*:*:parameter/a/*", "arn:aws:ssm:*:*:parameter/*"),
+            ("s3:GetObject", "arn:aws:s3:::bucket/*", "arn:aws:s3:::*/*"),
+            ("s3:GetObject", "arn:aws:s3:::bucket-*", "arn:aws:s3:::?*"),
+            ("sqs:SendMessage", "arn:aws:sqs:*:*:queue", "arn:aws:sqs:*:*:*"),
+            ("iam:PassRole", "arn:aws:iam::*:role/fedmesh/*", "arn:aws:iam::123456789012:role/*"),
+            (
+                "elasticloadbalancing:DeleteLoadBalancer",
+                "arn:aws:elasticloadbalancing:*:*:loadbalancer/net/a/*",
+                "arn:aws:elasticloadbalancing:*:*:loadbalancer/net/*/*",
+            ),
+            (
+                "logs:PutLogEvents",
+                "arn:aws:logs:*:*:log-group:a:*",
+                "arn:aws:logs:*:*:log-group:*:log-stream:*",
+            ),
+        )
+    ),
+    *(
+        (IAM, ROLE_POLICY, limited("StringEquals", "aws:ResourceTag/a", "b"), limited(*bad))
+        for bad in (
+            ("StringNotEquals", "aws:ResourceTag/a", "b"),
+            ("StringNotLike", "aws:ResourceTag/a", "b"),
+            ("StringNotEqualsIgnoreCase", "aws:ResourceTag/a", "b"),
+            ("ArnNotLike", "aws:SourceArn", "arn:aws:ec2:us-east-1:1:vpc/v"),
+            ("ArnNotEquals", "aws:SourceArn", "arn:aws:ec2:us-east-1:1:vpc/v"),
+            ("NotIpAddress", "aws:VpcSourceIp", "10.0.0.0/8"),
+            ("StringEqualsIfExists", "aws:ResourceTag/a", "b"),
+            ("ForAllValues:StringEquals", "aws:TagKeys", ["a"]),
+            ("Null", "aws:ResourceTag/a", "false"),
+            ("Bool", "aws:ViaAWSService", "false"),
+            ("StringLike", "aws:ResourceTag/a", ["b", "*"]),
+            ("StringLike", "aws:ResourceTag/a", "?*"),
+            ("ArnLike", "aws:SourceArn", "arn:aws:ec2:*:*:vpc/*"),
+            ("StringEquals", "aws:PrincipalOrgID", "o-1"),
+            ("IpAddress", "aws:VpcSourceIp", ["0.0.0.0/1", "128.0.0.0/1"]),
+            ("DateGreaterThan", "aws:CurrentTime", "2020-01-01T00:00:00Z"),
+        )
+    ),
+    (IAM, ROLE_POLICY, limited("ForAnyValue:StringLike", "aws:TagKeys", "spire-*"), limited("Bool", "a", "")),
+    (
+        IAM,
+        ROLE_POLICY,
+        limited("Bool", "kms:GrantIsForAWSResource", "true"),
+        {"policy": {"Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}},
+    ),
+    (
+        IAM,
+        ROLE,
+        {"assumeRolePolicy": trust({"AWS": "*"}, {"StringEquals": {"aws:PrincipalOrgID": "o-1"}})},
+        {"assumeRolePolicy": trust({"AWS": "*"}, {"StringNotEquals": {"aws:PrincipalOrgID": "o-1"}})},
     ),
 ]
 
