@@ -594,6 +594,143 @@ CASES: list[tuple[str, str, dict[str, Any], dict[str, Any]]] = [
         {"assumeRolePolicy": trust({"AWS": "*"}, {"StringEquals": {"aws:PrincipalOrgID": "o-1"}})},
         {"assumeRolePolicy": trust({"AWS": "*"}, {"StringNotEquals": {"aws:PrincipalOrgID": "o-1"}})},
     ),
+    # load balancers of Ingresses, Gateways, patches, charts and custom resources
+    (WORLD, WEB, rendered(annotations={ALB: "internal"}), rendered(annotations={ALB: "internet-facing"})),
+    (WORLD, WEB + "Patch", rendered(), rendered(annotations={ALB: "internet-facing"})),
+    (
+        WORLD,
+        "kubernetes:extensions/v1beta1:Ingress",
+        rendered(
+            name="istio-ingressgateway", namespace="istio-gateways", annotations={ALB: "internet-facing"}
+        ),
+        rendered(annotations={"kubernetes.io/ingress.class": "gce"}),
+    ),
+    (
+        WORLD,
+        "kubernetes:elbv2.k8s.aws/v1beta1:IngressClassParams",
+        {"spec": {"scheme": "internal"}},
+        {"spec": {"scheme": "internet-facing"}},
+    ),
+    (WORLD, GATEWAY, shared_gateway({SCHEME: "internal"}), shared_gateway({SCHEME: "internet-facing"})),
+    (WORLD, GATEWAY, shared_gateway({}, {"annotations": {SCHEME: "internal"}}), shared_gateway({})),
+    (
+        WORLD,
+        GATEWAY,
+        shared_gateway(
+            {SCHEME: "internet-facing"}, {"name": "istio-ingressgateway", "namespace": "istio-gateways"}
+        ),
+        shared_gateway({"a": "b"}, {"annotations": {SCHEME: "internal"}}),
+    ),
+    (
+        WORLD,
+        GATEWAY,
+        shared_gateway({}, addresses=[{"type": "Hostname", "value": "istio-ingressgateway.istio-gateways"}]),
+        shared_gateway({}, addresses=[{"type": "IPAddress", "value": "192.0.2.1"}]),
+    ),
+    (
+        WORLD,
+        GATEWAY,
+        shared_gateway({}, {"annotations": {"networking.istio.io/service-type": "ClusterIP"}}),
+        shared_gateway(
+            {SCHEME: "internet-facing"}, {"annotations": {"networking.istio.io/service-type": "ClusterIP"}}
+        ),
+    ),
+    (
+        WORLD,
+        GATEWAY,
+        shared_gateway({}, gatewayClassName="istio-waypoint"),
+        shared_gateway({}, gatewayClassName="istio-east-west"),
+    ),
+    (
+        WORLD,
+        SERVICE + "Patch",
+        {"metadata": {"name": "a", "annotations": {SCHEME: "internal"}}},
+        {"metadata": {"name": "a", "annotations": {SCHEME: "internet-facing"}}},
+    ),
+    (
+        WORLD,
+        SERVICE,
+        {"metadata": {"annotations": {SCHEME: "internal"}}, "spec": {"type": "LoadBalancer"}},
+        {
+            "metadata": {
+                "annotations": {SCHEME: "internal", "example.com/aws-load-balancer-scheme": "internet-facing"}
+            },
+            "spec": {"type": "LoadBalancer"},
+        },
+    ),
+    (
+        WORLD,
+        SERVICE,
+        service("a", "internal"),
+        {
+            "metadata": {
+                "annotations": {
+                    SCHEME: "internet-facing",
+                    "service.beta.kubernetes.io/aws-load-balancer-internal": "true",
+                }
+            },
+            "spec": {"type": "LoadBalancer"},
+        },
+    ),
+    (
+        WORLD,
+        SERVICE,
+        {
+            "metadata": {
+                "annotations": {
+                    "service.beta.kubernetes.io/load-balancer-source-ranges": "10.0.0.0/9, 172.16.0.0/12"
+                }
+            },
+            "spec": {"type": "LoadBalancer"},
+        },
+        {
+            "metadata": {
+                "annotations": {
+                    SCHEME: "internal",
+                    "service.beta.kubernetes.io/load-balancer-source-ranges": "0.0.0.0/0",
+                }
+            },
+            "spec": {"type": "LoadBalancer"},
+        },
+    ),
+    (
+        WORLD,
+        RELEASE,
+        chart({"server": {"service": {"type": "ClusterIP"}}}),
+        chart({"server": {"service": {"type": "LoadBalancer"}}}),
+    ),
+    (
+        WORLD,
+        RELEASE,
+        chart(
+            {"gatewayClasses": {"istio": {"service": {"metadata": {"annotations": {SCHEME: "internal"}}}}}}
+        ),
+        chart(
+            {
+                "gatewayClasses": {
+                    "istio": {"service": {"metadata": {"annotations": {SCHEME: "internet-facing"}}}}
+                }
+            }
+        ),
+    ),
+    (
+        WORLD,
+        CONFIG_MAP,
+        {"data": {"service": f"metadata: {{annotations: {{{SCHEME}: internal}}}}"}},
+        {"data": {"service": f"metadata: {{annotations: {{{SCHEME}: internet-facing}}}}"}},
+    ),
+    (
+        WORLD,
+        "kubernetes:core/v1:ServiceList",
+        {"items": [service("a", "internal")]},
+        {"items": [service("a", "internal"), service("a", "internet-facing")]},
+    ),
+    (
+        WORLD,
+        "kubernetes:core/v1:List",
+        {"items": [{"apiVersion": "v1", "kind": "Service", **service("a", "internal")}]},
+        {"items": [{"apiVersion": "v1", "kind": "Service", **service("a", None)}]},
+    ),
 ]
 
 
