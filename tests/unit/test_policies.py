@@ -10,6 +10,7 @@ import pulumi
 import pytest
 import yaml
 from pulumi_policy import PolicyResourceOptions, ResourceValidationArgs, ResourceValidationPolicy
+from pulumi_policy.proxy import UNKNOWN_OBJECT_VALUE, UNKNOWN_STRING_VALUE, unknown_checking_proxy
 
 from policies.network import CLUSTER, SCHEME
 from policies.nodes import LAUNCH_TEMPLATE
@@ -731,6 +732,200 @@ CASES: list[tuple[str, str, dict[str, Any], dict[str, Any]]] = [
         {"items": [{"apiVersion": "v1", "kind": "Service", **service("a", "internal")}]},
         {"items": [{"apiVersion": "v1", "kind": "Service", **service("a", None)}]},
     ),
+    # images: custom resources that run pods or hold values, plugins, lists, what is given to charts
+    *(
+        (IMAGES, kind, pods(GOOD_IMAGE, *path), pods(BAD_IMAGE, *path))
+        for kind, path in (
+            (ROLLOUT, ("template",)),
+            ("kubernetes:apps.kruise.io/v1alpha1:CloneSet", ("template",)),
+            ("kubernetes:serving.knative.dev/v1:Service", ("template",)),
+            ("kubernetes:keda.sh/v1alpha1:ScaledJob", ("jobTargetRef", "template")),
+            ("kubernetes:example.com/v1:Unheard", ("shards", "podTemplate")),
+        )
+    ),
+    (
+        IMAGES,
+        "kubernetes:core/v1:PodTemplate",
+        {"template": {"spec": {"containers": [{"image": GOOD_IMAGE}]}}},
+        {"template": {"spec": {"ephemeralContainers": [{"image": BAD_IMAGE}]}}},
+    ),
+    (
+        IMAGES,
+        "kubernetes:apps/v1:DeploymentList",
+        {"items": [deployment(GOOD_IMAGE)]},
+        {"items": [deployment(GOOD_IMAGE), deployment(BAD_IMAGE)]},
+    ),
+    (
+        IMAGES,
+        "kubernetes:core/v1:List",
+        {"items": [{"apiVersion": "argoproj.io/v1alpha1", "kind": "Rollout", **deployment(GOOD_IMAGE)}]},
+        {"items": [{"apiVersion": "argoproj.io/v1alpha1", "kind": "Rollout", **deployment(BAD_IMAGE)}]},
+    ),
+    (
+        IMAGES,
+        "kubernetes:monitoring.coreos.com/v1:Prometheus",
+        {"spec": {"image": "docker.io/prom/prometheus:v3.11.3"}},
+        {"spec": {"image": "evil.example/prometheus:v3.11.3"}},
+    ),
+    (
+        IMAGES,
+        "kubernetes:install.istio.io/v1alpha1:IstioOperator",
+        {"spec": {"hub": "docker.io/istio", "tag": "1.31.0"}},
+        {"spec": {"hub": "evil.example"}},
+    ),
+    (
+        IMAGES,
+        "kubernetes:helm.toolkit.fluxcd.io/v2:HelmRelease",
+        {"spec": {"values": {"global": {"hub": "docker.io/istio"}}}},
+        {"spec": {"values": {"global": {"hub": "evil.example"}}}},
+    ),
+    *(
+        (
+            IMAGES,
+            "kubernetes:extensions.istio.io/v1alpha1:WasmPlugin",
+            {"spec": {"url": good}},
+            {"spec": {"url": bad}},
+        )
+        for good, bad in (
+            ("oci://docker.io/istio/plugin:1.31.0", "oci://evil.example/plugin:1.31.0"),
+            ("docker.io/istio/plugin:1.31.0", "docker.io/istio/plugin:latest"),
+            ("file:///plugin.wasm", "https://evil.example/plugin.wasm"),
+        )
+    ),
+    (
+        IMAGES,
+        RELEASE,
+        chart({"imageRegistry": "quay.io", "imageNamespace": "jetstack"}),
+        chart({"imageRegistry": "quay.io"}),
+    ),
+    (
+        IMAGES,
+        RELEASE,
+        chart({}, valueYamlFiles=[values_text("docker.io/istio")]),
+        chart({}, valueYamlFiles=[values_text("evil.example")]),
+    ),
+    (
+        IMAGES,
+        RELEASE,
+        chart({"global": {"hub": "docker.io/istio"}}, valueYamlFiles=[values_text("evil.example")]),
+        chart({}, valueYamlFiles=[values_text("docker.io/istio"), values_text("evil.example")]),
+    ),
+    *(
+        (IMAGES, RELEASE, chart({}), chart({}, **bad))
+        for bad in (
+            {"valueYamlFiles": [pulumi.RemoteAsset("https://evil.example/values.yaml")]},
+            {"valueYamlFiles": [pulumi.FileAsset("/nowhere/values.yaml")]},
+            {"valueYamlFiles": [pulumi.FileArchive("/nowhere")]},
+            {"valueYamlFiles": [pulumi.StringAsset("- no values")]},
+            {"valueYamlFiles": [pulumi.StringAsset("a: [")]},
+            {"chart": "/nowhere/istiod", "repositoryOpts": None},
+            {"chart": "alias/istiod", "repositoryOpts": None},
+            {"postrender": "/bin/evil"},
+            {"postRenderer": {"command": "/bin/evil"}},
+        )
+    ),
+    # mTLS: values for the whole mesh, more annotations, a proxy's own config, pods of custom resources
+    *(
+        (MTLS, RELEASE, chart(good), chart(bad))
+        for good, bad in (
+            (
+                {"global": {"proxy": {"excludeInboundPorts": ""}}},
+                {"global": {"proxy": {"excludeInboundPorts": "80"}}},
+            ),
+            (
+                {"global": {"proxy": {"excludeOutboundPorts": ""}}},
+                {"global": {"proxy": {"excludeOutboundPorts": "80"}}},
+            ),
+            (
+                {"global": {"proxy": {"includeInboundPorts": "*"}}},
+                {"global": {"proxy": {"includeInboundPorts": ""}}},
+            ),
+            (
+                {"global": {"proxy": {"includeIPRanges": "*"}}},
+                {"global": {"proxy": {"includeIPRanges": "10.0.0.0/8"}}},
+            ),
+            (
+                {"global": {"proxy": {"excludeIPRanges": ""}}},
+                {"global": {"proxy": {"excludeIPRanges": "10.0.0.0/8"}}},
+            ),
+            ({"global": {"proxy": {"statusPort": 15020}}}, {"global": {"proxy": {"statusPort": 8080}}}),
+            (
+                {"meshConfig": {"defaultConfig": {"interceptionMode": "TPROXY"}}},
+                {"meshConfig": {"defaultConfig": {"interceptionMode": "NONE"}}},
+            ),
+            (
+                {"meshConfig": {"defaultTrafficPolicy": {"tls": {"mode": "ISTIO_MUTUAL"}}}},
+                {"meshConfig": {"defaultTrafficPolicy": {"tls": {"mode": "DISABLE"}}}},
+            ),
+            ({"excludeNamespaces": ["kube-system"]}, {"excludeNamespaces": ["kube-system", "helloworld"]}),
+        )
+    ),
+    (
+        MTLS,
+        RELEASE,
+        chart({}),
+        chart({}, valueYamlFiles=[pulumi.StringAsset("global: {proxy: {excludeInboundPorts: '80'}}")]),
+    ),
+    *(
+        (MTLS, "kubernetes:core/v1:Pod", pod(**{key: good}), pod(**{key: bad}))
+        for key, good, bad in (
+            ("traffic.sidecar.istio.io/includeInboundPorts", "*", ""),
+            ("traffic.sidecar.istio.io/includeOutboundIPRanges", "*", ""),
+            ("traffic.sidecar.istio.io/excludeInterfaces", "", "eth1"),
+            ("traffic.sidecar.istio.io/kubevirtInterfaces", "", "k6t-0"),
+            ("istio.io/reroute-virtual-interfaces", "", "k6t-0"),
+            ("sidecar.istio.io/interceptionMode", "TPROXY", "NONE"),
+            ("status.sidecar.istio.io/port", "15020", "8080"),
+            ("ambient.istio.io/bypass-inbound-capture", "false", "true"),
+            ("proxy.istio.io/config", "interceptionMode: REDIRECT", "interceptionMode: NONE"),
+            ("proxy.istio.io/config", "holdApplicationUntilProxyStarts: true", '{"interception_mode": 2}'),
+            ("proxy.istio.io/config", "statusPort: 15020", "statusPort: 8080"),
+            ("proxy.istio.io/config", "{}", "{"),
+        )
+    ),
+    (
+        MTLS,
+        "kubernetes:networking.istio.io/v1:WorkloadEntry",
+        {"spec": {"labels": {"security.istio.io/tlsMode": "istio"}}},
+        {"spec": {"labels": {"security.istio.io/tlsMode": "disabled"}}},
+    ),
+    *(
+        (
+            MTLS,
+            kind,
+            pods(GOOD_IMAGE, "template"),
+            pods(GOOD_IMAGE, "template", **{"traffic.sidecar.istio.io/excludeInboundPorts": "80"}),
+        )
+        for kind in (
+            ROLLOUT,
+            "kubernetes:serving.knative.dev/v1:Service",
+            "kubernetes:apps/v1:DeploymentPatch",
+        )
+    ),
+    (
+        MTLS,
+        "kubernetes:sailoperator.io/v1:Istio",
+        {"spec": {"values": {"meshConfig": {"enableAutoMtls": True}}}},
+        {"spec": {"values": {"meshConfig": {"enableAutoMtls": False}}}},
+    ),
+    (
+        MTLS,
+        CONFIG_MAP,
+        {"data": {"mesh": "enableAutoMtls: true"}},
+        {"data": {"mesh": "enableAutoMtls: false"}},
+    ),
+    (
+        MTLS,
+        CONFIG_MAP,
+        {"data": {"mesh": "defaultConfig: {statusPort: 15020}"}},
+        {"data": {"mesh": "defaultConfig: {interceptionMode: NONE}"}},
+    ),
+    (
+        MTLS,
+        CONFIG_MAP,
+        {"data": {"values": '{"global": {"proxy": {"excludeIPRanges": ""}}}'}},
+        {"data": {"values": '{"global": {"proxy": {"excludeIPRanges": "10.0.0.0/8"}}}'}},
+    ),
 ]
 
 
@@ -759,3 +954,99 @@ def test_our_own_policy_documents_keep_the_rule_on_wildcards() -> None:
         if '"Principal"' not in path.read_text(encoding="utf-8"):
             inputs = {"policy": document_json(path.stem)}
             assert violations("no-wildcard-iam", "aws:iam/rolePolicy:RolePolicy", inputs) == [], path.name
+
+
+def test_schemas_and_texts_that_speak_of_images_run_none() -> None:
+    schema = {"containers": [{"image": "evil.example/a"}], "image": "evil.example/a"}
+    definition = "kubernetes:apiextensions.k8s.io/v1:CustomResourceDefinition"
+    assert violations(IMAGES, definition, {"spec": {"properties": schema}}) == []
+    assert violations(IMAGES, CONFIG_MAP, {"data": {"image": "evil.example/a"}}) == []
+
+
+@pytest.mark.parametrize("archived", [False, True])
+def test_the_values_of_a_local_chart_count_under_those_that_it_is_given(
+    archived: bool, tmp_path: Path
+) -> None:
+    folder = local_chart(
+        tmp_path / "mine", {"_internal_defaults_do_not_set": {"hub": "evil.example"}, "a": {}}
+    )
+    path = packed(folder) if archived else folder
+    assert violations(IMAGES, RELEASE, installed(path)) == [
+        "evil.example is in a registry that is not allowed"
+    ]
+    assert violations(IMAGES, RELEASE, installed(path, {"hub": "docker.io/istio"})) == []
+
+
+@pytest.mark.parametrize("archived", [False, True])
+def test_charts_inside_a_local_chart_are_judged_too(archived: bool, tmp_path: Path) -> None:
+    folder = local_chart(tmp_path / "mine")
+    inner = local_chart(
+        tmp_path / "inner", {"hub": "evil.example"}, templates__pod="image: evil.example/a:1.0"
+    )
+    (folder / "charts").mkdir()
+    source = packed(inner) if archived else inner
+    source.rename(folder / "charts" / source.name)
+    found = violations(IMAGES, RELEASE, installed(folder))
+    assert found == [
+        "evil.example is in a registry that is not allowed",
+        "evil.example/a:1.0 comes from a registry that is not allowed",
+    ]
+    assert len(violations(IMAGES, RELEASE, installed(folder, {"inner": {"hub": "docker.io/istio"}}))) == 1
+
+
+def test_images_that_a_local_chart_spells_out_are_judged(tmp_path: Path) -> None:
+    good = local_chart(
+        tmp_path / "good", templates__pod='  - image: "{{ .Values.hub }}/a"\n    image: auto\n'
+    )
+    assert violations(IMAGES, RELEASE, installed(good)) == []
+    bad = local_chart(
+        tmp_path / "bad", templates__pod='  - name: a\n    image: "evil.example/a:1.0" # ours\n'
+    )
+    assert violations(IMAGES, RELEASE, installed(bad))
+
+
+def test_a_local_chart_s_own_load_balancer_is_judged(tmp_path: Path) -> None:
+    path = packed(local_chart(tmp_path / "gateway", {"service": {"type": "LoadBalancer"}}))
+    assert violations(WORLD, RELEASE, installed(path))
+    assert (
+        violations(WORLD, RELEASE, installed(path, {"service": {"annotations": {SCHEME: "internal"}}})) == []
+    )
+
+
+def test_values_of_a_file_are_read(tmp_path: Path) -> None:
+    file = tmp_path / "values.yaml"
+    file.write_text("global: {hub: evil.example}")
+    assert violations(IMAGES, RELEASE, chart({}, valueYamlFiles=[pulumi.FileAsset(str(file))]))
+
+
+@pytest.mark.parametrize(
+    ("rule", "kind", "inputs"),
+    [
+        (MTLS, "kubernetes:core/v1:Pod", pod(**{"status.sidecar.istio.io/port": UNKNOWN_STRING_VALUE})),
+        (WORLD, SERVICE, service("a", UNKNOWN_STRING_VALUE)),
+        (
+            WORLD,
+            SERVICE,
+            {"metadata": {"annotations": UNKNOWN_OBJECT_VALUE}, "spec": {"type": "LoadBalancer"}},
+        ),
+        (WORLD, WEB, {"metadata": UNKNOWN_OBJECT_VALUE}),
+        (
+            WORLD,
+            GATEWAY,
+            {"metadata": {"annotations": UNKNOWN_OBJECT_VALUE}, "spec": {"gatewayClassName": "istio"}},
+        ),
+        (IMAGES, DEPLOYMENT, deployment(UNKNOWN_STRING_VALUE)),
+        (
+            IMAGES,
+            RELEASE,
+            chart({"global": {"hub": UNKNOWN_STRING_VALUE}}, valueYamlFiles=[values_text("evil.example")]),
+        ),
+    ],
+)
+def test_what_a_preview_does_not_know_is_left_to_up(rule: str, kind: str, inputs: dict[str, Any]) -> None:
+    assert violations(rule, kind, unknown_checking_proxy(inputs)) == []
+
+
+def test_a_missing_annotation_is_not_an_unknown_one() -> None:
+    inputs = {"metadata": {"name": "a", "annotations": None}, "spec": {"type": "LoadBalancer"}}
+    assert violations(WORLD, SERVICE, unknown_checking_proxy(inputs))
