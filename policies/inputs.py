@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from ipaddress import IPv4Network, IPv6Network, collapse_addresses, ip_network
 from typing import Any, cast
 
+import yaml
 from pulumi_policy.proxy import UnknownValueError
 
 Inputs = Mapping[str, Any]
@@ -29,11 +30,45 @@ def group_of(resource_type: str) -> str:
     return resource_type.split(":")[1].partition("/")[0]
 
 
+def unfolded(kind: str, inputs: Inputs) -> Iterator[tuple[str, Inputs]]:
+    """A resource with its type token; in place of a List of Kubernetes, all that it holds."""
+    name = kind_of(kind)
+    if not name.endswith("List") or not inputs.get("items"):
+        yield kind, inputs
+        return
+    prefix = kind.rsplit(":", 1)[0]
+    for item in list_of(inputs["items"]):
+        version = str(known(item, "apiVersion") or "")
+        group = f"kubernetes:{version if '/' in version else f'core/{version}'}" if version else prefix
+        yield from unfolded(f"{group}:{known(item, 'kind') or name.removesuffix('List')}", item)
+
+
 def known(inputs: Any, key: str) -> Any:
-    """A value below a key, None while it is unknown: inside an object, a preview knows only a part."""
+    """A value below a key, None while it is unknown: inside an object, a preview knows only a part.
+
+    `up` judges again what a preview did not know, before it makes the resource.
+    """
     try:
         return inputs.get(key)
     except UnknownValueError:
+        return None
+
+
+def is_unknown(inputs: Inputs, *keys: str) -> bool:
+    """Whether a preview does not know the value of one of the keys."""
+    try:
+        for key in keys:
+            inputs.get(key)
+    except UnknownValueError:
+        return True
+    return False
+
+
+def parsed(text: Any) -> Any:
+    """What a text of YAML or JSON holds; None for others."""
+    try:
+        return yaml.safe_load(text) if isinstance(text, str) else None
+    except yaml.YAMLError:
         return None
 
 

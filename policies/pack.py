@@ -12,6 +12,7 @@ from pulumi_policy import (
     ResourceValidationPolicy,
 )
 
+from policies.inputs import unfolded
 from policies.rules import RULES, PolicyRule
 
 NAME = "fedmesh"
@@ -38,7 +39,8 @@ def policy_of(rule: PolicyRule) -> ResourceValidationPolicy:
 def _validation(rule: PolicyRule) -> Callable[[ResourceValidationArgs, ReportViolation], None]:
     def validate(args: ResourceValidationArgs, report: ReportViolation) -> None:
         config: dict[str, Any] = {**rule.config, **args.get_config()}
-        for violation in rule.find(args.resource_type, args.props, config):
-            report(violation, None)
+        for kind, inputs in unfolded(args.resource_type, args.props):
+            for violation in rule.find(kind, inputs, config):
+                report(violation, None)
 
     return validate
