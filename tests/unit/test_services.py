@@ -196,13 +196,13 @@ def test_a_namespace_is_local_or_not(folder: Path) -> None:
 
 
 OUTSIDE = ("cart.shop", "cart.shop.local", "cart.svc.cluster.local")
-LOCAL: tuple[dict[str, Any], ...] = ({"localOnly": True}, {"localOnly": False})
+SCOPES: tuple[dict[str, Any], ...] = ({"localOnly": True}, {"localOnly": False})
 
 
 @pytest.mark.parametrize(
     ("host", "wish"),
     [
-        *((host, wish) for host in (*OUTSIDE, "*.shop", "*.example.com") for wish in LOCAL),
+        *((host, wish) for host in (*OUTSIDE, "*.shop", "*.example.com") for wish in SCOPES),
         # a wildcard has localOnly only
         *((host, {"cluster": "cluster-1"}) for host in OUTSIDE),
     ],
