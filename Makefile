@@ -129,9 +129,9 @@ bench-cold: $(VENV)/.testbed ## measure cold builds of the tools and add them to
 bench-sandbox: $(VENV)/.dev ## measure the AWS half and write its section of docs/benchmarks.md
 	@$(PYTHON) -m testbed.sandbox bench
 
-# in this order: the last two take the lab down and bring it up again, and take it down for good
+# in this order: the last one takes the lab down for good
 # what needs a third cluster has a lab of its own
-LAB_TESTS := $(if $(filter lab3,$(STACK)),join,refresh verify drain services authorization read_only security_drill down killed leaves_nothing)
+LAB_TESTS := $(if $(filter lab3,$(STACK)),join,refresh verify drain services authorization read_only security_drill down leaves_nothing)
 # each check's faults, and the lab by itself: too long for every change; the last ends the lab and makes one of version 0.1
 NIGHTLY_LAB_TESTS := verify_faults observability clusters added_latency renewals datastore oidc spire_configs upgrade
 
@@ -139,7 +139,7 @@ NIGHTLY_ENGINE_TESTS := defects database load_balancer_controller registry
 
 # --- tests ----------------------------------------------------------------
 
-.PHONY: config-docs image-digests lint format types test test-unit test-engine test-lab test-engine-nightly test-nightly
+.PHONY: config-docs image-digests lint format types test test-unit test-engine test-killed test-lab test-engine-nightly test-nightly
 config-docs: $(VENV)/.runtime ## write docs/configuration.md, the JSON schema and the types in Pulumi.yaml from the settings
 	@$(PYTHON) -m components.config.reference
 
@@ -164,9 +164,12 @@ test-unit: $(VENV)/.dev ## unit tests: Python packages alone (three minutes)
 test-engine: $(VENV)/.dev ## the real engine and provider against one API server
 	@$(PYTHON) -m testbed.lab preflight --install $(QUIET)
 	@$(PYTHON) -m testbed.lab build --for-engine $(QUIET)
-	@$(VENV)/bin/pytest tests/engine testbed/tests/engine $(addprefix --ignore testbed/tests/engine/test_,$(NIGHTLY_ENGINE_TESTS:=.py))
+	@$(VENV)/bin/pytest -n 2 --dist loadfile tests/engine testbed/tests/engine $(addprefix --ignore testbed/tests/engine/test_,$(NIGHTLY_ENGINE_TESTS:=.py))
 
-test-lab: $(VENV)/.dev ## end to end on the lab: verified, killed and run again, changed, destroyed, gone (CLUSTERS=3: joins, leaves)
+test-killed: $(VENV)/.dev tools ## `make lab`, killed at six points and run again; it starts from nothing and leaves the lab up
+	@$(VENV)/bin/pytest tests/lab/test_killed.py
+
+test-lab: $(VENV)/.dev ## end to end on the lab: verified, changed, destroyed, gone (CLUSTERS=3: joins, leaves)
 	@$(VENV)/bin/pytest $(addprefix tests/lab/test_,$(LAB_TESTS:=.py))
 
 test-engine-nightly: $(VENV)/.dev controller ## the long tests without a lab: AWS's controller, databases, a registry, defects of the AWS half put back

@@ -1,4 +1,4 @@
-"""`make lab`, killed with SIGKILL at one point after another, ends well when it is run again."""
+"""`make lab`, killed with SIGKILL at one point after another, ends well when it is run again. It leaves the lab up."""
 
 from __future__ import annotations
 
