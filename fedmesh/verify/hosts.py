@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from components.config.mesh import MESH_DOMAIN
 from fedmesh.kube import Json
 
-DOMAIN = "svc.cluster.local"
 HTTP = frozenset({"http", "http_proxy", "http2", "grpc", "grpc-web"})
 TLS = frozenset({"https", "tls"})
 # Protocols whose name says nothing of the calls' content.
@@ -22,12 +22,17 @@ NEVER_SNIFFED = (25, 53, 3306, 27017)
 
 def full(host: str, namespace: str) -> str:
     """A host as istiod reads it in a rule of that namespace."""
-    return host if "." in host or host.startswith("*") else f"{host}.{namespace}.{DOMAIN}"
+    return host if "." in host or host.startswith("*") else f"{host}.{namespace}{MESH_DOMAIN}"
 
 
 def host_of(service: Json) -> str:
     """The host of a Service."""
-    return f"{service['metadata']['name']}.{service['metadata']['namespace']}.{DOMAIN}"
+    return f"{service['metadata']['name']}.{service['metadata']['namespace']}{MESH_DOMAIN}"
+
+
+def host_of_rule(rule: Json) -> str:
+    """The full host of a DestinationRule."""
+    return full(rule["spec"]["host"], rule["metadata"]["namespace"])
 
 
 def is_headless(service: Json) -> bool:
@@ -37,7 +42,7 @@ def is_headless(service: Json) -> bool:
 
 def in_mesh(host: str) -> bool:
     """Whether a full host is one of Services, or a wildcard that has some below it."""
-    return host.endswith(f".{DOMAIN}") or (host.startswith("*") and f".{DOMAIN}".endswith(host[1:]))
+    return host.endswith(MESH_DOMAIN) or (host.startswith("*") and MESH_DOMAIN.endswith(host[1:]))
 
 
 def protocol(port: Mapping[str, Any]) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 from fedmesh.kube import Json
 from fedmesh.reading import full_name
 from fedmesh.topology import ISTIO_NAMESPACE
-from fedmesh.verify.hosts import full, in_mesh
+from fedmesh.verify.hosts import host_of_rule, in_mesh
 
 Policy = Mapping[str, Any]
 
@@ -96,7 +96,7 @@ def without_budget(rules: Iterable[Json]) -> list[str]:
 
 def is_for_mesh(rule: Json) -> bool:
     """Whether a rule is for hosts of Services."""
-    return in_mesh(full(rule["spec"]["host"], rule["metadata"]["namespace"]))
+    return in_mesh(host_of_rule(rule))
 
 
 def parts(rule: Json) -> Iterator[Part]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from fedmesh.kube import Json
 from fedmesh.reading import full_name
 from fedmesh.topology import ISTIO_NAMESPACE
-from fedmesh.verify.hosts import closest, covers, full, in_mesh
+from fedmesh.verify.hosts import closest, covers, host_of_rule, in_mesh
 
 EVERYONE = "*"
 
@@ -46,7 +46,7 @@ def replaced(rules: Sequence[Json]) -> list[Replaced]:
         Replaced(host, full_name(ours), full_name(owner), callers, tuple(sorted(lost)))
         for ours in rules
         if ours["metadata"]["namespace"] == ISTIO_NAMESPACE
-        and in_mesh(host := host_of(ours))
+        and in_mesh(host := host_of_rule(ours))
         and not host.startswith("*")
         for owner, callers in stronger(host, rules)
         for lost in [subset_names([ours]) - subset_names(beside(host, owner, rules))]
@@ -57,7 +57,7 @@ def stronger(host: str, rules: Iterable[Json]) -> Iterator[tuple[Json, str]]:
     """Owners' rules that come before the mesh's for a host, and for whose calls."""
     for rule in rules:
         namespace = rule["metadata"]["namespace"]
-        if namespace == ISTIO_NAMESPACE or not covers(host_of(rule), host):
+        if namespace == ISTIO_NAMESPACE or not covers(host_of_rule(rule), host):
             continue
         to = audience(rule)
         if namespace == namespace_of(host) and EVERYONE in to:
@@ -81,8 +81,8 @@ def visible(host: str, rules: Iterable[Json], client: str) -> list[Json]:
 
 def nearest(host: str, rules: Sequence[Json]) -> list[Json]:
     """Of the rules of one namespace, those whose host fits best."""
-    pattern = closest(host, [host_of(rule) for rule in rules])
-    return [rule for rule in rules if host_of(rule) == pattern]
+    pattern = closest(host, [host_of_rule(rule) for rule in rules])
+    return [rule for rule in rules if host_of_rule(rule) == pattern]
 
 
 def beside(host: str, owner: Json, rules: Sequence[Json]) -> list[Json]:
@@ -107,8 +107,3 @@ def subset_names(rules: Iterable[Json]) -> set[str]:
 def namespace_of(host: str) -> str:
     """The namespace of a Service's host."""
     return host.split(".")[1] if host.count(".") > 1 else ""
-
-
-def host_of(rule: Json) -> str:
-    """The full host of a rule."""
-    return full(rule["spec"]["host"], rule["metadata"]["namespace"])

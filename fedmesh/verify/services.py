@@ -20,6 +20,7 @@ from fedmesh.verify.hosts import (
     covers,
     full,
     host_of,
+    host_of_rule,
     in_mesh,
     is_headless,
     protocol,
@@ -209,7 +210,7 @@ def judge_doubles(rules: Sequence[Json], routes: Sequence[Json]) -> list[str]:
     """Hosts with a rule of the stack beside another that Istio takes for its equal: one of the two has no effect."""
     faults: list[str] = []
     ours = [rule for rule in rules if rule["metadata"]["namespace"] == ISTIO_NAMESPACE]
-    meshed = [route for route in routes if "mesh" in (route["spec"].get("gateways") or ["mesh"])]
+    meshed = [route for route in routes if is_for_callers(route)]
     for kind, each in (("DestinationRule", ours), ("VirtualService", meshed)):
         owners: dict[str, set[str]] = defaultdict(set)
         for rule in each:
@@ -281,11 +282,15 @@ def declared_routes(routes: Iterable[Json]) -> list[str]:
     return sorted(
         host
         for route in routes
-        if route["metadata"]["namespace"] == ISTIO_NAMESPACE
-        and "mesh" in (route["spec"].get("gateways") or ["mesh"])
+        if route["metadata"]["namespace"] == ISTIO_NAMESPACE and is_for_callers(route)
         for host in route["spec"].get("hosts", [])
         if in_mesh(host) and not host.startswith("*")
     )
+
+
+def is_for_callers(route: Json) -> bool:
+    """Whether a VirtualService holds for callers in the mesh, and not for gateways alone."""
+    return "mesh" in (route["spec"].get("gateways") or ["mesh"])
 
 
 def judge_subsets(own: Mapping[str, set[str]], theirs: Mapping[str, set[str]], peer: str) -> list[str]:
@@ -345,7 +350,7 @@ def subsets(rules: Iterable[Json]) -> dict[str, set[str]]:
     found: dict[str, set[str]] = defaultdict(set)
     for rule in rules:
         if names := subset_names([rule]):
-            found[full(rule["spec"]["host"], rule["metadata"]["namespace"])] |= names
+            found[host_of_rule(rule)] |= names
     return found
 
 
