@@ -66,16 +66,15 @@ SET_UPS = (
 
 def loads(target: Target) -> tuple[Load, ...]:
     """Calls of a pod in the mesh to the further host names."""
-    what = {"http": target.method, "grpc": "gRPC calls", "tcp": "TCP", "websocket": "WebSockets"}
     return tuple(
         Load(
             each.load,
-            f"{what[target.protocol]} from inside the mesh, {each.title}",
+            f"{target.calls} from inside the mesh, {each.title}",
             (second := name(target, each)).url,
             second.protocol,
             second.method,
             second.upstream,
-            lasting=second.protocol in ("tcp", "websocket"),
+            lasting=second.lasting,
             judged=False,
         )
         for each in SET_UPS

@@ -356,12 +356,8 @@ def _target(cluster: LiveCluster, options: Options) -> Target:
 
 def own_loads(target: Target) -> tuple[Load, ...]:
     """The loads on a user's own service: calls at a rate, or connections that last where its protocol has no calls."""
-    what = {"http": target.method, "grpc": "gRPC calls", "tcp": "TCP", "websocket": "WebSockets"}[
-        target.protocol
-    ]
-    lasting = target.protocol in ("tcp", "websocket")
-    title = f"{what} from inside the mesh"
-    return (Load("mesh", title, target.url, target.protocol, target.method, target.upstream, lasting),)
+    title = f"{target.calls} from inside the mesh"
+    return (Load("mesh", title, target.url, target.protocol, target.method, target.upstream, target.lasting),)
 
 
 def _write(options: Options, reports: Sequence[DrillReport]) -> None:

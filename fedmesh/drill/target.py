@@ -48,6 +48,17 @@ class Target:
         return f"{'tcp' if self.protocol == 'tcp' else 'http'}://{self.host}:{self.port}{path}"
 
     @property
+    def calls(self) -> str:
+        """What callers send, in a word or two."""
+        words = {"http": self.method, "grpc": "gRPC calls", "tcp": "TCP", "websocket": "WebSockets"}
+        return words[self.protocol]
+
+    @property
+    def lasting(self) -> bool:
+        """Whether callers hold connections, as the protocol has no calls."""
+        return self.protocol in ("tcp", "websocket")
+
+    @property
     def upstream(self) -> str:
         """The name of the service's cluster in the callers' Envoy."""
         return envoy.outbound(self.port, self.host)
