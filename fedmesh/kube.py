@@ -22,6 +22,10 @@ Json = dict[str, Any]
 UNENDED = -1
 
 
+# Statuses of the API server that callers tell apart.
+FORBIDDEN, NOT_FOUND, CONFLICT, INVALID = 403, 404, 409, 422
+
+
 class KubeError(Exception):
     """The API server refused a request, or could not be reached: then `status` is 0."""
 

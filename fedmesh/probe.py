@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
 from fedmesh.interrupts import shielded
-from fedmesh.kube import Json, KubeError
+from fedmesh.kube import CONFLICT, Json, KubeError
 from fedmesh.reading import Api, LiveCluster
 from fedmesh.topology import CLIENT
 
@@ -19,8 +19,6 @@ T = TypeVar("T")
 LABEL = "fedmesh.io/probe"
 NAMESPACE = "default"
 CONTAINER = "probe"
-# The API server's status for an object of that name that exists.
-CONFLICT = 409
 # Seconds after which the kubelet ends a probe's pod, even when its command was killed.
 POD_LIFE = 120
 # No run of `fedmesh verify` or `fedmesh attack` takes this long.

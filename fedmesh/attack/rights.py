@@ -8,7 +8,7 @@ from typing import Any
 
 from fedmesh.attack.model import AttackResult, AttackSession, Verdict
 from fedmesh.attack.pods import pod
-from fedmesh.kube import Json, KubeError
+from fedmesh.kube import FORBIDDEN, INVALID, NOT_FOUND, Json, KubeError
 from fedmesh.probe import NAMESPACE, poll
 from fedmesh.reading import Api, LiveCluster
 from fedmesh.topology import CLIENT, GATEWAY_NAMESPACE, SPIRE_NAMESPACE
@@ -22,9 +22,6 @@ BINDINGS = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{NAMESPACE}/rolebindi
 INGRESS = "istio-ingressgateway"
 SERVES = "fedmesh:istio: {ingressTls: true}: it serves teams' certificates of its namespace, and its pods have no token"
 GATEWAY_API = "gateway.networking.k8s.io/v1"
-FORBIDDEN = 403
-UNKNOWN = 404
-INVALID = 422
 SETTLED = 10.0  # seconds
 
 
@@ -209,7 +206,7 @@ def run_steps(session: AttackSession, cluster: LiveCluster) -> Iterator[AttackRe
             refused = refusal(cluster.api, plural, body)
         except KubeError as error:
             # without Gateway API, nobody can make its gateways
-            if error.status == UNKNOWN and body["apiVersion"] == GATEWAY_API:
+            if error.status == NOT_FOUND and body["apiVersion"] == GATEWAY_API:
                 continue
             raise
         verdict, evidence = judge_step(refused, control)
